@@ -1,0 +1,69 @@
+# spark-rl. Two commands matter: `make quickstart` and `make test`. Both set up .venv themselves.
+
+PYTHON ?= python3
+# The version that is tested; another: make quickstart TORCH=torch==2.14.0
+TORCH ?= torch==2.13.0
+# Where pip looks for torch besides its usual places. This one holds builds for the CPU: plain torch on Linux brings
+# several GB of CUDA packages. For a GPU: make quickstart TORCH_INDEX=https://download.pytorch.org/whl/cu130
+# (or TORCH_INDEX= for none). Where it cannot be reached, pip warns and goes on.
+TORCH_INDEX ?= https://download.pytorch.org/whl/cpu
+# What `make test` runs at once, and what it is passed besides (make test ARGS=tests/test_types.py).
+JOBS ?= 2
+ARGS ?=
+
+VENV := .venv
+BIN := $(VENV)/bin
+# Threads of several processes that spin at barriers slow each other down 10 to 100 times.
+PYTEST := OMP_NUM_THREADS=1 $(BIN)/pytest
+CORE := $(VENV)/.installed-core
+DEV := $(VENV)/.installed-dev
+
+.DEFAULT_GOAL := help
+.PHONY: help quickstart test test-slow check format bench setup clean
+
+help: ## show this list
+	@grep -hE '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | sed -E 's/^([a-z-]+):.*## /  make \1\t/' | expand -t 20
+
+quickstart: $(CORE) ## from nothing to a trained agent, in minutes, on a CPU
+	$(BIN)/spark-rl quickstart
+
+test: $(DEV) ## all fast tests
+	$(PYTEST) -n $(JOBS) -m "not slow and not gpu" $(ARGS)
+
+test-slow: $(DEV) ## the tests that take longer
+	$(PYTEST) -n $(JOBS) -m "slow and not gpu" $(ARGS)
+
+check: $(DEV) ## format, lint and types, changing nothing
+	$(BIN)/ruff format --check .
+	$(BIN)/ruff check .
+	$(BIN)/pyright
+
+format: $(DEV) ## format, and mend what lint can mend
+	$(BIN)/ruff format .
+	$(BIN)/ruff check --fix .
+
+bench: $(CORE) ## the quick benchmarks; docs/performance.md says how to read them
+	@set -e; for script in benchmarks/household.py benchmarks/rollout.py benchmarks/update.py; do \
+	    echo "== $$script"; $(BIN)/python $$script; done
+
+setup: $(DEV) ## .venv with everything, and the hooks that run `make check` before a commit
+	@if git rev-parse --git-dir >/dev/null 2>&1; then $(BIN)/pre-commit install; fi
+
+clean: ## remove what tools and builds leave behind; .venv and runs stay
+	rm -rf build dist .pytest_cache .ruff_cache .hypothesis
+	find . -path ./$(VENV) -prune -o -name __pycache__ -type d -exec rm -rf {} +
+
+# Stamps: installed once, and again when pyproject.toml changes.
+$(CORE): pyproject.toml
+	@$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11) and "spark-rl needs Python 3.11 or newer: make PYTHON=python3.11")'
+	$(PYTHON) -m venv $(VENV)
+	$(BIN)/pip install --retries 2 $(if $(TORCH_INDEX),--extra-index-url $(TORCH_INDEX)) "$(TORCH)"
+	$(BIN)/pip install -e ".[sft]"
+	@touch $@
+
+# ALFWorld's engine is compiled on the spot (cmake, g++, make). Without it its tests skip and all else works.
+$(DEV): $(CORE)
+	$(BIN)/pip install -e ".[sft,dev]"
+	$(BIN)/pip install -e ".[sft,dev,alfworld]" || \
+	    echo 'NOTE: the extra "alfworld" could not be installed (it needs cmake, g++ and make); its tests will be skipped.'
+	@touch $@

@@ -1,0 +1,49 @@
+"""spark-rl: train language-model agents with rollouts that grow into trees (SPARK, arXiv 2601.20209).
+
+The nouns are imported here; what grows, reads and writes them comes with its first use, so that `import spark_rl` is
+instant and needs no torch.
+"""
+
+from __future__ import annotations
+
+import importlib
+from typing import TYPE_CHECKING, Any
+
+from spark_rl.types import Completion, Credit, Forest, Fork, Node, Observation, Request, Task, Tree
+
+if TYPE_CHECKING:
+    from spark_rl.environments.base import load_world
+    from spark_rl.rollout import grow_forest, grow_tree
+    from spark_rl.store import load_forest
+
+__version__ = "0.1.0"
+
+__all__ = [
+    "Completion",
+    "Credit",
+    "Forest",
+    "Fork",
+    "Node",
+    "Observation",
+    "Request",
+    "Task",
+    "Tree",
+    "__version__",
+    "grow_forest",
+    "grow_tree",
+    "load_forest",
+    "load_world",
+]
+
+_AT_FIRST_USE = {
+    "grow_forest": "spark_rl.rollout",
+    "grow_tree": "spark_rl.rollout",
+    "load_forest": "spark_rl.store",
+    "load_world": "spark_rl.environments.base",
+}
+
+
+def __getattr__(name: str) -> Any:
+    if name not in _AT_FIRST_USE:
+        raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
+    return getattr(importlib.import_module(_AT_FIRST_USE[name]), name)

@@ -1,0 +1,23 @@
+"""No forks: independent trajectories, the control that every tree is compared with (GRPO's rollout)."""
+
+from __future__ import annotations
+
+import random
+from dataclasses import dataclass
+
+from spark_rl.types import Forest, Fork, Tree
+
+__all__ = ["Chains"]
+
+
+@dataclass(frozen=True)
+class Chains:
+    """Never fork. With `tree.roots` equal to `tree.budget` this is GRPO's N independent episodes."""
+
+    def after_step(self, tree: Tree, index: int, node: int, rng: random.Random) -> Fork | None:
+        """Never."""
+        return None
+
+    def when_idle(self, forest: Forest, rng: random.Random) -> list[Fork]:
+        """Never."""
+        return []

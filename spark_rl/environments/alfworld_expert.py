@@ -1,0 +1,116 @@
+"""The solution that ALFWorld stores with each game, spoken as an agent would: each step with a mode and a reason.
+
+Invariant
+---------
+The actions are the stored ones and win; reason and mode follow from the actions by one rule and need no engine.
+
+Mechanism
+---------
+The solution knows where things are; the agent could not. So a step towards a thing that has not been seen (`go to`,
+`open`, with `take` or `use` to follow) is a step of a search, unless its place has been visited before. `dense` tags
+mark all of them `<explore>`. `sparse` tags mark where the next place to look at is chosen (`go to`), except at the
+first step, as forks there would spend the whole budget on the start. All other steps are `<think>`.
+"""
+
+from __future__ import annotations
+
+import json
+import re
+from collections.abc import Callable, Sequence
+from functools import lru_cache
+from pathlib import Path
+from typing import Literal
+
+from spark_rl.errors import PolicyFailure
+from spark_rl.prompting import respond
+from spark_rl.types import Completion, Mode, Request, Spent
+
+__all__ = ["Walkthrough", "explain"]
+
+Tags = Literal["sparse", "dense"]
+_ACTION = re.compile(
+    r"(?P<verb>go to|open|close|take|move|use|heat|cool|clean) (?P<thing>.+?)(?: (?:from|to|with) (?P<place>.+))?"
+)
+
+
+class Walkthrough:
+    """A policy that follows the stored solutions. It answers only while it has been followed from the start."""
+
+    def __init__(self, game: Callable[[str], Path], tags: Tags = "sparse") -> None:
+        self.spent = Spent()
+        self._game = game
+        self._tags: Tags = tags
+        self._solution = lru_cache(maxsize=1024)(self._read)
+
+    async def sample(self, requests: Sequence[Request]) -> list[list[Completion]]:
+        """The same next step for each sample of a request.
+
+        Raises:
+            PolicyFailure: the actions so far are not the beginning of the solution, or the game stores none.
+        """
+        return [[Completion(self._answer(request))] * request.n for request in requests]
+
+    def _answer(self, request: Request) -> str:
+        solution, done = self._solution(request.task.id), len(request.history)
+        if request.history != solution[:done] or done == len(solution):
+            raise PolicyFailure(f'the walkthrough of "{request.task.id}" does not continue from {list(request.history)}')
+        mode, reason = explain(solution, done, request.observation.text, self._tags)
+        return respond(mode, reason, solution[done])
+
+    def _read(self, task_id: str) -> tuple[str, ...]:
+        path = self._game(task_id)
+        try:
+            return tuple(json.loads(path.read_text(encoding="utf-8"))["walkthrough"])
+        except (OSError, ValueError, KeyError, TypeError) as error:
+            raise PolicyFailure(
+                f"game file {path} holds no walkthrough ({error}); unpack the ALFWorld archive again"
+            ) from error
+
+
+def explain(solution: Sequence[str], step: int, observation: str, tags: Tags = "dense") -> tuple[Mode, str]:
+    """Mode and reason of a step of a solution, from the solution and what is seen before the step."""
+    verb, thing, place = _read_action(solution[step])
+    if verb not in _KNOWN:
+        return "think", _REASONS.get(verb, "This comes next.").format(thing=thing, place=place)
+    ahead = range(step, len(solution))
+    purpose = next((index for index in ahead if not solution[index].startswith(tuple(_KNOWN))), len(solution) - 1)
+    wanted, sought, _ = _read_action(solution[purpose])
+    known = wanted not in ("take", "use") or _visited(solution, step, purpose)
+    if known or re.search(rf"\b{re.escape(sought)}\b", observation):
+        return "think", _KNOWN[verb].format(thing=thing, sought=sought, has="have" if wanted != "take" else "have seen")
+    kind = sought.rpartition(" ")[0]
+    again = any(action.startswith(f"take {kind} ") for action in solution[:step])
+    article = "another" if again else "an" if kind[0] in "aeiou" else "a"
+    explores = tags == "dense" or (verb == "go to" and step > 0)
+    return "explore" if explores else "think", _SOUGHT[verb].format(thing=thing, one=f"{article} {kind}")
+
+
+_SOUGHT = {
+    "go to": "I need {one} and have not seen where it is; I look at the {thing}.",
+    "open": "The {thing} is closed; {one} may be inside.",
+    "close": "I close the {thing} and go on looking for {one}.",
+}
+_KNOWN = {
+    "go to": "I {has} the {sought}, so I go to the {thing}.",
+    "open": "The {thing} is closed, so I open it.",
+    "close": "I am done with the {thing}, so I close it.",
+}
+_REASONS = {
+    "take": "The {thing} is here and the task needs it, so I take it.",
+    "move": "I have the {thing} and am where it belongs, so I move it to the {place}.",
+    "use": "The {thing} is here, so I switch it on.",
+    "heat": "The task wants the {thing} hot, so I heat it with the {place}.",
+    "cool": "The task wants the {thing} cool, so I cool it with the {place}.",
+    "clean": "The task wants the {thing} clean, so I clean it with the {place}.",
+}
+
+
+def _read_action(action: str) -> tuple[str, str, str]:
+    """Verb, thing and place of an action; an action of another form is all verb."""
+    match = _ACTION.fullmatch(action)
+    return (match["verb"], match["thing"], match["place"] or "") if match else (action, "", "")
+
+
+def _visited(solution: Sequence[str], step: int, purpose: int) -> bool:
+    """Whether every move from here to the purpose has been made before: the agent has seen what is there."""
+    return all(action in solution[:step] for action in solution[step:purpose])

@@ -1,0 +1,232 @@
+"""An expert that searches: it knows the shares of the catalogue and what it has read, and nothing else.
+
+Invariants
+----------
+* A decision is a function of the observations and actions of the path and of the sample's seed: hidden state is never read.
+* It speaks in few, short sentences.
+
+The belief is folded from the texts of the path, which are had by playing its actions again in an own environment (a
+request carries no past observations); so the expert keeps no memory and continues any path, whoever began it. Where to
+search next is drawn in proportion to how likely each place is: demonstrations are varied, sensible, and can be improved on.
+"""
+
+from __future__ import annotations
+
+import random
+import re
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, field
+from typing import Literal
+
+from spark_rl.environments.base import Environment
+from spark_rl.environments.household.catalogue import CONDITIONS, LAMP, TOOLS, Condition, a, into, likelihood
+from spark_rl.environments.household.houses import Goal
+from spark_rl.prompting import respond
+from spark_rl.types import Completion, Request, Spent
+
+__all__ = ["Expert"]
+
+_CONDITIONS = {condition.adjective: condition for condition in CONDITIONS}
+_SEEN = re.compile(rf"\ban? (?:({'|'.join(_CONDITIONS)}) )?([a-z]+ \d+)")
+
+
+@dataclass
+class _Belief:
+    """What the path has told."""
+
+    names: tuple[str, ...]
+    """All receptacles."""
+    at: str = ""
+    seen: dict[str, list[str]] = field(default_factory=dict[str, list[str]])
+    """Receptacle looked into -> what it is known to hold."""
+    closed: set[str] = field(default_factory=set[str])
+    """Receptacles found closed."""
+    held: str = ""
+    treated: str = ""
+    """How what is held was treated last."""
+    condition: dict[str, Condition] = field(default_factory=dict[str, Condition])
+
+    def read(self, text: str) -> None:
+        """Take in what an action was answered with."""
+        if text.startswith(("You are at ", "You open ")):
+            self.at = _name(text.split(" ")[2 if text.startswith("You open ") else 3 :])
+            if text.endswith("It is closed."):
+                self.closed.add(self.at)
+                return
+            self.closed.discard(self.at)
+            things = _SEEN.findall(text)
+            self.seen[self.at] = [name for _, name in things]
+            self.condition |= {name: _CONDITIONS[adjective] for adjective, name in things if adjective}
+        elif text.startswith("You close "):
+            self.closed.add(self.at)
+        elif text.startswith("You take "):
+            self.held, self.treated = _name(text.split(" ")[2:]), ""
+            self.seen[self.at].remove(self.held)
+        elif text.startswith("You put "):
+            self.seen[self.at].append(self.held)
+            self.held = ""
+        elif text.startswith(tuple(f"You {verb} " for verb in TOOLS)):
+            self.treated = text.split(" ")[1]
+
+    def places_of(self, noun: str) -> list[str]:
+        """Receptacles known to hold a thing of this noun."""
+        return [place for place, names in self.seen.items() if any(_noun(name) == noun for name in names)]
+
+    def unsearched(self) -> list[str]:
+        """Receptacles whose contents are not known, in the order of the first observation."""
+        return [name for name in self.names if name not in self.seen]
+
+
+def _name(words: Sequence[str]) -> str:
+    return " ".join(words[:2]).rstrip(".")
+
+
+def _noun(name: str) -> str:
+    return name.split(" ")[0]
+
+
+@dataclass(frozen=True)
+class _Decision:
+    """What the expert does, why, and whether that was a search, and an open choice."""
+
+    action: str
+    reason: str
+    search: bool = False
+    """What is needed is not located yet."""
+    open_choice: bool = False
+    """More than one place is plausible: none of those left is more likely than the others together."""
+
+
+@dataclass
+class Expert:
+    """Plays the household from observations.
+
+    `tags` says which steps are in explore mode. `sparse`: the pivots, where the next place to search is an open choice
+    (`_Decision.open_choice`), except the first step, as forks there would spend the whole budget on the start.
+    `dense`: every step of a search, opening doors included. All other steps think.
+    """
+
+    make: Callable[[], Environment]
+    """Makes the environment that plays the path again."""
+    tags: Literal["sparse", "dense"] = "sparse"
+    spent: Spent = field(default_factory=Spent)
+
+    async def sample(self, requests: Sequence[Request]) -> list[list[Completion]]:
+        """One decision for each seed of each request."""
+        return [self._answers(request) for request in requests]
+
+    def _answers(self, request: Request) -> list[Completion]:
+        belief, goal = self._recall(request), Goal.read(request.task.instruction)
+        answers: list[Completion] = []
+        for seed in request.seeds:
+            decision = _Mind(belief, goal, random.Random(seed)).decide()
+            explore = decision.search if self.tags == "dense" else decision.open_choice and bool(request.history)
+            answers.append(Completion(respond("explore" if explore else "think", decision.reason, decision.action)))
+        return answers
+
+    def _recall(self, request: Request) -> _Belief:
+        environment = self.make()
+        first = environment.reset(request.task).text
+        belief = _Belief(tuple(name for _, name in _SEEN.findall(first)))
+        for action in request.history:
+            belief.read(environment.step(action).text)
+        environment.close()
+        return belief
+
+
+@dataclass(frozen=True)
+class _Mind:
+    """One decision: the belief, the goal, and a generator for what is open."""
+
+    belief: _Belief
+    goal: Goal
+    rng: random.Random
+
+    def decide(self) -> _Decision:
+        goal, belief = self.goal, self.belief
+        if belief.held and _noun(belief.held) != goal.object:
+            return self._put_away()
+        if belief.held:
+            if goal.kind == "light":
+                return self._use_lamp()
+            return self._treat() if goal.kind in TOOLS and belief.treated != goal.kind else self._deliver()
+        delivered = self._delivered()
+        known = [place for place in belief.places_of(goal.object) if place != delivered]
+        if belief.at in known:
+            if belief.at in belief.closed:
+                return self._open()
+            thing = next(name for name in belief.seen[belief.at] if _noun(name) == goal.object)
+            return self._handle("take", thing, f"take {thing} from {belief.at}", f"Here is {a(goal.object)}, so I take it.")
+        if known:
+            return _Decision(f"go to {known[0]}", f"I saw {a(goal.object)} there, so I go back.")
+        return self._search(goal.object, f"another {goal.object}" if delivered else a(goal.object))
+
+    def _delivered(self) -> str:
+        """Where the first of two already is."""
+        targets = [place for place in self.belief.places_of(self.goal.object) if _noun(place) == self.goal.target]
+        return targets[0] if targets else ""
+
+    def _search(self, noun: str, wanted: str) -> _Decision:
+        belief = self.belief
+        if belief.at in belief.closed and belief.at not in belief.seen:
+            return self._open(search=True)
+        left = belief.unsearched()
+        if not left:
+            return _Decision("look", f"I have searched everywhere for {wanted}.", search=True)
+        share = dict(zip(belief.names, likelihood(noun, [_noun(name) for name in belief.names]), strict=True))
+        weights = [share[name] + 1e-9 for name in left]  # never all 0
+        place = self.rng.choices(left, weights)[0]
+        still = "still " * bool(belief.seen or belief.closed)
+        reason = f"I {still}need {wanted}. It may be {into(_noun(place))} {a(_noun(place))}."
+        return _Decision(
+            f"go to {place}", reason, search=True, open_choice=2 * max(weights) <= sum(weights) and len(left) > 1
+        )
+
+    def _open(self, *, search: bool = False) -> _Decision:
+        return _Decision(f"open {self.belief.at}", "It is closed, so I open it.", search=search)
+
+    def _put_away(self) -> _Decision:
+        """Another hand took what is not needed."""
+        belief = self.belief
+        if belief.at in belief.closed:
+            return self._open()
+        action = f"move {belief.held} to {belief.at}"
+        return self._handle("move", belief.held, action, f"I need no {_noun(belief.held)}, so I put it away.")
+
+    def _treat(self) -> _Decision:
+        belief, verb, tool = self.belief, self.goal.kind, TOOLS[self.goal.kind]
+        if _noun(belief.at) == tool:
+            action = f"{verb} {belief.held} with {belief.at}"
+            return self._handle(verb, belief.held, action, f"Now I {verb} the {self.goal.object}.")
+        place = self.rng.choice([name for name in belief.names if _noun(name) == tool])
+        return _Decision(f"go to {place}", f"Next I {verb} the {self.goal.object} with {a(tool)}.")
+
+    def _deliver(self) -> _Decision:
+        belief, goal = self.belief, self.goal
+        if belief.at in belief.closed and _noun(belief.at) == goal.target:
+            return self._open()
+        place = self._delivered()
+        if belief.at == place or (not place and _noun(belief.at) == goal.target):
+            preposition = into(goal.target)
+            action = f"move {belief.held} to {belief.at}"
+            return self._handle("move", belief.held, action, f"Now I put the {goal.object} {preposition} it.")
+        place = place or self.rng.choice([name for name in belief.names if _noun(name) == goal.target])
+        return _Decision(f"go to {place}", f"Next I put the {goal.object} {into(goal.target)} {a(goal.target)}.")
+
+    def _use_lamp(self) -> _Decision:
+        belief = self.belief
+        known = belief.places_of(LAMP)
+        if belief.at in known:
+            lamp = next(name for name in belief.seen[belief.at] if _noun(name) == LAMP)
+            return self._handle("use", belief.held, f"use {lamp}", f"Now I turn on the {LAMP}.")
+        if known:
+            return _Decision(f"go to {known[0]}", f"Next I look at the {self.goal.object} under a {LAMP}.")
+        return self._search(LAMP, f"a {LAMP}")
+
+    def _handle(self, verb: str, thing: str, action: str, reason: str) -> _Decision:
+        """The action, in the manner that the thing's condition asks for, where it has one."""
+        condition = self.belief.condition.get(thing)
+        if condition is None:
+            return _Decision(action, reason)
+        manner, what = condition.handling(verb), "the lamp" if verb == "use" else "it"
+        return _Decision(f"{action} {manner}", f"The {_noun(thing)} is {condition.adjective}, so I {verb} {what} {manner}.")

@@ -1,0 +1,112 @@
+"""Evaluation: every task of a level exactly once, numerator and denominator told (design rule 7).
+
+A task whose environment fails counts as not solved, and is reported; it is never left out of the denominator.
+"""
+
+from __future__ import annotations
+
+import statistics
+from collections import defaultdict
+from collections.abc import Callable, Mapping, Sequence
+from typing import Any, Protocol
+
+from spark_rl.branching.chains import Chains
+from spark_rl.growth import Growth, Sampling, TreeShape
+from spark_rl.metrics import step_ratios, wilson
+from spark_rl.types import Forest, Spent, Task, Tree
+
+__all__ = ["Grows", "chains", "evaluate", "markdown", "summary"]
+
+Result = dict[str, Any]
+
+
+class Grows(Protocol):
+    """What evaluation needs of an executor."""
+
+    async def grow(self, tasks: Sequence[Task], growth: Growth, *, seed: int, iteration: int) -> Forest:
+        """One tree for each task."""
+        ...
+
+
+def chains(growth: Growth, temperature: float) -> Growth:
+    """How evaluation plays: one trajectory a task, at its own temperature, otherwise as in training."""
+    shape = TreeShape(budget=1, roots=1, horizon=growth.shape.horizon)
+    return Growth(shape, Chains(), growth.prompt, Sampling(temperature, growth.sampling.max_tokens))
+
+
+async def evaluate(
+    executor: Grows,
+    tasks: Sequence[Task],
+    growth: Growth,
+    *,
+    temperature: float,
+    seed: int,
+    batch: int = 64,
+    advance: Callable[[int], None] = lambda _: None,
+) -> Result:
+    """Play each task once.
+
+    Args:
+        executor: grows the trajectories.
+        tasks: what is asked; each exactly once.
+        growth: the recipe's growth; its prompt, horizon and token limit are used, its branching is not.
+        temperature: of sampling; 0 is greedy.
+        seed: of the samples.
+        batch: tasks played at once.
+        advance: told how many tasks are done.
+
+    Returns:
+        success with its 95 % interval (`low`, `high`), `wins` and `tasks`; `steps` and `steps_won`; the shares of
+        `metrics.step_ratios`; `score` (mean return); tokens spent; `failed`; `kinds`: wins and tasks by task type.
+    """
+    alone = chains(growth, temperature)
+    trees: list[Tree] = []
+    spent, failures = Spent(), list[str]()
+    for first in range(0, len(tasks), batch):
+        forest = await executor.grow(tasks[first : first + batch], alone, seed=seed, iteration=0)
+        trees += forest.trees
+        spent += forest.spent
+        failures += forest.failures
+        advance(min(first + batch, len(tasks)))
+    return summary(tasks, trees, spent, failures)
+
+
+def summary(tasks: Sequence[Task], trees: Sequence[Tree], spent: Spent, failures: Sequence[str]) -> Result:
+    """The numbers of an evaluation from its trajectories; trees that failed count as not solved."""
+    lasts = [tree.nodes[-1] for tree in trees]
+    wins = sum(last.success for last in lasts)
+    low, high = wilson(wins, len(tasks))
+    kinds: defaultdict[str, list[int]] = defaultdict(lambda: [0, 0])
+    for task in tasks:
+        kinds[task.kind][1] += 1
+    for tree in trees:
+        kinds[tree.task.kind][0] += tree.nodes[-1].success
+    won = [last.depth for last in lasts if last.success]
+    return {
+        "success": wins / len(tasks) if tasks else 0.0,
+        "low": low,
+        "high": high,
+        "wins": wins,
+        "tasks": len(tasks),
+        "score": sum(sum(tree.returns()) for tree in trees) / max(len(tasks), 1),
+        "steps": statistics.fmean(last.depth for last in lasts) if lasts else 0.0,
+        "steps_won": statistics.fmean(won) if won else 0.0,
+        **step_ratios(trees),
+        "tokens": spent.generated / max(len(tasks), 1),
+        "prefilled": spent.prefilled,
+        "reused": spent.reused,
+        "failed": len(failures),
+        "failures": list(failures),
+        "kinds": {kind: {"wins": pair[0], "tasks": pair[1]} for kind, pair in sorted(kinds.items())},
+    }
+
+
+def markdown(results: Mapping[str, Mapping[str, Any]]) -> str:
+    """A table, one row a level."""
+    head = "| level | success | 95 % interval | wins | steps | invalid | repeated | explore | tokens |"
+    rows = [
+        f"| {level} | {r['success']:.3f} | {r['low']:.3f} to {r['high']:.3f} | {r['wins']}/{r['tasks']} | {r['steps']:.1f} "
+        f"| {r['invalid_ratio']:.3f} | {r['repetitive_ratio']:.3f} | {r['explore_ratio']:.3f} | {r['tokens']:.0f} |"
+        for level, r in results.items()
+    ]
+    return "\n".join([head, "|---" * 9 + "|", *rows])

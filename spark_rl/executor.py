@@ -1,0 +1,39 @@
+"""Where trees are grown. Whole trees go over this seam, never steps, so that forks stay beside their engine."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import TYPE_CHECKING, Any
+
+from spark_rl.environments.base import World
+from spark_rl.growth import Growth
+from spark_rl.policies.local import LocalPolicy
+from spark_rl.prompting import Encoder
+from spark_rl.rollout import Watch, grow_forest
+from spark_rl.types import Forest, Task
+
+if TYPE_CHECKING:
+    from transformers import PreTrainedModel
+
+__all__ = ["InProcess"]
+
+
+class InProcess:
+    """Grows trees in this process, with the very model that is trained: weights need no copy, only a fresh cache."""
+
+    def __init__(self, model: PreTrainedModel, tokenizer: Any, world: World, *, cache_gb: float) -> None:
+        self.world = world
+        self.policy = LocalPolicy(model, tokenizer, cache_bytes=int(cache_gb * 2**30))
+        self.encoder = Encoder(tokenizer)
+
+    async def grow(
+        self, tasks: Sequence[Task], growth: Growth, *, seed: int, iteration: int, watch: Watch | None = None
+    ) -> Forest:
+        """One tree for each task."""
+        return await grow_forest(
+            tasks, self.world, self.policy, growth, seed=seed, iteration=iteration, encoder=self.encoder, watch=watch
+        )
+
+    def load_weights(self) -> None:
+        """The model has changed: what was computed with the old weights is dropped."""
+        self.policy.clear()

@@ -1,0 +1,68 @@
+"""Writing files so that nothing half-written is ever seen: into a sibling, flushed to disk, then renamed."""
+
+from __future__ import annotations
+
+import contextlib
+import json
+import os
+import shutil
+import tempfile
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+from spark_rl.errors import StorageError
+
+__all__ = ["atomic_directory", "unwritable", "write_bytes", "write_json"]
+
+
+def unwritable(path: Path, error: OSError) -> StorageError:
+    """What the user is told when a file cannot be written."""
+    return StorageError(f"{path} could not be written ({error.strerror or error}); free some space or choose another --out")
+
+
+def write_bytes(path: Path, data: bytes) -> None:
+    """Replace a file's content in one step.
+
+    Raises:
+        StorageError: the file cannot be written (disk full, no permission); what was there before is untouched.
+    """
+    try:
+        path.parent.mkdir(parents=True, exist_ok=True)
+        handle, name = tempfile.mkstemp(dir=path.parent, prefix=f".{path.name}.")
+        try:
+            with os.fdopen(handle, "wb") as file:
+                file.write(data)
+                file.flush()
+                os.fsync(file.fileno())
+            Path(name).replace(path)
+        except BaseException:
+            Path(name).unlink(missing_ok=True)
+            raise
+    except OSError as error:
+        raise unwritable(path, error) from error
+
+
+def write_json(path: Path, value: Any) -> None:
+    """Replace a file by indented JSON, in one step."""
+    write_bytes(path, (json.dumps(value, indent=2) + "\n").encode())
+
+
+@contextlib.contextmanager
+def atomic_directory(path: Path) -> Iterator[Path]:
+    """A fresh folder to fill, which becomes `path` (replacing what was there) when the block ends without an error."""
+    try:
+        path.parent.mkdir(parents=True, exist_ok=True)
+        work = Path(tempfile.mkdtemp(dir=path.parent, prefix=f".{path.name}."))
+        try:
+            yield work
+            for file in work.rglob("*"):
+                if file.is_file():
+                    with file.open("rb") as handle:
+                        os.fsync(handle.fileno())
+            shutil.rmtree(path, ignore_errors=True)
+            work.replace(path)
+        finally:
+            shutil.rmtree(work, ignore_errors=True)
+    except OSError as error:
+        raise unwritable(path, error) from error

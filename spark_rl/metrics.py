@@ -1,0 +1,104 @@
+"""From a forest to numbers. Pure functions; the names here are the names in every log, report and table.
+
+Fixed meanings (design rule 11): ratios of steps are over *unique* nodes; success, return and length are over
+trajectories; a repeated action is one taken earlier on the same trajectory at the same state key.
+"""
+
+from __future__ import annotations
+
+import math
+import statistics
+from collections import Counter
+from collections.abc import Sequence
+
+from spark_rl.types import Forest, Tree
+
+__all__ = ["fork_depths", "repeated", "step_ratios", "summarise", "wilson"]
+
+
+def wilson(wins: int, total: int, z: float = 1.96) -> tuple[float, float]:
+    """95 % confidence interval of a share (Wilson score); (0, 1) when nothing was counted."""
+    if total == 0:
+        return 0.0, 1.0
+    share = wins / total
+    middle = share + z * z / (2 * total)
+    half = z * math.sqrt(share * (1 - share) / total + z * z / (4 * total * total))
+    scale = 1 + z * z / total
+    return max(0.0, (middle - half) / scale), min(1.0, (middle + half) / scale)
+
+
+def repeated(tree: Tree) -> list[bool]:
+    """For each node: was the same action taken at the same state key earlier on its trajectory?"""
+    seen: list[frozenset[tuple[str, str]]] = []
+    result: list[bool] = []
+    for node in tree.nodes:
+        above = seen[node.parent] if node.parent >= 0 else frozenset[tuple[str, str]]()
+        pair = (node.state_key, node.action)
+        result.append(pair in above)
+        seen.append(above if pair in above else above | {pair})
+    return result
+
+
+def fork_depths(forest: Forest) -> list[int]:
+    """Depth of the step at which each granted continuation was opened (0: a new root)."""
+    return [
+        0 if fork.node is None else tree.nodes[fork.node].depth
+        for tree in forest
+        for fork in tree.forks
+        for _ in range(fork.extra)
+    ]
+
+
+def step_ratios(trees: Sequence[Tree]) -> dict[str, float]:
+    """Shares of unique steps: explore mode, malformed, inadmissible (well-formed), invalid (either), repeated action."""
+    nodes = [node for tree in trees for node in tree.nodes]
+    total = max(len(nodes), 1)
+    malformed = sum(not node.well_formed for node in nodes)
+    inadmissible = sum(node.well_formed and not node.admissible for node in nodes)
+    return {
+        "explore_ratio": sum(node.mode == "explore" for node in nodes) / total,
+        "malformed_ratio": malformed / total,
+        "inadmissible_ratio": inadmissible / total,
+        "invalid_ratio": (malformed + inadmissible) / total,
+        "repetitive_ratio": sum(sum(repeated(tree)) for tree in trees) / total,
+        "truncated_ratio": sum(node.truncated > 0 for node in nodes) / total,
+        "empty_ratio": sum(not node.text.strip() for node in nodes) / total,
+    }
+
+
+def summarise(forest: Forest) -> dict[str, float]:
+    """The numbers of one iteration's rollout; counters as in `Spent`, seconds by phase."""
+    trees = forest.trees
+    leaves = [tree.nodes[leaf] for tree in trees for leaf in tree.leaves()]
+    returns = [tree.returns() for tree in trees]
+    depths = fork_depths(forest)
+    unique = sum(len(tree.nodes) for tree in trees)
+    row: dict[str, float] = {
+        "success": statistics.fmean(leaf.success for leaf in leaves),
+        "reward": statistics.fmean(value for group in returns for value in group),
+        "steps": statistics.fmean(leaf.depth for leaf in leaves),
+        "leaves": len(leaves) / len(trees),
+        "unique_steps": unique,
+        "duplicated_over_unique": sum(leaf.depth for leaf in leaves) / max(unique, 1),
+        "zero_signal_groups": statistics.fmean(min(group) == max(group) for group in returns),
+        "forks": len(depths),
+        "fork_depth": statistics.fmean(depths) if depths else 0.0,
+        "same_action_siblings": _same_action_siblings(trees),
+        "completion_tokens": statistics.fmean(len(node.completion) for tree in trees for node in tree.nodes),
+        "prompt_tokens": statistics.fmean(len(node.prompt) for tree in trees for node in tree.nodes),
+        **step_ratios(trees),
+        **{name: float(count) for name, count in forest.spent.counts().items()},
+        **{f"seconds_{phase}": seconds for phase, seconds in forest.spent.seconds.items()},
+    }
+    return row
+
+
+def _same_action_siblings(trees: Sequence[Tree]) -> float:
+    """Share of sibling pairs below a fork that took the same action; 0 without forks."""
+    same = pairs = 0
+    for tree in trees:
+        for group in tree.children()[:-1]:
+            counts = Counter(tree.nodes[child].action for child in group)
+            pairs += math.comb(len(group), 2)
+            same += sum(math.comb(count, 2) for count in counts.values())
+    return same / pairs if pairs else 0.0

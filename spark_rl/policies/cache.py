@@ -1,0 +1,232 @@
+# pyright: standard
+"""Keys and values: a `Slab` to work in, a `PrefixCache` to keep them in between calls.
+
+Invariants
+----------
+* What is kept is exact: an entry is token ids and the keys and values computed for them, and is used only as far as the
+  ids of a prompt agree with it.
+* Every token of a tree is kept once. A sequence is a list of slots in one pool; sequences that share a prefix share its
+  slots, and a slot is free when no entry and no running batch holds it.
+* Memory is bounded by the number of slots. Entries leave by least recent use, never by time, so that the same calls give
+  the same cache.
+* Cells that no token was written to are finite: attention multiplies them by zero.
+"""
+
+from __future__ import annotations
+
+from collections import OrderedDict
+from collections.abc import Hashable
+from dataclasses import dataclass
+from typing import Any, NamedTuple
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+from transformers import Cache, DynamicCache, PreTrainedModel
+from transformers.cache_utils import DynamicLayer
+
+from spark_rl.errors import UsageError
+
+__all__ = ["Entry", "Layout", "PrefixCache", "Slab", "shared_prefix"]
+
+Ints = NDArray[np.int32]
+
+
+@dataclass(frozen=True)
+class Layout:
+    """Shape and place of one token's keys and values."""
+
+    layers: int
+    heads: int
+    width: int
+    """Numbers per head."""
+    dtype: torch.dtype
+    device: torch.device
+
+    @classmethod
+    def of(cls, model: PreTrainedModel) -> Layout:
+        """Found by running one token, which holds for any architecture.
+
+        Raises:
+            UsageError: the model keeps something other than plain keys and values of all positions.
+        """
+        ids = torch.zeros(1, 1, dtype=torch.long, device=model.device)
+        with torch.no_grad():
+            kept: Any = model(input_ids=ids, use_cache=True).past_key_values
+        layers: list[Any] = kept.layers if isinstance(kept, DynamicCache) else []
+        plain = all(type(layer) is DynamicLayer for layer in layers)
+        shapes = {states.shape for layer in layers for states in (layer.keys, layer.values)} if plain else set()
+        if len(shapes) != 1:
+            raise UsageError(
+                f'the local engine needs the same full attention in every layer, unlike type "{model.config.model_type}": '
+                "use a model without sliding windows, recurrent or compressed layers"
+            )
+        keys = layers[0].keys
+        return cls(len(layers), keys.shape[1], keys.shape[3], keys.dtype, keys.device)
+
+    @property
+    def bytes(self) -> int:
+        """Bytes of one token."""
+        return 2 * self.layers * self.heads * self.width * self.dtype.itemsize
+
+
+class Slab(Cache):
+    """Keys and values of a running batch, written in place: row by row, token i of a row in column i.
+
+    A forward pass is aimed first: which rows it covers, which cells its new tokens go to, how many columns it sees.
+    The last column of a row is nobody's: padding is written there and never read.
+    """
+
+    def __init__(self, layout: Layout) -> None:
+        super().__init__(layers=[])
+        self.layout = layout
+        self.buffer = self._zeros(0)
+        self.open(0, 0)
+
+    def _zeros(self, numbers: int) -> torch.Tensor:
+        return torch.zeros(numbers, dtype=self.layout.dtype, device=self.layout.device)
+
+    def open(self, rows: int, columns: int) -> None:
+        """Make room for a new batch; what the cells hold is left over, and finite."""
+        shape = (2 * self.layout.layers, rows, columns, self.layout.heads * self.layout.width)
+        if (numbers := int(np.prod(shape))) > self.buffer.numel():
+            self.buffer = self._zeros(numbers + numbers // 2)  # transcripts grow: not anew at every turn
+        self.data = self.buffer[:numbers].view(shape)
+        self.aim(0, 0, torch.zeros(0, dtype=torch.long, device=self.layout.device), 0)
+
+    def widen(self, columns: int) -> None:
+        """Give every row more columns, keeping what it holds."""
+        old = self.data
+        self.buffer = self._zeros(old[..., :1, :].numel() * columns)
+        self.open(old.shape[1], columns)
+        self.data[:, :, : old.shape[2] - 1] = old[:, :, :-1]
+
+    def aim(self, first: int, last: int, cells: torch.Tensor, width: int) -> None:
+        """Where the next forward pass reads and writes.
+
+        Args:
+            first: its first row.
+            last: one past its last row.
+            cells: [(last - first) * queries], row * columns + column of each new token.
+            width: columns it sees.
+        """
+        self.first, self.last, self.cells, self.width = first, last, cells, width
+
+    def select(self, rows: torch.Tensor, width: int) -> None:
+        """Row i becomes what row `rows[i]` was, its first `width` columns."""
+        self.data[:, : len(rows), :width] = self.data[:, rows, :width]
+
+    # The two methods that models call.
+
+    def update(
+        self, key_states: torch.Tensor, value_states: torch.Tensor, layer_idx: int, *args: Any, **kwargs: Any
+    ) -> tuple[torch.Tensor, torch.Tensor]:
+        """Write new keys and values ([rows, heads, queries, width]) and return all visible ones, as views."""
+        return self._write(2 * layer_idx, key_states), self._write(2 * layer_idx + 1, value_states)
+
+    def get_seq_length(self, layer_idx: int = 0) -> int:
+        """Columns seen."""
+        return self.width
+
+    def _write(self, index: int, states: torch.Tensor) -> torch.Tensor:
+        heads, width = self.layout.heads, self.layout.width
+        plane = self.data[index]
+        plane.view(-1, heads * width).index_copy_(0, self.cells, states.transpose(1, 2).reshape(-1, heads * width))
+        return plane[self.first : self.last, : self.width].unflatten(-1, (heads, width)).transpose(1, 2)
+
+    # Exchange with the pool.
+
+    def load(self, pool: torch.Tensor, slots: torch.Tensor) -> None:
+        """Copy pool slots ([rows, width]) to the first columns of the first rows."""
+        rows, width = slots.shape
+        for plane, kept in zip(self.data, pool, strict=True):
+            plane[:rows, :width] = kept.index_select(0, slots.flatten()).view(rows, width, -1)
+
+    def store(self, pool: torch.Tensor, cells: torch.Tensor, slots: torch.Tensor) -> None:
+        """Copy cells to pool slots."""
+        for plane, kept in zip(self.data, pool, strict=True):
+            kept.index_copy_(0, slots, plane.view(-1, plane.shape[-1]).index_select(0, cells))
+
+
+class Entry(NamedTuple):
+    """A kept sequence."""
+
+    ids: Ints
+    """Token ids."""
+    slots: Ints
+    """Pool slot of each token's keys and values."""
+
+
+NOTHING = Entry(np.zeros(0, np.int32), np.zeros(0, np.int32))
+
+
+def shared_prefix(left: Ints, right: Ints) -> int:
+    """How many leading ids agree."""
+    length = min(len(left), len(right))
+    differ = np.flatnonzero(left[:length] != right[:length])
+    return int(differ[0]) if len(differ) else length
+
+
+class PrefixCache:
+    """Kept sequences by address, over a pool of slots."""
+
+    def __init__(self, layout: Layout, size: int) -> None:
+        """Room for as many tokens as fit `size` bytes (memory is touched only when slots are used)."""
+        self.layout = layout
+        self.capacity = max(size // layout.bytes, 0)
+        self.clear()
+
+    def clear(self) -> None:
+        """Forget everything and give the memory back."""
+        self.entries: OrderedDict[Hashable, Entry] = OrderedDict()
+        self.held = np.zeros(self.capacity + 1, np.int32)
+        """How many entries and running batches hold each slot; slot 0 is padding and never given out."""
+        self.free = np.arange(self.capacity, 0, -1, dtype=np.int32)
+        """A stack, low slots on top, so that memory grows with use."""
+        self.left = self.capacity
+        self._pool: torch.Tensor | None = None
+
+    @property
+    def pool(self) -> torch.Tensor:
+        """[2 * layers, 1 + capacity, heads * width]: keys and values by slot."""
+        if self._pool is None:
+            shape = (2 * self.layout.layers, self.capacity + 1, self.layout.heads * self.layout.width)
+            self._pool = torch.empty(shape, dtype=self.layout.dtype, device=self.layout.device)
+            self._pool[:, 0] = 0
+        return self._pool
+
+    def find(self, address: Hashable) -> Entry | None:
+        """What is kept under the address, which counts as a use."""
+        if (entry := self.entries.get(address)) is not None:
+            self.entries.move_to_end(address)
+        return entry
+
+    def put(self, address: Hashable, entry: Entry) -> None:
+        """Keep a sequence, whose slots somebody holds, under the address, in place of what is there."""
+        self.hold(entry.slots)
+        if (old := self.entries.pop(address, None)) is not None:
+            self.release(old.slots)
+        self.entries[address] = entry
+
+    def reserve(self, count: int) -> Ints | None:
+        """`count` slots, held once by the caller; None when the running batch leaves too few to evict for."""
+        while self.left < count <= self.capacity and self.entries:
+            _, oldest = self.entries.popitem(last=False)
+            self.release(oldest.slots)
+        if self.left < count:
+            return None
+        self.left -= count
+        slots = self.free[self.left : self.left + count].copy()
+        self.held[slots] = 1
+        return slots
+
+    def hold(self, slots: Ints) -> None:
+        """Keep slots from being given out; they are distinct."""
+        self.held[slots] += 1
+
+    def release(self, slots: Ints) -> None:
+        """Undo one `hold`."""
+        self.held[slots] -= 1
+        gone = slots[self.held[slots] == 0]
+        self.free[self.left : self.left + len(gone)] = gone
+        self.left += len(gone)

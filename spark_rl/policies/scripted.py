@@ -1,0 +1,89 @@
+"""Policies that need no model: a script, chance, and a person.
+
+Invariant: what they say is well-formed (`prompting.respond`), unless a script says otherwise on purpose.
+"""
+
+from __future__ import annotations
+
+import random
+from collections.abc import Sequence
+from dataclasses import dataclass, field
+
+from spark_rl.prompting import respond
+from spark_rl.types import Completion, Request, Spent
+
+__all__ = ["Person", "RandomActions", "Script"]
+
+
+@dataclass
+class Script:
+    """Says the same at the same depth, whatever happens; past its end it repeats its last line."""
+
+    lines: Sequence[str]
+    """Whole completions, or bare actions, which get a thought."""
+    spent: Spent = field(default_factory=Spent)
+
+    async def sample(self, requests: Sequence[Request]) -> list[list[Completion]]:
+        """The line of each request's depth, once for each seed."""
+        lines = [self.lines[min(len(request.history), len(self.lines) - 1)] for request in requests]
+        texts = [line if "<" in line else respond("think", "As written.", line) for line in lines]
+        return [[Completion(text)] * request.n for text, request in zip(texts, requests, strict=True)]
+
+
+@dataclass
+class RandomActions:
+    """An admissible action at random, from the sample's own seed; explores with a fixed probability."""
+
+    explore: float = 0.2
+    """Probability that a step is in explore mode."""
+    spent: Spent = field(default_factory=Spent)
+
+    async def sample(self, requests: Sequence[Request]) -> list[list[Completion]]:
+        """One draw for each seed."""
+        return [self._draw(request) for request in requests]
+
+    def _draw(self, request: Request) -> list[Completion]:
+        actions = request.observation.actions or ("look",)
+        completions: list[Completion] = []
+        for seed in request.seeds:
+            rng = random.Random(seed)
+            mode = "explore" if rng.random() < self.explore else "think"
+            completions.append(Completion(respond(mode, "Any of these.", rng.choice(actions))))
+        return completions
+
+
+@dataclass
+class Person:
+    """Shows what there is to see and asks for an action on standard input, by its text or its number.
+
+    `quit`, or the end of input, raises KeyboardInterrupt.
+    """
+
+    spent: Spent = field(default_factory=Spent)
+
+    async def sample(self, requests: Sequence[Request]) -> list[list[Completion]]:
+        """One question for each seed."""
+        return [[self._ask(request) for _ in request.seeds] for request in requests]
+
+    def _ask(self, request: Request) -> Completion:
+        from rich.columns import Columns
+        from rich.console import Console
+        from rich.text import Text
+
+        console, actions = Console(highlight=False), request.observation.actions
+        if not request.history:
+            console.print(Text(f"Task: {request.task.instruction}", style="bold"))
+        console.print(Text(request.observation.text))
+        console.print(Columns([Text(f"{i} {action}", style="dim") for i, action in enumerate(actions, start=1)]))
+        while True:
+            try:
+                answer = console.input("> ").strip()
+            except EOFError as error:
+                raise KeyboardInterrupt from error
+            if answer == "quit":
+                raise KeyboardInterrupt
+            if answer.isdecimal() and not 1 <= int(answer) <= len(actions):
+                console.print(f"Give a number from 1 to {len(actions)}, an action, or quit.")
+            elif answer:
+                action = actions[int(answer) - 1] if answer.isdecimal() else answer
+                return Completion(respond("think", "A person chose this.", action))

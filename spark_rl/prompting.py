@@ -1,0 +1,266 @@
+"""From the path of a tree to a prompt, and from a completion to what it means.
+
+Invariants
+----------
+* There is one prompt builder: demonstrations, cold start, rollouts and evaluation render the same state to the same
+  token ids.
+* There is one parser: the fork criterion, the penalties and the statistics read the same `Parsed`.
+* Every prompt holds the task and the current observation whole. One that is too long loses its oldest history, then
+  the tail of its action list, and says how much (`Node.truncated`).
+* Under `Transcript` a step's prompt is its parent's prompt and completion plus new tokens, id for id, unless it was
+  shortened; so keys and values can be kept.
+
+What never changes comes first, so that trees share their prompts' heads. `Encoder` wraps a tokenizer's own chat
+template; without one (experts, servers) only messages are built.
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, field
+from functools import lru_cache
+from typing import Any, Literal, cast
+
+from spark_rl.errors import PromptTooLong, UsageError
+from spark_rl.types import Message, Mode, Parsed, Tree
+
+__all__ = ["INSTRUCTIONS", "Encoder", "Prompt", "Rendered", "Transcript", "Window", "parse", "respond"]
+
+INSTRUCTIONS = """\
+You are an expert agent in a text world. You are given a task, and at each step what you see and what you can do.
+
+Before each action, reason in one short sentence, in exactly one of two modes:
+- <explore>...</explore> when information is missing or the last result was not what you expected. Consider which places, items or actions could help, and choose which to try.
+- <think>...</think> when things go as expected. Keep track of what is done and what comes next.
+
+Then give one of the admissible actions inside <action>...</action>. Answer with one reasoning block and one action, and nothing else."""  # noqa: E501  prose
+
+_TAG = re.compile(r"</?(?:explore|think|action)>")
+_STRICT = re.compile(r"\s*<(explore|think)>(.*?)</\1>\s*<action>(.*?)</action>\s*", re.DOTALL)
+_REASONING = re.compile(r"<(explore|think)>(.*?)</\1>", re.DOTALL)
+_ACTION = re.compile(r"<action>(.*?)</action>", re.DOTALL)
+
+
+def parse(text: str) -> Parsed:
+    """Read a completion.
+
+    Well-formed is one non-empty reasoning block, then one non-empty action block, white space aside. Whatever the
+    form, the mode is that of the only non-empty reasoning block, if there is exactly one, and the action is the
+    content of the only action block; without exactly one, the action is empty, which changes nothing in any world.
+    """
+    blocks = [(mode, body.strip()) for mode, body in _REASONING.findall(text) if body.strip()]
+    mode, reasoning = blocks[0] if len(blocks) == 1 else (None, "")
+    actions = _ACTION.findall(text)
+    action = actions[0].strip() if len(actions) == 1 and not _TAG.search(actions[0]) else ""
+    strict = _STRICT.fullmatch(text)
+    well_formed = bool(strict and reasoning and action) and not _TAG.search(reasoning)
+    return Parsed(cast("Mode | None", mode), reasoning, action, well_formed)
+
+
+def respond(mode: Mode, reasoning: str, action: str) -> str:
+    """The completion that `parse` reads back: what demonstrations are made of."""
+    return f"<{mode}>{reasoning}</{mode}><action>{action}</action>"
+
+
+@dataclass(frozen=True)
+class Window:
+    """Each step's prompt is written afresh and shows the last few (observation, action) pairs, as in the paper."""
+
+    history: int = 5
+    """How many past steps are shown."""
+
+
+@dataclass(frozen=True)
+class Transcript:
+    """The whole episode as a growing conversation: each step appends, so that computation is shared along the tree."""
+
+    repeat_actions: bool = False
+    """List the admissible actions at every turn, not only at the first."""
+
+
+@dataclass(frozen=True)
+class Rendered:
+    """A prompt: messages for those who read text, ids for those who read tokens."""
+
+    messages: tuple[Message, ...]
+    ids: tuple[int, ...] | None
+    truncated: int
+    """History steps and listed actions left out."""
+
+
+@dataclass(frozen=True)
+class Encoder:
+    """A tokenizer with a chat template, reduced to the three things the prompts need."""
+
+    tokenizer: Any
+    """A `transformers` tokenizer."""
+    _turn: Callable[[str], tuple[int, ...]] = field(init=False, repr=False, compare=False)
+
+    def __post_init__(self) -> None:
+        # Turns repeat from step to step and tree to tree: most are answered from this cache.
+        object.__setattr__(self, "_turn", lru_cache(maxsize=65536)(self._encode_turn))
+
+    @property
+    def end(self) -> int:
+        """Id of the token that ends a turn."""
+        return cast(int, self.tokenizer.eos_token_id)
+
+    def conversation(self, messages: Sequence[Message]) -> tuple[int, ...]:
+        """Ids of the messages through the chat template, up to where the assistant starts to answer."""
+        return self._ids(self._render(messages, generate=True))
+
+    def completion(self, text: str) -> tuple[int, ...]:
+        """Ids of a whole answer, the end of the turn included: what a demonstration trains."""
+        return (*self._ids(text), self.end)
+
+    def extend(self, ids: Sequence[int], content: str) -> tuple[int, ...]:
+        """Ids of a conversation `ids` (prompt and completion) continued by a user's turn `content`."""
+        turn = self._turn(content)
+        # A completion that was cut at the token limit lacks the end of its turn; the suffix then provides it.
+        return (*ids, *(turn[1:] if ids and ids[-1] == turn[0] else turn))
+
+    def _encode_turn(self, content: str) -> tuple[int, ...]:
+        opening: list[Message] = [{"role": "user", "content": "a"}, {"role": "assistant", "content": "b"}]
+        before = self._render(opening, generate=False)
+        after = self._render([*opening, {"role": "user", "content": content}], generate=True)
+        end = self.tokenizer.decode([self.end])
+        answer = before.rfind("b" + end) + 1
+        if answer == 0 or not after.startswith(before[:answer]):
+            raise UsageError(
+                "prompt.context is Transcript, but this tokenizer's chat template rewrites earlier turns or does not close "
+                "them with its end-of-sequence token; use --prompt.context Window"
+            )
+        return self._ids(after[answer:])
+
+    def _render(self, messages: Sequence[Message], *, generate: bool) -> str:
+        return cast(str, self.tokenizer.apply_chat_template(messages, tokenize=False, add_generation_prompt=generate))
+
+    def _ids(self, text: str) -> tuple[int, ...]:
+        return tuple(self.tokenizer(text, add_special_tokens=False, verbose=False)["input_ids"])
+
+
+@dataclass(frozen=True)
+class Prompt:
+    """How a step's prompt is written. The same value serves demonstrations, cold start, rollouts and evaluation."""
+
+    context: Window | Transcript = Window()
+    instructions: Literal["full", "none"] = "full"
+    """`full` explains role, modes and answer format; a model that learns from nothing needs no such text."""
+    list_actions: bool = True
+    """Show the admissible actions."""
+    limit: int = 2048
+    """Most tokens of a prompt."""
+
+    def render(self, tree: Tree, node: int, encoder: Encoder | None) -> Rendered:
+        """The prompt of the step that follows `node` (-1: the first step).
+
+        Raises:
+            PromptTooLong: task and current observation alone exceed the limit.
+        """
+        path = tree.trajectory(node)
+        render = self._transcript if isinstance(self.context, Transcript) else self._window
+        return render(tree, path, encoder)
+
+    def _window(self, tree: Tree, path: list[int], encoder: Encoder | None) -> Rendered:
+        assert isinstance(self.context, Window)
+        shown = min(self.context.history, len(path))
+        actions = self._actions(tree, path)
+
+        def attempt(history: int, listed: int) -> Rendered:
+            messages = (_user(self._step_text(tree, path, history, actions[:listed])),)
+            ids = encoder.conversation(messages) if encoder else None
+            return Rendered(messages, ids, shown - history + len(actions) - listed)
+
+        return self._shorten(tree, attempt, shown, len(actions))
+
+    def _transcript(self, tree: Tree, path: list[int], encoder: Encoder | None) -> Rendered:
+        assert isinstance(self.context, Transcript)
+        actions = self._actions(tree, path) if self.context.repeat_actions or not path else ()
+
+        def attempt(history: int, listed: int) -> Rendered:
+            turn = self._turn_text(tree, path, actions[:listed])
+            messages = self._dialogue(tree, path, history, turn)
+            whole = history == len(path) and path and listed == len(actions)
+            if encoder is None:
+                ids = None
+            elif whole:
+                last = tree.nodes[path[-1]]
+                ids = encoder.extend((*last.prompt, *last.completion), turn)
+            else:
+                ids = encoder.conversation(messages)
+            return Rendered(messages, ids, len(path) - history + len(actions) - listed)
+
+        return self._shorten(tree, attempt, len(path), len(actions))
+
+    def _shorten(self, tree: Tree, attempt: Callable[[int, int], Rendered], history: int, actions: int) -> Rendered:
+        """The first attempt that fits: all, less history (halved, to rewrite transcripts seldom), then fewer actions."""
+        rendered = attempt(history, actions)
+        while rendered.ids is not None and len(rendered.ids) > self.limit:
+            if history > 0:
+                history //= 2
+            elif actions > 0:
+                actions //= 2
+            else:
+                raise PromptTooLong(
+                    f"prompt.limit is {self.limit} tokens, but task and observation of {tree.task.id} alone need "
+                    f"{len(rendered.ids)}: raise prompt.limit (or use a model with a longer context)"
+                )
+            rendered = attempt(history, actions)
+        return rendered
+
+    def _actions(self, tree: Tree, path: list[int]) -> tuple[str, ...]:
+        if not self.list_actions:
+            return ()
+        return tree.nodes[path[-1]].actions if path else tree.actions
+
+    def _head(self, tree: Tree) -> str:
+        task = f"Task: {tree.task.instruction}"
+        return f"{INSTRUCTIONS}\n\n{task}" if self.instructions == "full" else task
+
+    def _step_text(self, tree: Tree, path: list[int], history: int, actions: Sequence[str]) -> str:
+        parts = [self._head(tree)]
+        if history:
+            first = len(path) - history
+            pairs = [
+                f"[Observation {i + 1}: '{_before(tree, path, i)}', Action {i + 1}: '{tree.nodes[path[i]].action}']"
+                for i in range(first, len(path))
+            ]
+            parts.append("\n".join([f"Steps taken: {len(path)}. The last {history}:", *pairs]))
+        parts.append(f"Observation {len(path) + 1}: {_before(tree, path, len(path))}")
+        return "\n".join([*parts, *_listed(actions)])
+
+    def _turn_text(self, tree: Tree, path: list[int], actions: Sequence[str]) -> str:
+        text = "\n".join([_before(tree, path, len(path)), *_listed(actions)])
+        return text if path else f"{self._head(tree)}\n{text}"
+
+    def _dialogue(self, tree: Tree, path: list[int], history: int, turn: str) -> tuple[Message, ...]:
+        """The conversation: the opening turn, the last `history` answers with what followed each, then `turn`."""
+        if not path:
+            return (_user(turn),)
+        start = len(path) - history
+        if history == 0:
+            return (_user(f"{self._head(tree)}\n{turn}"),)
+        listed = self._actions(tree, []) if start == 0 else ()
+        opening = "\n".join([self._head(tree), _before(tree, path, start), *_listed(listed)])
+        messages: list[Message] = [_user(opening)]
+        for i in range(start, len(path)):
+            messages.append({"role": "assistant", "content": tree.nodes[path[i]].text})
+            if i + 1 < len(path):
+                repeated = isinstance(self.context, Transcript) and self.context.repeat_actions and self.list_actions
+                shown = tree.nodes[path[i]].actions if repeated else ()
+                messages.append(_user("\n".join([tree.nodes[path[i]].observation, *_listed(shown)])))
+        return (*messages, _user(turn))
+
+
+def _user(content: str) -> Message:
+    return {"role": "user", "content": content}
+
+
+def _before(tree: Tree, path: list[int], i: int) -> str:
+    """The observation that step i (from 0) of the path answered."""
+    return tree.nodes[path[i - 1]].observation if i else tree.observation
+
+
+def _listed(actions: Sequence[str]) -> list[str]:
+    return ["Admissible actions:", *actions] if actions else []

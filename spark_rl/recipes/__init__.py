@@ -1,0 +1,36 @@
+"""Recipes: functions that return a `Recipe`, and no logic. A name on the command line is a key of `RECIPES`."""
+
+from __future__ import annotations
+
+import importlib
+from typing import cast
+
+from spark_rl.errors import UsageError, unknown_name
+from spark_rl.recipe import Recipe
+
+__all__ = ["RECIPES", "load_recipe"]
+
+RECIPES: dict[str, str] = {
+    "quickstart": "spark_rl.recipes.household:quickstart",
+    "household": "spark_rl.recipes.household:household",
+    "alfworld-tiny": "spark_rl.recipes.alfworld:alfworld_tiny",
+}
+"""Name -> `module:function`."""
+
+
+def load_recipe(name: str) -> Recipe:
+    """The recipe of a known name, or of `package.module:function`.
+
+    Raises:
+        UsageError: no such name, module or function.
+    """
+    known = {key.replace("-", "_"): path for key, path in RECIPES.items()}
+    path = name if ":" in name else known.get(name.replace("-", "_"))
+    if path is None:
+        raise unknown_name("recipe", name, RECIPES)
+    module, _, function = path.partition(":")
+    try:
+        recipe = getattr(importlib.import_module(module), function)()
+    except (ModuleNotFoundError, AttributeError) as error:
+        raise UsageError(f'recipe "{name}" cannot be imported ({error}); give package.module:function') from error
+    return cast(Recipe, recipe)

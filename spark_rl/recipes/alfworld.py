@@ -1,0 +1,33 @@
+"""ALFWorld: real games on the real text engine."""
+
+from __future__ import annotations
+
+from spark_rl.environments.alfworld import Alfworld
+from spark_rl.fresh import FreshModel
+from spark_rl.growth import Sampling, TreeShape
+from spark_rl.loss import Loss
+from spark_rl.prompting import Prompt, Transcript
+from spark_rl.recipe import ColdStart, Evaluation, Optimizer, Recipe
+
+__all__ = ["alfworld_tiny"]
+
+
+def alfworld_tiny() -> Recipe:
+    """A model from nothing on real ALFWorld games, after a cold start on their expert paths; for a CPU."""
+    return Recipe(
+        name="alfworld-tiny",
+        env=Alfworld(),
+        model=FreshModel(vocabulary=2048, hidden=128, layers=3, intermediate=384),
+        level="L0",
+        iterations=10,
+        tasks_per_iteration=4,
+        tree=TreeShape(budget=8, roots=4, horizon=30),
+        prompt=Prompt(Transcript(), instructions="none", list_actions=False, limit=3072),
+        sampling=Sampling(temperature=0.7, max_tokens=48),
+        loss=Loss(kl=0.01, entropy=0.0),
+        optimizer=Optimizer(learning_rate=3e-4, minibatches=1),
+        cold_start=ColdStart(
+            demonstrations=300, epochs=6, batch=16, learning_rate=3e-3, prompt_weight=0.3, optimizer="muon"
+        ),
+        evaluation=Evaluation(levels=("L1",), temperature=0.4, every=0),
+    )

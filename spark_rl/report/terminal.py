@@ -1,0 +1,266 @@
+"""What a run looks like in a terminal: its trees, its curves, its tables.
+
+Invariants
+----------
+* Whatever a model or an environment wrote is data: markup and control characters in it do nothing.
+* Everything reads in monochrome and in 80 columns: symbols carry the meaning, colour repeats it.
+
+Functions return rich renderables (or plain text); they read values and run directories and change nothing.
+"""
+
+from __future__ import annotations
+
+import math
+import statistics
+from collections import defaultdict
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+from rich.console import Group, RenderableType
+from rich.table import Table
+from rich.text import Text
+from rich.tree import Tree as RichTree
+
+from spark_rl.metrics import summarise, wilson
+from spark_rl.progress import duration
+from spark_rl.recipe import Recipe
+from spark_rl.run import Run
+from spark_rl.types import Forest, Node, Tree
+
+__all__ = [
+    "choose_tree",
+    "clean",
+    "draw_tree",
+    "evaluation_table",
+    "forest_summary",
+    "leaf_advantages",
+    "sparkline",
+    "summary",
+]
+
+FORK, WON, LOST = "⑂", "✓", "✗"
+SHOWN_STEPS = 3
+"""A stretch of more steps without a fork shows its first and its last."""
+CURVES = (
+    ("success", "success"),
+    ("dev_success", "success, dev"),
+    ("explore_ratio", "explore ratio"),
+    ("invalid_ratio", "invalid steps"),
+    ("forks", "forks"),
+    ("update_reference_kl", "KL to cold start"),
+)
+"""Curves of a summary: name in metrics.jsonl, name on the screen."""
+
+
+def clean(text: str, most: int = 200) -> str:
+    """One harmless line: white space is single spaces, unprintable characters are `�`, the rest beyond `most` is cut."""
+    line = "".join(char if char.isprintable() else "�" for char in " ".join(text.split()))
+    return line if len(line) <= most else line[: most - 1] + "…"
+
+
+# -- trees ----------------------------------------------------------------------------------------------------------
+
+
+def leaf_advantages(tree: Tree, recipe: Recipe) -> list[float]:
+    """Advantage of each trajectory under the recipe's estimator, in the order of `tree.leaves()`."""
+    credit = recipe.advantage(recipe.rewards.shape(tree))
+    return [credit.positive[leaf] + credit.negative[leaf] for leaf in tree.leaves()]
+
+
+def choose_tree(forest: Forest) -> int:
+    """Index of the tree that shows most: mixed outcomes and forks first, then few steps."""
+
+    def interest(index: int) -> tuple[bool, bool, int]:
+        tree = forest.trees[index]
+        return len(set(tree.returns())) > 1, bool(tree.forks), -len(tree.nodes)
+
+    return max(range(len(forest)), key=interest)
+
+
+def draw_tree(tree: Tree, advantages: Sequence[float] | None = None) -> RenderableType:
+    """A tree with who forked where, outcomes and advantages.
+
+    Args:
+        tree: the tree.
+        advantages: one number a trajectory, in the order of `tree.leaves()`; None shows none.
+    """
+    leaves = tree.leaves()
+    wins = sum(tree.nodes[leaf].success for leaf in leaves)
+    head = Text(clean(tree.task.instruction), style="bold")
+    head.append(f"\n{clean(tree.task.id)}: {len(tree.nodes)} steps, {len(leaves)} leaves, {wins} won", style="not bold dim")
+    root = RichTree(head, guide_style="dim")
+    drawing = _Drawing(tree, dict(zip(leaves, advantages, strict=True)) if advantages is not None else {})
+    for node in drawing.children[-1]:
+        drawing.add(root, node)
+    legend = Text(f"{FORK} fork  {WON} won  {LOST} not won" + (", then the advantage" if advantages else ""), style="dim")
+    return Group(root, legend)
+
+
+class _Drawing:
+    """What drawing one tree needs to look up."""
+
+    def __init__(self, tree: Tree, advantages: Mapping[int, float]) -> None:
+        self.nodes = tree.nodes
+        self.children = tree.children()
+        self.advantages = advantages
+        self.explorers: dict[int, int] = {}
+        for fork in tree.forks:
+            if fork.node is not None:
+                # A fork at a decision opens siblings of the exploring step: it stands where its parent ends.
+                point = fork.node if fork.at == "after" else tree.nodes[fork.node].parent
+                self.explorers.setdefault(point, fork.node)
+
+    def add(self, above: RichTree, first: int) -> None:
+        """Draw the stretch that starts with a step, then what forks off its end."""
+        # An explicit stack: a tree may be as deep as the horizon.
+        waiting = [(above, first)]
+        while waiting:
+            parent, start = waiting.pop()
+            stretch = [start]
+            while len(below := self.children[stretch[-1]]) == 1:
+                stretch.append(below[0])
+            branch = parent.add(self._label(stretch))
+            waiting += [(branch, child) for child in reversed(below)]
+
+    def _label(self, stretch: Sequence[int]) -> Text:
+        last = stretch[-1]
+        label = Text() if self.children[last] else self._outcome(last)
+        nodes = [self.nodes[index] for index in stretch]
+        if len(nodes) <= SHOWN_STEPS:
+            _append_actions(label, nodes)
+        else:
+            _append_actions(label, nodes[:1])
+            label.append(f" → … {len(nodes) - 2} steps … → ", style="dim")
+            _append_actions(label, nodes[-1:])
+        if self.children[last]:
+            self._append_fork(label, last)
+        return label
+
+    def _append_fork(self, label: Text, point: int) -> None:
+        label.append(f"\n{FORK}", style="bold magenta")
+        if (explorer := self.explorers.get(point)) is not None:
+            node = self.nodes[explorer]
+            label.append(f" {node.mode or 'no mode'}: {clean(node.reasoning, 120)}", style="italic magenta")
+
+    def _outcome(self, leaf: int) -> Text:
+        node = self.nodes[leaf]
+        colour = "green" if node.success else "red"
+        label = Text().append(WON if node.success else LOST, style=f"bold {colour}")
+        if leaf in self.advantages:
+            label.append(f" {self.advantages[leaf]:+.2f}", style=colour)
+        return label.append(f" {node.depth:>2} steps  ", style="dim")
+
+
+def _append_actions(label: Text, nodes: Sequence[Node]) -> None:
+    for index, node in enumerate(nodes):
+        if index:
+            label.append(" → ", style="dim")
+        label.append(clean(node.action, 60) or "(no action)", style="" if node.well_formed and node.admissible else "strike yellow")
+
+
+# -- tables ---------------------------------------------------------------------------------------------------------
+
+
+def sparkline(values: Sequence[float], width: int = 40) -> str:
+    """A curve in one line of block characters, lowest to highest value; a value that is no number is a space.
+
+    More than `width` values are averaged in groups.
+    """
+    if len(values) > width:
+        edges = [round(i * len(values) / width) for i in range(width + 1)]
+        values = [statistics.fmean(values[a:b]) for a, b in zip(edges, edges[1:], strict=False)]
+    finite = [value for value in values if math.isfinite(value)]
+    low, high = min(finite, default=0.0), max(finite, default=0.0)
+    scale = 7 / (high - low) if high > low else 0.0
+    return "".join("▁▂▃▄▅▆▇█"[int((value - low) * scale + 0.5)] if math.isfinite(value) else " " for value in values)
+
+
+def evaluation_table(evaluations: Mapping[str, Mapping[str, Mapping[str, Any]]]) -> Table:
+    """Success of each level at each moment (`before`, `after`), with its fraction and 95 % interval."""
+    table = Table(title="success on test tasks", title_justify="left", box=None, header_style="bold", pad_edge=False)
+    table.add_column("level")
+    for moment in evaluations:
+        table.add_column(moment)
+        table.add_column("95 % interval", style="dim")
+    for level in sorted({level for results in evaluations.values() for level in results}):
+        cells: list[str] = []
+        for results in evaluations.values():
+            if (found := results.get(level)) is None:
+                cells += ["", ""]
+            else:
+                cells += [f"{found['success']:.3f}  {found['wins']}/{found['tasks']}", f"{found['low']:.2f} to {found['high']:.2f}"]
+        table.add_row(level, *cells)
+    return table
+
+
+def forest_summary(forest: Forest) -> Table:
+    """The numbers of one forest."""
+    row = summarise(forest)
+    leaves = [tree.nodes[leaf] for tree in forest for leaf in tree.leaves()]
+    wins = sum(leaf.success for leaf in leaves)
+    low, high = wilson(wins, len(leaves))
+    lines = {
+        "trees": f"{len(forest)}" + (f", {len(forest.failures)} failed" if forest.failures else ""),
+        "leaves": f"{len(leaves)}, {row['leaves']:.1f} a tree",
+        "success": f"{row['success']:.3f}  {wins}/{len(leaves)}  ({low:.2f} to {high:.2f})",
+        "steps": f"{row['unique_steps']:.0f}, {row['steps']:.1f} a trajectory, {row['duplicated_over_unique']:.2f} times as many without sharing",
+        "forks": f"{row['forks']:.0f}, at step {row['fork_depth']:.1f} on average",
+        "explore ratio": f"{row['explore_ratio']:.3f}",
+        "invalid steps": f"{row['invalid_ratio']:.3f} ({row['malformed_ratio']:.3f} malformed, {row['inadmissible_ratio']:.3f} inadmissible)",
+        "repeated actions": f"{row['repetitive_ratio']:.3f}",
+        "all alike": f"{row['zero_signal_groups']:.0%} of the trees (no signal)",
+        "tokens": f"{row['generated']:,.0f} generated, {row['prefilled']:,.0f} prefilled, {row['reused']:,.0f} reused",
+    }
+    return _facts(f"forest of iteration {forest.iteration}", lines)
+
+
+def summary(run: Run) -> RenderableType:
+    """A run at a glance: what it is, how far it is, success before and after, curves, costs."""
+    recipe, rows, evaluations = run.recipe, run.metrics(), run.evaluations()
+    state = "finished" if run.finished else f"{len(rows)} of {recipe.iterations} iterations"
+    head = Text(f"{recipe.name}", style="bold")
+    head.append(f"  {run.directory}  seed {recipe.seed}, {state}", style="not bold dim")
+    parts: list[RenderableType] = [head]
+    if evaluations:
+        parts += ["", evaluation_table(evaluations)]
+    if rows:
+        parts += ["", _curves(rows), "", _costs(rows)]
+    return Group(*parts)
+
+
+def _curves(rows: Sequence[Mapping[str, float]]) -> Table:
+    table = Table(title="iterations, first to last", title_justify="left", box=None, show_header=False, pad_edge=False)
+    for name, shown in CURVES:
+        if values := [row[name] for row in rows if name in row]:
+            table.add_row(shown, Text(sparkline(values), style="cyan"), f"{values[0]:.3g} → {values[-1]:.3g}")
+    return table
+
+
+def _costs(rows: Sequence[Mapping[str, float]]) -> Table:
+    """What the iterations cost; the cold start and evaluations are not in these rows."""
+    total: defaultdict[str, float] = defaultdict(float)
+    for row in rows:
+        for name, value in row.items():
+            total[name] += value
+    prompt = total["prefilled"] + total["reused"]
+    lines = {
+        "time": ", ".join([duration(total["seconds"]), *_phases(total)]),
+        "tokens": f"{total['generated']:,.0f} generated, {total['prefilled']:,.0f} prefilled, {total['trained']:,.0f} trained",
+        "from cache": f"{total['reused'] / prompt:.0%} of {prompt:,.0f} prompt tokens" if prompt else "nothing",
+        "environment": f"{total['env_steps']:,.0f} steps, {total['env_forks']:,.0f} forks, {total['replayed']:,.0f} steps replayed",
+    }
+    return _facts("what the iterations cost", lines)
+
+
+def _phases(total: Mapping[str, float]) -> list[str]:
+    prefix = "seconds_"
+    return [f"{name.removeprefix(prefix)} {duration(value)}" for name, value in total.items() if name.startswith(prefix)]
+
+
+def _facts(title: str, lines: Mapping[str, str]) -> Table:
+    table = Table(title=title, title_justify="left", box=None, show_header=False, pad_edge=False)
+    table.add_column(style="dim", no_wrap=True)
+    table.add_column()
+    for name, value in lines.items():
+        table.add_row(name, Text(value))
+    return table

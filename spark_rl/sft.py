@@ -1,0 +1,190 @@
+# pyright: standard
+"""Cold start: supervised fine-tuning on demonstrations, through TRL's SFTTrainer.
+
+Invariant: the tokens that are learnt are those that RL will feed and sample: rows are packed by `batch.py` from
+demonstrations rendered by `prompting.py`, and handed to the trainer as ids with labels, so nothing is tokenised,
+truncated or templated a second time.
+
+The loss is on completions. With `ColdStart.prompt_weight` the prompt's tokens count a little too, and with
+`optimizer="muon"` the matrices are trained by Muon: both matter for a model that learns its language from nothing.
+"""
+
+from __future__ import annotations
+
+import tempfile
+from collections.abc import Callable, Sequence
+from typing import Any
+
+import torch
+from torch import nn
+
+from spark_rl.batch import Row, packed_sequences
+from spark_rl.errors import MissingExtra
+from spark_rl.recipe import ColdStart
+from spark_rl.types import Tree
+
+__all__ = ["cold_start"]
+
+IGNORED = -100
+
+
+def cold_start(
+    model: Any,
+    tokenizer: Any,
+    demonstrations: Sequence[Tree],
+    settings: ColdStart,
+    *,
+    seed: int,
+    advance: Callable[[int, int, float], None] = lambda *_: None,
+) -> dict[str, float]:
+    """Fine-tune the model in place.
+
+    Args:
+        model: a transformers causal language model.
+        tokenizer: its tokenizer.
+        demonstrations: trees of one trajectory with token ids (`data.demonstrations.tokenize`).
+        settings: epochs, batch, optimiser and so on.
+        seed: of the order of rows.
+        advance: told (finished steps, all steps, loss) as training goes on.
+
+    Returns:
+        `loss` (mean over the last epoch), `steps` and `tokens` (seen in all, padding aside).
+    """
+    try:
+        from datasets import Dataset
+    except ModuleNotFoundError as error:
+        raise MissingExtra("the cold start", "sft") from error
+
+    rows = packed_sequences(demonstrations)
+    losses: list[float] = []
+
+    def note(step: int, total: int, loss: float) -> None:
+        losses.append(loss)
+        advance(step, total, loss)
+
+    with tempfile.TemporaryDirectory() as scratch:
+        trainer = _trainer(settings, note)(
+            model=model,
+            args=_config(settings, scratch, seed, model.device.type),
+            train_dataset=Dataset.from_list([_example(row, settings.prompt_weight) for row in rows]),
+            processing_class=tokenizer,
+            data_collator=_Collator(tokenizer.pad_token_id),
+            optimizers=(_optimizer(model, settings), None),
+        )
+        trainer.train()
+    model.eval()
+    epoch = max(1, len(losses) // settings.epochs)
+    tokens = settings.epochs * sum(map(len, rows))
+    return {"loss": sum(losses[-epoch:]) / epoch if losses else 0.0, "steps": len(losses), "tokens": tokens}
+
+
+def _config(settings: ColdStart, scratch: str, seed: int, device: str) -> Any:
+    """TRL's settings: ours, and nothing printed, saved, cut or templated behind our back."""
+    from trl import SFTConfig
+
+    return SFTConfig(
+        output_dir=scratch,
+        num_train_epochs=settings.epochs,
+        per_device_train_batch_size=settings.batch,
+        learning_rate=settings.learning_rate,
+        lr_scheduler_type="cosine",
+        warmup_steps=settings.warmup,  # below 1: a share of all steps
+        max_grad_norm=1.0,
+        train_sampling_strategy="group_by_length",
+        seed=seed,
+        data_seed=seed,
+        dataset_kwargs={"skip_prepare_dataset": True},
+        remove_unused_columns=False,
+        logging_steps=1,
+        save_strategy="no",
+        report_to=[],
+        disable_tqdm=True,
+        bf16=False,
+        gradient_checkpointing=False,
+        use_cpu=device == "cpu",
+        dataloader_pin_memory=device != "cpu",
+    )
+
+
+def _optimizer(model: Any, settings: ColdStart) -> torch.optim.Optimizer:
+    """AdamW for all weights, or Muon for the inner matrices and AdamW for embeddings, norms and biases."""
+    betas = (0.9, 0.95)
+    if settings.optimizer == "adamw":
+        return torch.optim.AdamW(
+            model.parameters(), lr=settings.learning_rate, betas=betas, weight_decay=settings.weight_decay
+        )
+    embeddings = {id(layer.weight) for layer in (model.get_input_embeddings(), model.get_output_embeddings())}
+    inner = [p for p in model.parameters() if p.ndim == 2 and id(p) not in embeddings]
+    rest = [p for p in model.parameters() if p.ndim != 2 or id(p) in embeddings]
+    return _Both(
+        torch.optim.Muon(inner, lr=settings.muon_learning_rate, weight_decay=settings.weight_decay),
+        torch.optim.AdamW(rest, lr=settings.learning_rate, betas=betas, weight_decay=settings.weight_decay),
+    )
+
+
+class _Both(torch.optim.Optimizer):
+    """Two optimizers stepped as one, so that one scheduler drives both."""
+
+    def __init__(self, *parts: torch.optim.Optimizer) -> None:
+        self.parts = parts
+        super().__init__([group for part in parts for group in part.param_groups], {})
+        # The parts must see what a scheduler writes: they share the very group dictionaries.
+        groups = iter(self.param_groups)
+        for part in parts:
+            part.param_groups = [next(groups) for _ in part.param_groups]
+
+    def step(self, closure: Any = None) -> None:  # type: ignore[override]
+        for part in self.parts:
+            part.step(closure)
+
+
+def _example(row: Row, prompt_weight: float) -> dict[str, list[Any]]:
+    ids = row.tokens.tolist()
+    learnt = row.sampled.tolist()
+    labels = ids if prompt_weight else [token if chosen else IGNORED for token, chosen in zip(ids, learnt, strict=True)]
+    weights = [1.0 if chosen else prompt_weight for chosen in learnt]
+    return {"input_ids": ids, "labels": labels, "attention_mask": [1] * len(ids), "weights": weights}
+
+
+class _Collator:
+    """Pads ids, labels and weights on the right."""
+
+    def __init__(self, pad: int) -> None:
+        self.fill = {"input_ids": pad, "labels": IGNORED, "attention_mask": 0, "weights": 0.0}
+
+    def __call__(self, examples: list[dict[str, Any]]) -> dict[str, torch.Tensor]:
+        return {
+            name: nn.utils.rnn.pad_sequence([torch.tensor(e[name]) for e in examples], batch_first=True, padding_value=value)
+            for name, value in self.fill.items()
+        }
+
+
+def _trainer(settings: ColdStart, note: Callable[[int, int, float], None]) -> type[Any]:
+    """TRL's trainer with a weight a token (its own loss when prompts do not count), which tells `note` its losses."""
+    from transformers import PrinterCallback, TrainerCallback
+    from trl import SFTTrainer
+
+    class Watch(TrainerCallback):
+        def on_log(self, args: Any, state: Any, control: Any, logs: dict[str, float] | None = None, **_: Any) -> None:
+            if logs and "loss" in logs:
+                note(state.global_step, state.max_steps, logs["loss"])
+
+    class Weighted(SFTTrainer):
+        def __init__(self, **arguments: Any) -> None:
+            super().__init__(callbacks=[Watch()], **arguments)
+            self.remove_callback(PrinterCallback)
+
+        def compute_loss(self, model: Any, inputs: Any, return_outputs: bool = False, num_items_in_batch: Any = None) -> Any:
+            weights = inputs.pop("weights")
+            if not settings.prompt_weight:
+                return super().compute_loss(model, inputs, return_outputs, num_items_in_batch)
+            # Rows are padded on the right, so under causal attention no token sees the padding.
+            outputs = model(input_ids=inputs["input_ids"], use_cache=False)
+            losses = nn.functional.cross_entropy(
+                outputs.logits[:, :-1].flatten(0, 1).float(), inputs["labels"][:, 1:].flatten(), reduction="none"
+            )
+            weight = weights[:, 1:].flatten()
+            loss = (losses * weight).sum() / weight.sum()
+            return (loss, outputs) if return_outputs else loss
+
+    return Weighted

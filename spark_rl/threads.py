@@ -1,0 +1,47 @@
+# pyright: standard
+"""How many threads a matrix product should use: measured, since it depends on who else is using the cores.
+
+Idle cores share the work well; on busy ones the threads of a product wait for each other at barriers, and several can be
+many times slower than one.
+"""
+
+from __future__ import annotations
+
+import os
+import statistics
+import time
+
+__all__ = ["choose_threads"]
+
+MARGIN = 1.15
+"""More threads must be faster than fewer by this factor: the rest of the program runs on one."""
+
+
+def choose_threads() -> int:
+    """The number of threads (1, 2, 4, ... up to the usable cores) whose products are fastest now; takes some milliseconds.
+
+    Sets nothing: pass the result to `torch.set_num_threads`.
+    """
+    import torch
+
+    cores = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
+    before = torch.get_num_threads()
+    left, right = torch.ones(1024, 256), torch.ones(256, 256)
+
+    def seconds(threads: int) -> float:
+        torch.set_num_threads(threads)
+        laps: list[float] = []
+        for _ in range(8):  # the median: the first lap starts the threads, others may be interrupted
+            start = time.perf_counter()
+            torch.mm(left, right)
+            laps.append(time.perf_counter() - start)
+        return statistics.median(laps)
+
+    try:
+        best, fastest = 1, seconds(1)
+        for threads in sorted({*(2**k for k in range(1, cores.bit_length()) if 2**k <= cores), cores} - {1}):
+            if (time_taken := seconds(threads)) * MARGIN < fastest:
+                best, fastest = threads, time_taken
+        return best
+    finally:
+        torch.set_num_threads(before)

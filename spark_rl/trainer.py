@@ -1,0 +1,207 @@
+# pyright: standard
+"""The training loop: grow a forest, credit it, update, log. Blind to the algorithm, which is the recipe's components.
+
+Invariants
+----------
+* Calling `train` on a run does what is not done yet, so that resuming *is* calling it again; a resumed run gives the
+  numbers of an uninterrupted one.
+* An iteration is logged after its checkpoint is safe, or is repeated on resume; nothing is logged twice.
+* A loss that is not finite, or a divergence beyond `optimizer.max_kl`, stops the run with the last good checkpoint kept.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import random
+import time
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import torch
+
+from spark_rl import checkpoint
+from spark_rl.batch import pack
+from spark_rl.errors import TrainingDiverged, UsageError
+from spark_rl.evaluate import evaluate
+from spark_rl.executor import InProcess
+from spark_rl.metrics import summarise
+from spark_rl.model import load_model
+from spark_rl.prepare import prepare, set_threads
+from spark_rl.progress import Watcher
+from spark_rl.recipe import Recipe
+from spark_rl.run import Run
+from spark_rl.seeding import derive
+from spark_rl.types import Credit, Forest, Task, Tree
+from spark_rl.update import update
+
+__all__ = ["choose_tasks", "has_signal", "train"]
+
+
+def train(run: Run, watcher: Watcher) -> None:
+    """Bring a run to its end: cold start, evaluation, all iterations, evaluation.
+
+    Raises:
+        TrainingDiverged: training became unstable; the last good checkpoint is kept.
+        SparkError: whatever a user can mend.
+    """
+    set_threads(run, watcher)
+    model, tokenizer = prepare(run, watcher)
+    session = _Session(run, watcher, model, InProcess(model, tokenizer, run.recipe.env, cache_gb=run.recipe.cache_gb))
+    session.evaluate_levels("before")
+    session.iterate(tokenizer)
+    session.evaluate_levels("after")
+
+
+def choose_tasks(tasks: Sequence[Task], count: int, *, seed: int, iteration: int) -> list[Task]:
+    """The tasks of an iteration (from 1): epoch after epoch through the split, each in a fresh order.
+
+    A function of the iteration alone, so that a resumed run needs no cursor of its own.
+    """
+    if not tasks:
+        raise UsageError("the training split is empty; choose another level or environment options")
+    chosen: list[Task] = []
+    for place in range((iteration - 1) * count, iteration * count):
+        epoch, offset = divmod(place, len(tasks))
+        order = list(range(len(tasks)))
+        random.Random(derive(seed, epoch, "tasks")).shuffle(order)
+        chosen.append(tasks[order[offset]])
+    return chosen
+
+
+def has_signal(credit: Credit) -> bool:
+    """Whether any trajectory of the tree did better or worse than its group."""
+    return any(credit.positive) or any(credit.negative)
+
+
+@dataclass
+class _Session:
+    """What one call of `train` works with."""
+
+    run: Run
+    watcher: Watcher
+    model: Any
+    executor: InProcess
+
+    @property
+    def recipe(self) -> Recipe:
+        return self.run.recipe
+
+    # -- the loop ---------------------------------------------------------------------------------------------------
+
+    def iterate(self, tokenizer: Any) -> None:
+        recipe, settings = self.recipe, self.recipe.optimizer
+        reference = load_model(self.run.checkpoints / "cold-start") if recipe.loss.kl and recipe.iterations else None
+        optimizer = torch.optim.AdamW(self.model.parameters(), lr=settings.learning_rate, weight_decay=settings.weight_decay)
+        done = self._resume(optimizer)
+        tasks = recipe.env.tasks(recipe.level, "train")
+        self.watcher.phase("train", recipe.iterations, done)
+        for iteration in range(done + 1, recipe.iterations + 1):
+            row = self._iteration(iteration, tasks, reference, optimizer)
+            if recipe.evaluation.every and iteration % recipe.evaluation.every == 0:
+                row |= self._development()
+            self._check(row)
+            if iteration % recipe.keep.every == 0 or iteration == recipe.iterations:
+                checkpoint.save(self.run.checkpoints, iteration, self.model, tokenizer, optimizer)
+                if "dev_success" in row:
+                    checkpoint.record_best(self.run.checkpoints, iteration, row["dev_success"])
+                checkpoint.prune(self.run.checkpoints, recipe.keep.checkpoints)
+            self.run.log(row)
+            self.watcher.iteration(row)
+
+    def _resume(self, optimizer: torch.optim.Optimizer) -> int:
+        """Load the newest checkpoint, if any; returns how many iterations are done."""
+        path = checkpoint.latest(self.run.checkpoints)
+        done = 0
+        if path is not None:
+            self.model.load_state_dict(load_model(path).state_dict())
+            self.executor.load_weights()
+            done = checkpoint.load_training(path, optimizer)
+            self.watcher.note(f"continuing after iteration {done}")
+        self.run.rewind(done)
+        return done
+
+    def _iteration(
+        self, iteration: int, tasks: Sequence[Task], reference: Any, optimizer: torch.optim.Optimizer
+    ) -> dict[str, float]:
+        recipe, started = self.recipe, time.perf_counter()
+        chosen = choose_tasks(tasks, recipe.tasks_per_iteration, seed=recipe.seed, iteration=iteration)
+        forest = asyncio.run(self.executor.grow(chosen, recipe.growth, seed=recipe.seed, iteration=iteration))
+        self.run.save_forest(forest)
+        row = {"iteration": float(iteration), **summarise(forest)}
+        row |= self._learn(forest, iteration, reference, optimizer)
+        self.executor.load_weights()
+        return row | {"seconds": time.perf_counter() - started}
+
+    def _learn(self, forest: Forest, iteration: int, reference: Any, optimizer: torch.optim.Optimizer) -> dict[str, float]:
+        """Credit the trees and update the policy on those that have something to say."""
+        recipe, settings, started = self.recipe, self.recipe.optimizer, time.perf_counter()
+        trees = [tree for tree in forest if settings.without_signal == "keep" or self._has_signal(tree)]
+        if not trees:
+            return {"trained": 0.0, "trained_groups": 0.0}
+        batch = pack(trees, [recipe.rewards.credit(tree, recipe.advantage) for tree in trees])
+        stats = update(
+            self.model,
+            reference,
+            optimizer,
+            batch,
+            recipe.loss,
+            temperature=recipe.sampling.temperature,
+            minibatches=settings.minibatches,
+            token_budget=settings.token_budget,
+            max_grad_norm=settings.max_grad_norm,
+            epochs=settings.epochs,
+            rng=random.Random(derive(recipe.seed, iteration, "minibatches")),
+        )
+        return {
+            **{f"update_{name}": value for name, value in stats.items()},
+            "trained": stats["trained_tokens"],
+            "trained_groups": float(len(trees)),
+            "seconds_update": time.perf_counter() - started,
+        }
+
+    def _has_signal(self, tree: Tree) -> bool:
+        """Penalties alone are no signal: they would teach form on groups that say nothing about the task."""
+        return has_signal(self.recipe.advantage(self.recipe.rewards.shape(tree)))
+
+    def _check(self, row: dict[str, float]) -> None:
+        limit = self.recipe.optimizer.max_kl
+        kl = max(row.get("update_reference_kl", 0.0), row.get("update_old_kl", 0.0))
+        if not kl <= limit:
+            raise TrainingDiverged(
+                f"iteration {row['iteration']:.0f}: the divergence {kl:.3f} exceeds optimizer.max_kl {limit}; lower "
+                f"optimizer.learning_rate, then continue from the last good checkpoint with --resume {self.run.directory}"
+            )
+
+    # -- evaluation -------------------------------------------------------------------------------------------------
+
+    def _evaluate(self, tasks: Sequence[Task]) -> dict[str, Any]:
+        settings = self.recipe.evaluation
+        return asyncio.run(
+            evaluate(
+                self.executor,
+                tasks,
+                self.recipe.growth,
+                temperature=settings.temperature,
+                seed=derive(self.recipe.seed, "evaluation"),
+                batch=settings.batch,
+                advance=self.watcher.advance,
+            )
+        )
+
+    def _development(self) -> dict[str, float]:
+        """The development slice: part of no test split, so that looking at it often costs nothing."""
+        tasks = self.recipe.env.tasks(self.recipe.level, "dev")
+        result = self._evaluate(tasks[: self.recipe.evaluation.dev_tasks or None])
+        return {f"dev_{name}": result[name] for name in ("success", "low", "high", "steps", "invalid_ratio")}
+
+    def evaluate_levels(self, moment: str) -> None:
+        """Every test task of every level once; skipped when the run already holds the result."""
+        if moment in self.run.evaluations():
+            return
+        results: dict[str, Any] = {}
+        for level in self.recipe.evaluation.levels:
+            tasks = self.recipe.env.tasks(level, "test")
+            self.watcher.phase(f"evaluate {level} {moment}", len(tasks))
+            results[level] = self._evaluate(tasks)
+        self.run.save_evaluation(moment, results)

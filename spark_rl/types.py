@@ -1,0 +1,297 @@
+"""The nouns of spark-rl: values that every other module passes around, and nothing else.
+
+Invariants
+----------
+* A step is stored once, as a `Node`; a trajectory is a *view* (a list of node ids), never a copy.
+* A node's parent comes before it in `Tree.nodes`, so one pass over the list meets parents first and one
+  reversed pass meets children first.
+* What was sampled is kept exactly: token ids and log-probabilities, never text that is tokenised again.
+
+This module imports nothing of ours and no torch, so rollouts, criteria, estimators and reports stay light.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from dataclasses import dataclass, field
+from typing import Any, Literal
+
+Mode = Literal["explore", "think"]
+Moment = Literal["after", "decision"]
+Level = Literal["L0", "L1", "L2"]
+Split = Literal["train", "dev", "test"]
+Message = Mapping[str, str]
+"""A chat message: `{"role": "user" | "assistant" | "system", "content": text}`."""
+
+
+@dataclass(frozen=True, slots=True)
+class Task:
+    """What the agent is asked: a value that can be written to a file and rebuilt from its id."""
+
+    environment: str
+    """Name of the world that plays it (`household`, `alfworld`, `package.module:Class`)."""
+    id: str
+    """Unique within its world, stable across versions; what `env tasks` prints and `env replay` reads."""
+    instruction: str
+    """The goal in words, as the agent reads it."""
+    kind: str = ""
+    """Task type, for per-type tables; empty where a world has only one."""
+    data: Mapping[str, Any] = field(default_factory=dict[str, Any], hash=False)
+    """What the world needs to build it: JSON values only."""
+
+
+@dataclass(frozen=True, slots=True)
+class Observation:
+    """What an environment says after `reset` or `step`."""
+
+    text: str
+    listing: Sequence[str] | Callable[[], Sequence[str]] = ()
+    """The admissible actions, or a function of no argument that lists them when somebody asks."""
+    reward: float = 0.0
+    """Raw: 0/1 or a score. Scaling is the recipe's business (`Rewards.scale`)."""
+    done: bool = False
+    success: bool = False
+    """Whether the task is solved: said by the environment, never inferred from the reward."""
+    admissible: bool = True
+    """Whether the action that led here was one the environment knows and could carry out."""
+
+    @property
+    def actions(self) -> tuple[str, ...]:
+        """The admissible actions (computed at each call when the listing is lazy)."""
+        return tuple(self.listing() if callable(self.listing) else self.listing)
+
+
+@dataclass(frozen=True, slots=True)
+class Request:
+    """One prompt to continue `len(seeds)` times."""
+
+    task: Task
+    messages: tuple[Message, ...]
+    observation: Observation
+    """The latest observation, for policies that do not read prompts (experts, a person)."""
+    seeds: tuple[int, ...]
+    """One seed a sample, so that its randomness does not depend on its neighbours."""
+    prompt: tuple[int, ...] | None = None
+    """Token ids of the rendered messages; None when no tokenizer is at work."""
+    parent: tuple[int, ...] | None = None
+    """Address of the step this one follows: (tree, *path), (tree,) before the first step. What an engine has kept
+    under it may be reused as far as the token ids agree."""
+    children: tuple[tuple[int, ...], ...] = ()
+    """Address of each sample, under which an engine may keep its keys and values for the steps that follow."""
+    history: tuple[str, ...] = ()
+    """Actions executed so far on this path, oldest first."""
+    truncated: int = 0
+    """History steps and listed actions that had to be left out of the prompt."""
+    max_tokens: int = 512
+    temperature: float = 1.0
+    """0 means greedy."""
+
+    @property
+    def n(self) -> int:
+        """How many completions are asked for."""
+        return len(self.seeds)
+
+
+@dataclass(frozen=True, slots=True)
+class Completion:
+    """What a policy answers: text, and for policies that can be trained the exact ids and log-probabilities."""
+
+    text: str
+    ids: tuple[int, ...] | None = None
+    """Sampled token ids, the end-of-turn token included when it was sampled."""
+    logprobs: tuple[float, ...] | None = None
+    """Natural log-probabilities of `ids` under the tempered distribution, same length."""
+
+
+@dataclass(frozen=True, slots=True)
+class Parsed:
+    """A completion read by the one parser there is (`prompting.parse`)."""
+
+    mode: Mode | None
+    """None when there is not exactly one non-empty reasoning block."""
+    reasoning: str
+    action: str
+    """What is sent to the environment: the only action block's content, or the empty string."""
+    well_formed: bool
+    """One non-empty reasoning block, then one non-empty action block, and nothing else."""
+
+
+@dataclass(slots=True)
+class Node:
+    """One step: the prompt, what was sampled, and what the environment answered. Written once, never changed."""
+
+    parent: int
+    """Index of the previous step in `Tree.nodes`, or -1 for a first step."""
+    path: tuple[int, ...]
+    """Child numbers from the root initialisation down: unique in the tree, and the source of the step's seed."""
+    prompt: tuple[int, ...]
+    """Token ids the policy read; empty when it read none."""
+    completion: tuple[int, ...]
+    """Token ids the policy sampled; empty when it gave none."""
+    logprobs: tuple[float, ...]
+    text: str
+    mode: Mode | None
+    reasoning: str
+    action: str
+    well_formed: bool
+    admissible: bool
+    state_key: str
+    """Key of the state *before* the action, for anchors and repeated actions."""
+    observation: str
+    """What the environment answered (the next observation)."""
+    actions: tuple[str, ...]
+    """Admissible actions after the step; empty when the prompt does not list them."""
+    reward: float
+    done: bool
+    success: bool
+    truncated: int = 0
+    """History steps and listed actions that had to be left out of the prompt to make it fit."""
+
+    @property
+    def depth(self) -> int:
+        """Steps from the start of the task: 1 for a first step."""
+        return len(self.path)
+
+
+@dataclass(frozen=True, slots=True)
+class Fork:
+    """A wish for more continuations; the rollout grants what the budget allows."""
+
+    tree: int
+    """Index of the tree in its forest."""
+    node: int | None
+    """The step to fork at; None opens new roots."""
+    at: Moment
+    """`after`: continue from the state the step led to (Eq. 6). `decision`: sample the step itself again (Eq. 8)."""
+    extra: int
+    """How many continuations beyond those that exist."""
+
+
+@dataclass(slots=True)
+class Tree:
+    """All steps grown for one task. Its leaves form one group."""
+
+    task: Task
+    observation: str
+    """The first observation, before any step."""
+    actions: tuple[str, ...] = ()
+    nodes: list[Node] = field(default_factory=list[Node])
+    forks: list[Fork] = field(default_factory=list[Fork])
+    """Every fork granted, in order, with `extra` as granted."""
+    opened: int = 0
+    """Leaves ever created: the roots and every granted continuation (what Eq. 7 is charged with)."""
+
+    def children(self) -> list[list[int]]:
+        """Children of every node, in order of creation; the last entry (index -1) holds the roots."""
+        below: list[list[int]] = [[] for _ in range(len(self.nodes) + 1)]
+        for index, node in enumerate(self.nodes):
+            below[node.parent].append(index)
+        return below
+
+    def leaves(self) -> list[int]:
+        """Nodes without a child, in order of creation: one a trajectory."""
+        inner = {node.parent for node in self.nodes}
+        return [index for index in range(len(self.nodes)) if index not in inner]
+
+    def trajectory(self, node: int) -> list[int]:
+        """Node ids from the first step down to `node`, both included."""
+        path: list[int] = []
+        while node >= 0:
+            path.append(node)
+            node = self.nodes[node].parent
+        return path[::-1]
+
+    def leaves_below(self) -> list[int]:
+        """How many trajectories pass through each node."""
+        count = [0] * len(self.nodes)
+        for leaf in self.leaves():
+            count[leaf] = 1
+        for index in range(len(self.nodes) - 1, -1, -1):
+            if (parent := self.nodes[index].parent) >= 0:
+                count[parent] += count[index]
+        return count
+
+    def returns(self) -> list[float]:
+        """Sum of rewards along each trajectory, in the order of `leaves()`."""
+        total: list[float] = []
+        for node in self.nodes:
+            total.append(node.reward + (total[node.parent] if node.parent >= 0 else 0.0))
+        return [total[leaf] for leaf in self.leaves()]
+
+
+@dataclass(slots=True)
+class Spent:
+    """What growing a forest (or an update, or an evaluation) cost. Counters add; nothing is estimated."""
+
+    generated: int = 0
+    """Tokens sampled."""
+    prefilled: int = 0
+    """Prompt tokens that went through the model."""
+    reused: int = 0
+    """Prompt tokens whose keys and values came from the cache."""
+    misses: int = 0
+    """Requests whose parent's cache had been evicted."""
+    trained: int = 0
+    """Tokens that went through the model with gradients."""
+    env_steps: int = 0
+    """Environment steps that made a node."""
+    replayed: int = 0
+    """Environment steps taken again to reach an earlier state."""
+    env_forks: int = 0
+    failed: int = 0
+    """Trees dropped because their environment failed."""
+    seconds: dict[str, float] = field(default_factory=dict[str, float])
+    """Wall-clock seconds by phase (`generate`, `environment`, `update`, ...)."""
+
+    def __iadd__(self, other: Spent) -> Spent:
+        for name in SPENT_COUNTERS:
+            setattr(self, name, getattr(self, name) + getattr(other, name))
+        for phase, seconds in other.seconds.items():
+            self.seconds[phase] = self.seconds.get(phase, 0.0) + seconds
+        return self
+
+    def counts(self) -> dict[str, int]:
+        """The counters without the clock."""
+        return {name: getattr(self, name) for name in SPENT_COUNTERS}
+
+
+SPENT_COUNTERS = ("generated", "prefilled", "reused", "misses", "trained", "env_steps", "replayed", "env_forks", "failed")
+
+
+@dataclass(slots=True)
+class Forest:
+    """The trees of one iteration and what they cost. Two forests are equal when their trees and counters are."""
+
+    trees: list[Tree]
+    iteration: int = 0
+    seed: int = 0
+    spent: Spent = field(default_factory=Spent)
+    failures: list[str] = field(default_factory=list[str])
+    """One sentence for each tree that was dropped."""
+
+    def __iter__(self) -> Iterator[Tree]:
+        return iter(self.trees)
+
+    def __len__(self) -> int:
+        return len(self.trees)
+
+    def __eq__(self, other: object) -> bool:
+        return isinstance(other, Forest) and self._identity() == other._identity()
+
+    def _identity(self) -> tuple[Any, ...]:
+        return self.trees, self.iteration, self.seed, self.spent.counts(), self.failures
+
+
+@dataclass(frozen=True, slots=True)
+class Credit:
+    """What each node of a tree learns from, in the order of `Tree.nodes` (design rule 2).
+
+    A node's policy term is `positive * min(r, 1 + high) + negative * max(r, 1 - low)`; its divergence, entropy and
+    token count are multiplied by `weight`. Credit given per leaf sums the positive and the negative advantages of
+    the leaves below and has `weight` = leaves below, which equals training one row a leaf. Credit given per node
+    has weight 1.
+    """
+
+    positive: tuple[float, ...]
+    negative: tuple[float, ...]
+    weight: tuple[float, ...]

@@ -1,0 +1,154 @@
+# pyright: standard
+"""One update of the policy: optimiser steps over the mini-batches of a batch.
+
+Invariants
+----------
+* Weights change only by a finite gradient: a loss or a gradient norm that is not finite raises before the step.
+* A mini-batch's gradient does not depend on how it was cut into micro-batches.
+* The model runs in evaluation mode, where dropout is off, so that its log-probabilities are those of the sampler.
+
+The ratio's denominator is the rollout's own log-probability: what was sampled is what is corrected. With
+`Loss.importance` it is the trainer's log-probability before the first step, and the truncated weight
+min(exp(trainer - rollout), importance) accounts for the difference between the two engines.
+"""
+
+from __future__ import annotations
+
+import math
+import random
+from typing import Any
+
+import numpy as np
+import torch
+from torch import Tensor
+from torch.optim import Optimizer
+
+from spark_rl.batch import Batch, MicroBatch
+from spark_rl.errors import TrainingDiverged, UsageError
+from spark_rl.loss import Loss, Targets, policy_loss, token_logprobs
+
+__all__ = ["accumulate", "trainer_logprobs", "update"]
+
+
+def update(
+    model: Any,
+    reference: Any | None,
+    optimizer: Optimizer,
+    batch: Batch,
+    loss: Loss,
+    *,
+    temperature: float,
+    minibatches: int,
+    token_budget: int,
+    max_grad_norm: float,
+    epochs: int = 1,
+    rng: random.Random | None = None,
+) -> dict[str, float]:
+    """Train the model on a batch; `epochs * minibatches` optimiser steps (fewer if there are fewer trees).
+
+    Args:
+        model: a transformers causal language model; left in evaluation mode.
+        reference: the frozen model that `loss.kl` measures from; None when that is 0.
+        optimizer: over the model's parameters.
+        batch: what `pack` made.
+        loss: the objective.
+        temperature: of the rollout, by which logits are divided; 0 (greedy) counts as 1.
+        minibatches: optimiser steps an epoch.
+        token_budget: most cells (rows times longest) of a forward pass.
+        max_grad_norm: the gradient's norm is clipped here; 0 for no clipping.
+        epochs: passes over the batch.
+        rng: shuffles the trees before each epoch; None keeps their order.
+
+    Returns:
+        Means over the steps of what `policy_loss` and `grad_norm` report (maxima where the name ends in `_max`), and the
+        sums `steps`, `trained_tokens` (through the model with gradient, padding aside) and `sampled_tokens`.
+        `rollout_kl`, the mean of rollout minus trainer log-probability, and `rollout_gap_max`, their largest difference,
+        are of the first mini-batch alone: no step has been made yet, so they show what the two engines disagree in and
+        nothing else, and are 0 up to rounding when all is well.
+
+    Raises:
+        TrainingDiverged: the loss or the gradient is not finite; the weights are those of the step before.
+    """
+    if loss.kl and reference is None:
+        raise UsageError(f"loss.kl is {loss.kl} but there is no reference model; give one or set loss.kl to 0")
+    model.eval()
+    if loss.importance:
+        batch = trainer_logprobs(model, batch, temperature=temperature, token_budget=token_budget)
+    steps: list[dict[str, float]] = []
+    for _ in range(epochs):
+        for part in batch.minibatches(minibatches, rng):
+            optimizer.zero_grad(set_to_none=True)
+            stats = accumulate(model, reference, part, loss, temperature=temperature, token_budget=token_budget)
+            norm = float(torch.nn.utils.clip_grad_norm_(model.parameters(), max_grad_norm or math.inf))
+            if not math.isfinite(norm):
+                raise TrainingDiverged(
+                    f"the gradient's norm is {norm} at step {len(steps) + 1} of the update; lower the learning rate"
+                )
+            optimizer.step()
+            steps.append(stats | {"grad_norm": norm, "trained_tokens": part.tokens, "sampled_tokens": part.sampled})
+    optimizer.zero_grad(set_to_none=True)
+    return _summarise(steps)
+
+
+def accumulate(
+    model: Any, reference: Any | None, batch: Batch, loss: Loss, *, temperature: float, token_budget: int
+) -> dict[str, float]:
+    """Add the gradient of one mini-batch's loss to the parameters' and return what `policy_loss` reports.
+
+    Raises:
+        TrainingDiverged: the loss is not finite.
+    """
+    denominator = loss.denominator(batch.flat())
+    total: dict[str, float] = {}
+    for micro in batch.microbatches(token_budget):
+        tokens, sampled = _place(model, micro)
+        expected = None
+        if loss.kl and reference is not None:
+            with torch.no_grad():
+                expected, _ = token_logprobs(reference, tokens, sampled, temperature)
+        logprobs, entropy = token_logprobs(model, tokens, sampled, temperature, with_entropy=True)
+        assert entropy is not None
+        targets = Targets(*(torch.as_tensor(column).to(logprobs) for column in micro.targets))
+        value, stats = policy_loss(loss, targets, logprobs, entropy, expected, denominator)
+        if not math.isfinite(stats["loss"]):
+            raise TrainingDiverged(f"the loss is {stats['loss']}; lower the learning rate")
+        value.backward()
+        for name, number in stats.items():
+            before = total.get(name, 0.0)
+            total[name] = max(before, number) if name.endswith("_max") else before + number
+    return total
+
+
+def trainer_logprobs(model: Any, batch: Batch, *, temperature: float, token_budget: int) -> Batch:
+    """The batch with `Targets.old` recomputed under the model as it is now."""
+    targets = list(batch.targets)
+    with torch.no_grad():
+        for micro in batch.microbatches(token_budget):
+            logprobs, _ = token_logprobs(model, *_place(model, micro), temperature)
+            ends = np.cumsum([len(targets[row].old) for row in micro.rows])[:-1]
+            for row, old in zip(micro.rows, np.split(logprobs.double().cpu().numpy(), ends), strict=True):
+                targets[row] = targets[row]._replace(old=old)
+    return Batch(batch.rows, tuple(targets))
+
+
+def _place(model: Any, micro: MicroBatch) -> tuple[Tensor, Tensor]:
+    """Tokens and their marks on the model's device."""
+    return torch.from_numpy(micro.tokens).to(model.device), torch.from_numpy(micro.sampled).to(model.device)
+
+
+def _summarise(steps: list[dict[str, float]]) -> dict[str, float]:
+    """One number of each kind over the optimiser steps of an update."""
+    if not steps:
+        return {"steps": 0}
+    summary: dict[str, float] = {"steps": len(steps)}
+    for name in steps[0]:
+        values = [step[name] for step in steps]
+        if name.startswith("rollout_"):
+            summary[name] = values[0]
+        elif name.endswith("_max"):
+            summary[name] = max(values)
+        elif name.endswith("_tokens"):
+            summary[name] = sum(values)
+        else:
+            summary[name] = sum(values) / len(values)
+    return summary

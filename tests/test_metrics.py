@@ -1,0 +1,53 @@
+"""Numbers of a forest, against counts by hand."""
+
+from __future__ import annotations
+
+import pytest
+from trees import draw
+
+from spark_rl.metrics import fork_depths, repeated, summarise, wilson
+from spark_rl.types import Forest, Fork
+
+
+def test_wilson_interval():
+    """Values of the closed formula at z = 1.96."""
+    assert wilson(0, 0) == (0.0, 1.0)
+    assert wilson(50, 100) == pytest.approx((0.40383, 0.59617), abs=1e-5)
+    assert wilson(10, 10) == pytest.approx((0.72246, 1.0), abs=1e-5)
+    assert wilson(0, 10) == pytest.approx((0.0, 0.27754), abs=1e-5)
+
+
+def test_a_repeated_action_was_taken_on_the_same_trajectory_at_the_same_state():
+    tree = draw([-1, 0, 1, 0, -1])
+    tree.nodes[1].action = "open"
+    assert repeated(tree) == [False, False, True, True, False]
+    tree.nodes[3].state_key = "elsewhere"
+    assert repeated(tree) == [False, False, True, False, False]
+
+
+def test_summary_of_a_small_forest():
+    # Two roots; the first forks after its first step: leaves 2 (won), 3 and 4.
+    mixed = draw([-1, -1, 0, 0, 1], {2: 1.0, 3: 0.0, 4: 0.0})
+    mixed.forks.append(Fork(0, 0, "after", 1))
+    mixed.nodes[0].mode = "explore"
+    mixed.nodes[3].well_formed = False
+    mixed.nodes[4].admissible = False
+    lost = draw([-1], {0: 0.0})
+    row = summarise(Forest([mixed, lost]))
+    assert row["success"] == row["reward"] == 1 / 4
+    assert row["leaves"] == 2
+    assert row["steps"] == (2 + 2 + 2 + 1) / 4
+    assert row["unique_steps"] == 6
+    assert row["duplicated_over_unique"] == 7 / 6
+    assert row["zero_signal_groups"] == 1 / 2
+    assert (row["forks"], row["fork_depth"]) == (1, 1)
+    assert row["explore_ratio"] == row["malformed_ratio"] == row["inadmissible_ratio"] == 1 / 6
+    assert row["invalid_ratio"] == 2 / 6
+    assert row["same_action_siblings"] == 1.0
+    assert row["completion_tokens"] == 2
+
+
+def test_new_roots_are_forks_at_depth_zero():
+    tree = draw([-1, -1, -1])
+    tree.forks.append(Fork(0, None, "decision", 2))
+    assert fork_depths(Forest([tree])) == [0, 0]

@@ -1,0 +1,188 @@
+"""One parser, one prompt builder: what is read, what is shown, what is left out."""
+
+from __future__ import annotations
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+from trees import TASK, node
+
+from spark_rl.errors import PromptTooLong, UsageError
+from spark_rl.prompting import Encoder, Prompt, Transcript, Window, parse, respond
+from spark_rl.types import Tree
+
+
+@pytest.mark.parametrize(
+    ("text", "mode", "action", "well_formed"),
+    [
+        ("<think>on it</think><action>go</action>", "think", "go", True),
+        (" <explore>\nwhere?\n</explore>\n<action> open box 1 </action>\n", "explore", "open box 1", True),
+        ("<explore></explore><action>go</action>", None, "go", False),
+        ("<explore> </explore><action>go</action>", None, "go", False),
+        ("<explore>a</explore><think>b</think><action>go</action>", None, "go", False),
+        ("<explore>a</explore><explore>b</explore><action>go</action>", None, "go", False),
+        ("<Explore>a</Explore><action>go</action>", None, "go", False),
+        ("<explore>never closed<action>go</action>", None, "go", False),
+        ("<explore>a</think><action>go</action>", None, "go", False),
+        ("<think>a</think><action>go</action><action>stay</action>", "think", "", False),
+        ("<think>a</think>", "think", "", False),
+        ("<think>a</think><action></action>", "think", "", False),
+        ("<action>go</action><think>a</think>", "think", "go", False),
+        ("<explore>a</explore> so <action>go</action>", "explore", "go", False),
+        ("<think>an <action> tag</think><action>go</action>", "think", "", False),
+        ("<think>a <explore> tag</think><action>go</action>", "think", "go", False),
+        ("", None, "", False),
+        ("go", None, "", False),
+    ],
+)
+def test_parse(text, mode, action, well_formed):
+    parsed = parse(text)
+    assert (parsed.mode, parsed.action, parsed.well_formed) == (mode, action, well_formed)
+
+
+@given(st.text())
+def test_parse_takes_anything(text):
+    parsed = parse(text)
+    assert not (parsed.well_formed and (parsed.mode is None or not parsed.action))
+
+
+def test_respond_is_read_back():
+    parsed = parse(respond("explore", "Where could it be?", "go to shelf 2"))
+    assert (parsed.mode, parsed.reasoning, parsed.action, parsed.well_formed) == (
+        "explore",
+        "Where could it be?",
+        "go to shelf 2",
+        True,
+    )
+
+
+class Characters:
+    """A tokenizer with a chat template in miniature: a character is a token, `$` ends a turn."""
+
+    eos_token_id = ord("$")
+
+    def apply_chat_template(self, messages, tokenize, add_generation_prompt):
+        assert not tokenize
+        turns = "".join(f"{message['role'][0]}:{message['content']}$\n" for message in messages)
+        return turns + ("a:" if add_generation_prompt else "")
+
+    def __call__(self, text, **_):
+        return {"input_ids": [ord(letter) for letter in text]}
+
+    def decode(self, ids):
+        return "".join(map(chr, ids))
+
+
+ENCODER = Encoder(Characters())
+
+
+def walk(prompt: Prompt, steps: int, *, cut: int = 0, actions: tuple[str, ...] = ("left", "right")) -> Tree:
+    """A path of steps with ids as the prompt renders them; completion number `cut` lacks the end of its turn."""
+    tree = Tree(TASK, "start", actions if prompt.list_actions else ())
+    for i in range(steps):
+        rendered = prompt.render(tree, i - 1, ENCODER)
+        text = respond("think", f"r{i}", f"a{i}")
+        ids = ENCODER.completion(text)
+        tree.nodes.append(
+            node(
+                i - 1,
+                (0,) * (i + 1),
+                prompt=rendered.ids,
+                completion=ids[:-1] if i + 1 == cut else ids,
+                text=text,
+                action=f"a{i}",
+                observation=f"saw {i}",
+                actions=actions if prompt.list_actions else (),
+                truncated=rendered.truncated,
+            )
+        )
+    return tree
+
+
+def text_of(ids) -> str:
+    return "".join(map(chr, ids))
+
+
+def test_window_shows_task_history_observation_and_actions():
+    prompt = Prompt(Window(2), instructions="none")
+    rendered = prompt.render(walk(prompt, 3), 2, ENCODER)
+    assert text_of(rendered.ids) == (
+        "u:Task: find the key\n"
+        "Steps taken: 3. The last 2:\n"
+        "[Observation 2: 'saw 0', Action 2: 'a1']\n"
+        "[Observation 3: 'saw 1', Action 3: 'a2']\n"
+        "Observation 4: saw 2\n"
+        "Admissible actions:\nleft\nright$\na:"
+    )
+    assert rendered.truncated == 0
+
+
+def test_the_first_prompt_has_no_history():
+    rendered = Prompt(Window(5), instructions="none").render(walk(Prompt(), 0), -1, ENCODER)
+    assert text_of(rendered.ids) == "u:Task: find the key\nObservation 1: start\nAdmissible actions:\nleft\nright$\na:"
+
+
+def test_full_instructions_come_first_and_explain_the_tags():
+    text = text_of(Prompt().render(walk(Prompt(), 0), -1, ENCODER).ids)
+    assert text.index("<explore>") < text.index("Task: find the key")
+
+
+@pytest.mark.parametrize("cut", [0, 1, 3])
+@pytest.mark.parametrize("repeat", [True, False])
+def test_a_transcript_only_appends(cut, repeat):
+    prompt = Prompt(Transcript(repeat), instructions="none")
+    tree = walk(prompt, 4, cut=cut)
+    for i in range(1, 4):
+        before = tree.nodes[i - 1].prompt + tree.nodes[i - 1].completion
+        assert tree.nodes[i].prompt[: len(before)] == before
+    assert text_of(prompt.render(tree, 3, ENCODER).ids) == text_of(
+        ENCODER.conversation(prompt.render(tree, 3, ENCODER).messages)
+    )
+
+
+def test_ids_and_messages_of_a_transcript_agree():
+    prompt = Prompt(Transcript(), instructions="none", list_actions=False)
+    rendered = prompt.render(walk(prompt, 2), 1, ENCODER)
+    assert [message["role"] for message in rendered.messages] == ["user", "assistant", "user", "assistant", "user"]
+    assert rendered.messages[0]["content"] == "Task: find the key\nstart"
+    assert rendered.messages[-1]["content"] == "saw 1"
+
+
+@pytest.mark.parametrize("context", [Window(5), Transcript(), Transcript(True)])
+def test_too_long_loses_oldest_history_then_actions_and_counts(context):
+    whole = Prompt(context, instructions="none", limit=10**6)
+    tree = walk(whole, 4)
+    longest = len(whole.render(tree, 3, ENCODER).ids)
+    lost = []
+    for limit in range(longest, 0, -1):
+        try:
+            rendered = Prompt(context, instructions="none", limit=limit).render(tree, 3, ENCODER)
+        except PromptTooLong as error:
+            assert f"prompt.limit is {limit}" in str(error)  # noqa: PT017  the limit is found by walking down
+            break
+        assert len(rendered.ids) <= limit
+        assert "find the key" in text_of(rendered.ids)
+        assert "saw 3" in text_of(rendered.ids)
+        if "a3" in text_of(rendered.ids) and isinstance(context, Window):
+            assert "right" in text_of(rendered.ids)  # history goes before actions do
+        lost.append(rendered.truncated)
+    assert lost[0] == 0
+    assert lost == sorted(lost)
+    assert lost[-1] == (4 if context == Transcript() else 6)
+
+
+def test_a_template_that_rewrites_turns_is_refused_for_transcripts():
+    class Forgetful(Characters):
+        def apply_chat_template(self, messages, tokenize, add_generation_prompt):
+            kept = [m for m in messages if m["role"] == "user"] if len(messages) > 2 else messages
+            return super().apply_chat_template(kept, tokenize, add_generation_prompt)
+
+    prompt = Prompt(Transcript(), instructions="none")
+    with pytest.raises(UsageError, match="rewrites earlier turns"):
+        prompt.render(walk(prompt, 1), 0, Encoder(Forgetful()))
+
+
+def test_without_a_tokenizer_there_are_messages_only():
+    rendered = Prompt().render(walk(Prompt(), 1), 0, None)
+    assert rendered.ids is None
+    assert "saw 0" in rendered.messages[0]["content"]
