@@ -7,13 +7,20 @@ Invariants
 * A learnt tokenizer is lossless: `decode(encode(text)) == text` for any text, white space and rare characters included.
 * Tags and control tokens are always one token, so the ids of two texts joined at one are the texts' ids joined.
 
-A learnt tokenizer is a unigram model over bytes: 256 byte entries below, the pieces of `vocabulary.learn_pieces` above,
-and the segmentation with the fewest tokens wins. Its chat template is ChatML without a default system turn.
+A learnt tokenizer has 256 byte entries, and above them the pieces of `vocabulary.learn_pieces` as added tokens: the text
+is cut at the leftmost longest pieces, and what lies between falls back to bytes. Its chat template is ChatML without a
+default system turn.
+
+Added tokens rather than a unigram model or merges, because `AutoTokenizer` rebuilds the tokenizer of any Qwen2 model from
+its vocabulary and merges, as Qwen2's own: added tokens survive that. (It also adds Unicode normalisation, which
+`load_tokenizer` does not.)
 """
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+import contextlib
+import json
+from collections.abc import Iterable, Iterator
 from pathlib import Path
 from typing import Any, cast
 
@@ -29,6 +36,7 @@ from transformers import (
     Qwen2Config,
     Qwen2ForCausalLM,
 )
+from transformers.utils import logging
 
 from spark_rl.errors import StorageError, UsageError
 from spark_rl.files import atomic_directory
@@ -47,6 +55,7 @@ __all__ = [
 
 START, END, PAD = "<|im_start|>", "<|im_end|>", "<|endoftext|>"
 TAGS = ("<explore>", "</explore>", "<think>", "</think>", "<action>", "</action>")
+TOKENIZER_FILES = ("tokenizer.*", "vocab.*", "*.model", "*.tiktoken", "tekken.json")
 HEADERS = ("system\n", "user\n", "assistant\n")
 CHAT_TEMPLATE = (
     "{% for message in messages %}"
@@ -70,16 +79,12 @@ def learn_tokenizer(texts: Iterable[str], *, vocabulary: int = 1024, min_count: 
     if room < 0:
         raise UsageError(f"model.vocabulary is {vocabulary}: bytes, tags and control tokens alone need {vocabulary - room}")
     pieces = learn_pieces(texts, room=room, min_count=min_count, barriers=(START, END, PAD, *TAGS))
-    pieces = [*HEADERS, *(piece for piece in pieces if piece not in HEADERS)]
-    # Every entry costs 1, so the fewest tokens win; the earlier (more frequent) piece wins a tie.
-    costs = {_visible(piece): -1 - 1e-6 * rank for rank, piece in enumerate(pieces)}
-    costs |= dict.fromkeys(alphabet, -1.5)
-    tokenizer = Tokenizer(models.Unigram(list(costs.items()), None, False))
-    tokenizer.pre_tokenizer = _BYTES
-    tokenizer.decoder = decoders.ByteLevel()
+    tokenizer = Tokenizer(models.BPE({letter: index for index, letter in enumerate(alphabet)}, []))
+    tokenizer.pre_tokenizer, tokenizer.decoder = _BYTES, decoders.ByteLevel()
     tokenizer.add_special_tokens([AddedToken(text, special=True, normalized=False) for text in (START, END, PAD)])
     # Tags are ordinary text to a reader: decoding keeps them when control tokens are skipped.
-    tokenizer.add_tokens([AddedToken(text, special=False, normalized=False) for text in TAGS])
+    words = [*TAGS, *HEADERS, *(piece for piece in pieces if piece.isascii() or not set(piece) <= set(alphabet))]
+    tokenizer.add_tokens([AddedToken(text, special=False, normalized=False) for text in words])
     return PreTrainedTokenizerFast(
         tokenizer_object=tokenizer,
         eos_token=END,
@@ -88,11 +93,6 @@ def learn_tokenizer(texts: Iterable[str], *, vocabulary: int = 1024, min_count: 
         clean_up_tokenization_spaces=False,
         padding_side="left",
     )
-
-
-def _visible(piece: str) -> str:
-    """The piece in the byte-level alphabet, where a space is a letter."""
-    return "".join(part for part, _ in _BYTES.pre_tokenize_str(piece))
 
 
 def new_model(tokenizer: Any, size: FreshModel, seed: int) -> Qwen2ForCausalLM:
@@ -125,8 +125,13 @@ def load_tokenizer(name: str | Path) -> Any:
         UsageError: there is none, or it has no chat template.
     """
     local = _check(name)
+    # Without files, AutoTokenizer may answer with an empty tokenizer instead of an error.
+    found = not local or any(file for pattern in TOKENIZER_FILES for file in Path(name).glob(pattern))
     try:
-        tokenizer = cast(Any, AutoTokenizer).from_pretrained(name, local_files_only=local)
+        if not found:
+            raise FileNotFoundError
+        kind: Any = PreTrainedTokenizerFast if local and _is_generic(Path(name)) else AutoTokenizer
+        tokenizer = kind.from_pretrained(name, local_files_only=local)
     except (OSError, ValueError, KeyError) as error:
         raise UsageError(f'model "{name}" has no tokenizer that can be loaded; save one beside the weights') from error
     if not tokenizer.chat_template:
@@ -134,6 +139,13 @@ def load_tokenizer(name: str | Path) -> Any:
     if tokenizer.eos_token_id is None:
         raise UsageError(f'the tokenizer of model "{name}" has no end-of-sequence token; set eos_token in its configuration')
     return tokenizer
+
+
+def _is_generic(directory: Path) -> bool:
+    """Whether the tokenizer says that its file is all there is to it, as a learnt one does."""
+    config = directory / "tokenizer_config.json"
+    kind = json.loads(config.read_text()).get("tokenizer_class") if config.is_file() else None
+    return kind in ("TokenizersBackend", "PreTrainedTokenizerFast")
 
 
 def load_model(name: str | Path, *, device: str = "auto", dtype: str | torch.dtype = "auto") -> PreTrainedModel:
@@ -150,7 +162,8 @@ def load_model(name: str | Path, *, device: str = "auto", dtype: str | torch.dty
     local = _check(name)
     place = ("cuda" if torch.cuda.is_available() else "cpu") if device == "auto" else device
     try:
-        model = cast(Any, AutoModelForCausalLM).from_pretrained(name, dtype=dtype, local_files_only=local)
+        with _quiet():
+            model = cast(Any, AutoModelForCausalLM).from_pretrained(name, dtype=dtype, local_files_only=local)
     except (OSError, ValueError, KeyError, SafetensorError) as error:
         reason = str(error).strip().partition("\n")[0]
         raise UsageError(f'model "{name}" cannot be loaded as a causal language model: {reason}') from error
@@ -172,6 +185,18 @@ def _check(name: str | Path) -> bool:
     return False
 
 
+@contextlib.contextmanager
+def _quiet() -> Iterator[None]:
+    """Without the library's progress bars, which would break up our own."""
+    shown = logging.is_progress_bar_enabled()
+    logging.disable_progress_bar()
+    try:
+        yield
+    finally:
+        if shown:
+            logging.enable_progress_bar()
+
+
 def save_pretrained_atomically(model: PreTrainedModel, tokenizer: Any, directory: str | Path) -> None:
     """Write weights (safetensors), configuration and tokenizer; the directory appears whole or not at all.
 
@@ -179,7 +204,7 @@ def save_pretrained_atomically(model: PreTrainedModel, tokenizer: Any, directory
         StorageError: it cannot be written; nothing half-written is left.
     """
     path = Path(directory)
-    with atomic_directory(path) as work:
+    with atomic_directory(path) as work, _quiet():
         try:
             model.save_pretrained(work)
         except SafetensorError as error:  # how the writer reports a full disk

@@ -125,6 +125,10 @@ def _flat(words: Words) -> list[str]:
     return [word for name, values in words for word in (f"--{name}", *values)]
 
 
+def _is_union(hint: Any) -> bool:
+    return get_origin(hint) in (Union, types.UnionType)
+
+
 def _is_record(value: Any) -> bool:
     return is_dataclass(value) and not isinstance(value, type)
 
@@ -134,12 +138,12 @@ def _settings(value: Any) -> dict[str, _Setting]:
 
 
 def _walk(value: Any, prefix: str, path: tuple[str, ...]) -> Iterator[tuple[str, _Setting]]:
-    hints = get_type_hints(type(value))
+    hints = get_type_hints(cast(Any, type(value)))
     for field in fields(value):
         if not field.init:
             continue
         inner, name, here = getattr(value, field.name), prefix + field.name.replace("_", "-"), (*path, field.name)
-        inline = bool(field.metadata.get("inline"))
+        inline = "inline" in field.metadata
         if not inline:
             yield name, _Setting(here, hints[field.name], inner)
         if _is_record(inner):
@@ -158,7 +162,9 @@ def _choose(value: T, words: Words) -> tuple[T, Words]:
             left.append((name, values))
             continue
         if name not in COMPONENTS and not setting.nameable:
-            raise UsageError(f"--{name} is a group of options: set its fields, as in --{name}.{fields(setting.value)[0].name}")
+            raise UsageError(
+                f"--{name} is a group of options: set its fields, as in --{name}.{fields(setting.value)[0].name}"
+            )
         if len(values) != 1:
             known = " or ".join(COMPONENTS[name]) if name in COMPONENTS else "a name or a directory"
             raise UsageError(f"--{name} takes one value: {known}")
@@ -175,10 +181,12 @@ def _put(value: T, path: tuple[str, ...], new: Any) -> T:
 
 def _choices(settings: dict[str, _Setting]) -> str:
     """How components are chosen, for the head of the help."""
-    lines = [
-        f"--{name} {'|'.join(known)}|package.module:Class" for name, known in COMPONENTS.items() if name in settings
+    lines = [f"--{name} {'|'.join(known)}|package.module:Class" for name, known in COMPONENTS.items() if name in settings]
+    lines += [
+        f"--{name} DIRECTORY|NAME"
+        for name, setting in settings.items()
+        if setting.nested and setting.nameable and name not in COMPONENTS
     ]
-    lines += [f"--{name} DIRECTORY|NAME" for name, setting in settings.items() if setting.nested and setting.nameable and name not in COMPONENTS]
     return "\n".join(["Components, chosen before their fields are set:", *lines]) if lines else ""
 
 
@@ -191,7 +199,7 @@ def _tyro(value: T, args: list[str], prog: str) -> T:
     narrowed = _narrow(value)
     about = f"{(type(value).__doc__ or '').strip()}\n\n{_choices(_settings(value))}"
     config = (tyro.conf.AvoidSubcommands, tyro.conf.FlagConversionOff, tyro.conf.HelptextFromCommentsOff)
-    parsed = tyro.cli(type(narrowed), default=narrowed, args=args, prog=prog, description=about, config=config)
+    parsed = cast(Any, tyro).cli(type(narrowed), default=narrowed, args=args, prog=prog, description=about, config=config)
     return _restore(parsed, value)
 
 
@@ -199,25 +207,25 @@ def _narrow(value: Any) -> Any:
     """The same value in a subclass whose annotations are the classes of its nested values."""
     import tyro
 
-    kind = type(value)
+    kind = cast(Any, type(value))
+    hints = get_type_hints(kind)
     annotations: dict[str, Any] = {}
-    nested: dict[str, Any] = {}
+    given: dict[str, Any] = {}
     for field in fields(value):
-        inner = getattr(value, field.name)
-        if field.init and _is_record(inner):
-            nested[field.name] = _narrow(inner)
-            narrow = type(nested[field.name])
-            inline = field.metadata.get("inline")
-            annotations[field.name] = Annotated[narrow, tyro.conf.arg(name="")] if inline else narrow
-        elif field.init and isinstance(inner, str) and get_origin(hint := get_type_hints(kind)[field.name]) in (Union, types.UnionType):
-            annotations[field.name] = str if str in get_args(hint) else hint
+        if not field.init:
+            continue
+        inner = given[field.name] = getattr(value, field.name)
+        if _is_record(inner):
+            given[field.name] = _narrow(inner)
+            narrow = cast(Any, type(given[field.name]))
+            annotations[field.name] = Annotated[narrow, tyro.conf.arg(name="")] if "inline" in field.metadata else narrow
+        elif isinstance(inner, str) and _is_union(hints[field.name]):
+            annotations[field.name] = str  # a directory stands where a record could
     if not annotations:
         return value
     body = {"__annotations__": annotations, "__doc__": kind.__doc__, "__module__": kind.__module__}
-    frozen = kind.__dataclass_params__.frozen
-    narrow_kind = dataclass(frozen=frozen, kw_only=True)(type(kind.__name__, (kind,), body))
-    given = {field.name: nested.get(field.name, getattr(value, field.name)) for field in fields(value) if field.init}
-    return narrow_kind(**given)
+    subclass: Any = type(kind.__name__, (kind,), body)
+    return dataclass(frozen=kind.__dataclass_params__.frozen, kw_only=True)(subclass)(**given)
 
 
 def _restore(value: Any, like: T) -> T:
@@ -248,7 +256,7 @@ def _spelled(values: list[str], setting: _Setting) -> list[str]:
 
 
 def _diagnosis(value: Any, words: Words, settings: dict[str, _Setting], prog: str) -> UsageError:
-    """Which option it was: each is tried alone. (One that is valid only beside another raises its own error, not an exit.)"""
+    """Which option it was: each is tried alone; one that is valid only beside another is not of a wrong type."""
     for name, values in words:
         try:
             with redirect_stderr(io.StringIO()):
@@ -271,7 +279,7 @@ def _expected(hint: Any) -> str:
     parts = get_args(hint)
     if get_origin(hint) is Literal:
         return f"one of {', '.join(map(str, parts))}"
-    if get_origin(hint) in (Union, types.UnionType):
+    if _is_union(hint):
         return " or ".join(_expected(part) for part in parts)
     if get_origin(hint) is tuple and len(parts) == 2 and parts[1] is Ellipsis:
         return f"any number of values, each {_expected(parts[0])}"

@@ -13,11 +13,13 @@ import contextlib
 import resource
 import sys
 import time
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Generator, Mapping
+from pathlib import Path
 from typing import Protocol, TextIO
 
 from rich.console import Console
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, ProgressColumn, Task, TextColumn
+from rich.table import Column
 from rich.text import Text
 
 __all__ = ["Quiet", "RichProgress", "Watcher", "duration", "figures", "resident_bytes", "watching"]
@@ -47,19 +49,19 @@ class Watcher(Protocol):
 
 
 @contextlib.contextmanager
-def watching(*, quiet: bool = False, stream: TextIO | None = None) -> Iterator[Watcher]:
+def watching(*, quiet: bool = False, stream: TextIO | None = None) -> Generator[Watcher]:
     """The watcher that fits: a live line on a terminal, plain lines elsewhere, nothing when quiet.
 
     Args:
         quiet: say nothing.
         stream: where to write; standard error by default.
     """
-    stream = stream or sys.stderr
-    if quiet or not stream.isatty():
-        yield Quiet(None if quiet else stream)
-        return
-    with RichProgress(Console(file=stream)) as watcher:
-        yield watcher
+    out = sys.stderr if stream is None else stream
+    if quiet or not out.isatty():
+        yield Quiet(None if quiet else out)
+    else:
+        with RichProgress(Console(file=out)) as watcher:
+            yield watcher
 
 
 class Quiet:
@@ -105,7 +107,9 @@ class RichProgress:
             BarColumn(bar_width=10),
             _Count(),
             _Left(self._time_left),
-            TextColumn("{task.fields[figures]}", markup=False),  # last: a narrow terminal cuts it first
+            # A narrow terminal cuts the figures and nothing else.
+            TextColumn("{task.fields[figures]}", markup=False, table_column=Column(ratio=1, no_wrap=True)),
+            expand=True,
             console=console,
         )
         self._pace = _Pace(clock(), 0)
@@ -207,8 +211,7 @@ def _memory() -> str:
 def resident_bytes() -> int:
     """Memory this process holds now; where the system does not say, the most it has held."""
     try:
-        with open("/proc/self/statm") as file:
-            return int(file.read().split()[1]) * resource.getpagesize()
+        return int(Path("/proc/self/statm").read_text().split()[1]) * resource.getpagesize()
     except OSError:
         most = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
         return most if sys.platform == "darwin" else most * 1024

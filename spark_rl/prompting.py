@@ -77,6 +77,8 @@ class Transcript:
 
     repeat_actions: bool = False
     """List the admissible actions at every turn, not only at the first."""
+    repeat_task: bool = False
+    """Say the task again after every observation, where a small model finds it."""
 
 
 @dataclass(frozen=True)
@@ -231,8 +233,14 @@ class Prompt:
         return "\n".join([*parts, *_listed(actions)])
 
     def _turn_text(self, tree: Tree, path: list[int], actions: Sequence[str]) -> str:
-        text = "\n".join([_before(tree, path, len(path)), *_listed(actions)])
-        return text if path else f"{self._head(tree)}\n{text}"
+        return self._turn(tree, _before(tree, path, len(path)), actions, opening=not path)
+
+    def _turn(self, tree: Tree, observation: str, actions: Sequence[str], *, opening: bool) -> str:
+        """A user's turn of a transcript; the opening one says what never changes."""
+        again = isinstance(self.context, Transcript) and self.context.repeat_task
+        head = [self._head(tree)] if opening else []
+        task = [f"Task: {tree.task.instruction}"] if again else []
+        return "\n".join([*head, observation, *_listed(actions), *task])
 
     def _dialogue(self, tree: Tree, path: list[int], history: int, turn: str) -> tuple[Message, ...]:
         """The conversation: the opening turn, the last `history` answers with what followed each, then `turn`."""
@@ -242,14 +250,13 @@ class Prompt:
         if history == 0:
             return (_user(f"{self._head(tree)}\n{turn}"),)
         listed = self._actions(tree, []) if start == 0 else ()
-        opening = "\n".join([self._head(tree), _before(tree, path, start), *_listed(listed)])
-        messages: list[Message] = [_user(opening)]
+        messages: list[Message] = [_user(self._turn(tree, _before(tree, path, start), listed, opening=True))]
         for i in range(start, len(path)):
             messages.append({"role": "assistant", "content": tree.nodes[path[i]].text})
             if i + 1 < len(path):
                 repeated = isinstance(self.context, Transcript) and self.context.repeat_actions and self.list_actions
                 shown = tree.nodes[path[i]].actions if repeated else ()
-                messages.append(_user("\n".join([tree.nodes[path[i]].observation, *_listed(shown)])))
+                messages.append(_user(self._turn(tree, tree.nodes[path[i]].observation, shown, opening=False)))
         return (*messages, _user(turn))
 
 

@@ -2,18 +2,19 @@ r"""Which pieces of a world's text deserve a token of their own.
 
 Invariants
 ----------
-* No piece joins a name ("fridge 1", or its noun "fridge") with anything else. Templates are few and names are many, so
-  what is learnt about a template holds for every name in it, seen together or not.
+* A name ("fridge 1") is two pieces, its noun and its number, which no piece joins with anything else. So the noun is one
+  token wherever it stands, and what is learnt about a template holds for every name in it, seen together or not.
 * No piece crosses a tag or a control token.
 * The result depends on the texts alone: ties are broken by the text of the piece.
 
 Text is cut at names into runs, runs into atoms (a word or a punctuation mark with the space after it). Atoms that stand
 side by side most often are merged again and again, as in byte-pair encoding, but a merged piece that further merges
-have used up gives its place back. What is left is names, words and whole phrases ("You arrive at ", "\ngo to ").
+have used up gives its place back. What is left is nouns, numbers, words and whole phrases ("You arrive at ", "\ngo to ").
 """
 
 from __future__ import annotations
 
+import heapq
 import itertools
 import re
 from collections import Counter, defaultdict
@@ -21,12 +22,12 @@ from collections.abc import Iterable, Sequence
 
 __all__ = ["learn_pieces"]
 
-_NAME = re.compile(r"\b([a-z]+) \d+\b")
+_NAME = re.compile(r"\b[a-z]+ \d+\b")
 _ATOM = re.compile(r"\d|[^\W\d]+ ?|\s|[^\w\s]+ ?")
 
 
 def learn_pieces(texts: Iterable[str], *, room: int, min_count: int, barriers: Sequence[str] = ()) -> list[str]:
-    """The pieces of at least two characters worth an entry, most used first among names and words, then phrases.
+    """The pieces of at least two characters worth an entry: nouns, numbers and words, then phrases, each most used first.
 
     Args:
         texts: what the model will read and write; repeats count.
@@ -40,7 +41,9 @@ def learn_pieces(texts: Iterable[str], *, room: int, min_count: int, barriers: S
         sections.update(filter(None, between.split(text)))
     names = _names(sections, min_count)
     words, runs = _split(sections, {name.split(" ")[0] for name in names})
-    known = {piece: count for piece, count in (names + words).items() if count >= min_count and len(piece) > 1}
+    for name, count in names.items():
+        words[name[name.index(" ") :]] += count
+    known = {piece: count for piece, count in words.items() if count >= min_count and len(piece) > 1}
     basic = sorted(known, key=lambda piece: (-known[piece], piece))[:room]
     return basic + _phrases(runs, room - len(basic), min_count, set(basic))
 
@@ -76,33 +79,41 @@ def _phrases(runs: Counter[tuple[str, ...]], room: int, min_count: int, known: s
     sequences, weights = [list(run) for run in runs], list(runs.values())
     pairs: Counter[tuple[str, str]] = Counter()
     where: defaultdict[tuple[str, str], set[int]] = defaultdict(set)
-    uses: Counter[str] = Counter()
-    """Of merged pieces only, by the current segmentation."""
+    merged: set[str] = set()
+    uses: Counter[str] = Counter()  # of merged pieces, by the sequences as they stand
+    queue: list[tuple[int, tuple[str, str]]] = []  # most frequent first; what is out of date is skipped
 
-    def count(index: int, sign: int) -> None:
+    def count(index: int, sign: int) -> set[tuple[str, str]]:
         sequence, weight = sequences[index], sign * weights[index]
-        for pair in itertools.pairwise(sequence):
+        neighbours = list(itertools.pairwise(sequence))
+        for pair in neighbours:
             pairs[pair] += weight
             where[pair].add(index)
         for piece in sequence:
             if piece in merged:
                 uses[piece] += weight
+        return set(neighbours)
 
-    merged: set[str] = set()
+    def rank(changed: Iterable[tuple[str, str]]) -> None:
+        for pair in changed:
+            if pairs[pair] >= min_count:
+                heapq.heappush(queue, (-pairs[pair], pair))
+
     for index in range(len(sequences)):
         count(index, 1)
-    while pairs:
-        best = max(pairs, key=lambda pair: (pairs[pair], pair))
-        if pairs[best] < min_count or sum(uses[piece] >= min_count for piece in merged) >= room:
-            break
-        piece = best[0] + best[1]
-        if piece not in known:
+    rank(list(pairs))
+    while queue and (len(merged) < room or sum(uses[piece] >= min_count for piece in merged) < room):
+        frequency, best = heapq.heappop(queue)
+        if pairs[best] != -frequency:
+            continue
+        if (piece := best[0] + best[1]) not in known:
             merged.add(piece)
-        for index in sorted(where.pop(best)):
-            count(index, -1)
+        changed: set[tuple[str, str]] = set()
+        for index in where.pop(best):
+            changed |= count(index, -1)
             sequences[index] = _merge(sequences[index], best)
-            count(index, 1)
-        del pairs[best]
+            changed |= count(index, 1)
+        rank(changed)
     return sorted((piece for piece in merged if uses[piece] >= min_count), key=lambda piece: (-uses[piece], piece))
 
 

@@ -33,7 +33,10 @@ LAYERS: tuple[tuple[str, ...], ...] = (
     ("prepare",),
     ("trainer",),
     ("recipes",),
-    ("cli", "__main__"),
+    ("options",),
+    ("commands",),
+    ("cli",),
+    ("__main__",),
 )
 
 # (importer, imported): why the rule is broken there.

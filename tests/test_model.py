@@ -66,10 +66,11 @@ def test_joining_at_a_tag_or_control_token_joins_the_ids(texts: list[str], data:
 
 def test_names_and_phrases_are_tokens_and_the_rest_falls_back_to_words_and_bytes() -> None:
     assert pieces("You are at fridge 1. On it you see an mug 2.") == [
-        "You are at ", "fridge 1", ". On it you see an ", "mug 2", ".",
+        "You are at ", "fridge", " 1", ". On it you see an ", "mug", " 2", ".",
     ]  # fmt: skip
     assert pieces("<think>I need it, so I take it.</think><action>take egg 1 from shelf 1</action>") == [
-        "<think>", "I need it, so I take it.", "</think>", "<action>", "take ", "egg 1", " from ", "shelf 1", "</action>",
+        "<think>", "I need it, so I take it.", "</think>", "<action>", "take ", "egg", " 1", " from ", "shelf", " 1",
+        "</action>",
     ]  # fmt: skip
     assert pieces("You take mug 3 at shelf") == ["You ", "take ", "mug", " ", "3", " ", "at ", "shelf"]
     assert pieces("ox") == ["o", "x"]
@@ -88,7 +89,7 @@ def test_the_chat_template_is_chatml_without_a_default_system_turn() -> None:
     assert text == "<|im_start|>user\nYou are at fridge 1<|im_end|>\n<|im_start|>assistant\n<think><|im_end|>\n"
     asked = TOKENIZER.apply_chat_template(messages[:1], tokenize=False, add_generation_prompt=True)
     assert pieces(str(asked)) == [
-        "<|im_start|>", "user\n", "You are at ", "fridge 1", "<|im_end|>", "\n", "<|im_start|>", "assistant\n",
+        "<|im_start|>", "user\n", "You are at ", "fridge", " 1", "<|im_end|>", "\n", "<|im_start|>", "assistant\n",
     ]  # fmt: skip
 
 
@@ -123,7 +124,7 @@ def test_a_new_model_depends_on_its_seed_alone() -> None:
         ({"kv_heads": 3}, r"model.heads is 4: it must be a multiple of model.kv_heads \(3\)"),
     ],
 )
-def test_impossible_sizes_are_refused(settings: dict[str, int], message: str) -> None:
+def test_impossible_sizes_are_refused(settings: dict[str, Any], message: str) -> None:
     with pytest.raises(UsageError, match=message):
         FreshModel(**settings)
 

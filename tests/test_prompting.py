@@ -128,9 +128,9 @@ def test_full_instructions_come_first_and_explain_the_tags():
 
 
 @pytest.mark.parametrize("cut", [0, 1, 3])
-@pytest.mark.parametrize("repeat", [True, False])
-def test_a_transcript_only_appends(cut, repeat):
-    prompt = Prompt(Transcript(repeat), instructions="none")
+@pytest.mark.parametrize("context", [Transcript(), Transcript(repeat_actions=True), Transcript(repeat_task=True)])
+def test_a_transcript_only_appends(cut, context):
+    prompt = Prompt(context, instructions="none")
     tree = walk(prompt, 4, cut=cut)
     for i in range(1, 4):
         before = tree.nodes[i - 1].prompt + tree.nodes[i - 1].completion

@@ -9,18 +9,16 @@ TEXTS = ["You open fridge 1. In it you see an egg 1.", "You open cabinet 2. In i
 
 def test_names_words_and_phrases() -> None:
     pieces = learn_pieces(TEXTS, room=100, min_count=10)
-    # Used 20 times, then 10 times; what merging has used up ("You ", "open " in phrases) stays as words only.
-    assert pieces[:4] == ["egg", "egg 1", "In ", "You "] or set(pieces[:2]) == {"egg", "egg 1"}
-    assert set(pieces) == {
-        "egg", "egg 1", "You ", "open ", "In ", "it ", "you ", "see ", "an ", ". ",
-        "You open ", ". In it you see an ",
-    }  # fmt: skip
+    # "fridge 1" and "cabinet 2" occur 5 times each, too few to be names. Words by use, then phrases.
+    assert pieces == [
+        " 1", ". ", "In ", "You ", "an ", "egg", "it ", "open ", "see ", "you ", ". In it you see an ", "You open ",
+    ]  # fmt: skip
 
 
 def test_no_piece_joins_a_name_or_its_noun_with_anything() -> None:
     texts = ["I need an egg now. Go to the fridge. Take egg 1 from fridge 1."] * 10
     pieces = learn_pieces(texts, room=100, min_count=5)
-    assert all(piece in {"egg", "egg 1", "fridge", "fridge 1"} for piece in pieces if "egg" in piece or "fridge" in piece)
+    assert [piece for piece in pieces if "egg" in piece or "fridge" in piece or "1" in piece] == [" 1", "egg", "fridge"]
     assert {"I need an ", " now. Go to the ", ". Take ", " from "} <= set(pieces)
 
 
@@ -32,10 +30,10 @@ def test_no_piece_crosses_a_barrier() -> None:
 
 
 def test_rare_pieces_and_a_lack_of_room_leave_pieces_out() -> None:
-    assert learn_pieces(["mug 1", "mug 2"], room=10, min_count=2) == []
+    assert learn_pieces(["take mug 1", "open safe 1"], room=10, min_count=2) == []
     texts = ["go to mug 1"] * 9 + ["look here"] * 3
-    assert learn_pieces(texts, room=2, min_count=2) == ["go ", "mug"]
-    assert "go to " in learn_pieces(texts, room=7, min_count=2)
+    assert learn_pieces(texts, room=3, min_count=2) == [" 1", "go ", "mug"]
+    assert learn_pieces(texts, room=7, min_count=2) == [" 1", "go ", "mug", "to ", "here", "look ", "go to "]
     assert learn_pieces([], room=10, min_count=1) == []
 
 

@@ -67,6 +67,7 @@ class _Job:
 
     @property
     def columns(self) -> int:
+        """Most tokens of a row."""
         return len(self.ids) + max(sample.limit for sample in self.samples)
 
 
@@ -74,6 +75,7 @@ class LocalPolicy:
     """Samples from a causal language model on the CPU or one GPU.
 
     The model may go on being trained: call `clear` when its weights have changed. Sampling puts it in evaluation mode.
+    What is kept moves log-probabilities by rounding errors, so whoever wants the same bits again clears before.
     """
 
     def __init__(
@@ -108,6 +110,8 @@ class LocalPolicy:
 
     async def sample(self, requests: Sequence[Request]) -> list[list[Completion]]:
         """Completions in the order of requests and seeds; ends of turn are sampled tokens, cut from the text only.
+
+        A completion ends with its turn, at `max_tokens`, or where the model's context does.
 
         Raises:
             UsageError: a request has no token ids.

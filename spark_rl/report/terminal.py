@@ -14,6 +14,7 @@ import math
 import statistics
 from collections import defaultdict
 from collections.abc import Mapping, Sequence
+from itertools import pairwise
 from typing import Any
 
 from rich.console import Group, RenderableType
@@ -88,8 +89,10 @@ def draw_tree(tree: Tree, advantages: Sequence[float] | None = None) -> Renderab
     wins = sum(tree.nodes[leaf].success for leaf in leaves)
     head = Text(clean(tree.task.instruction), style="bold")
     head.append(f"\n{clean(tree.task.id)}: {len(tree.nodes)} steps, {len(leaves)} leaves, {wins} won", style="not bold dim")
-    root = RichTree(head, guide_style="dim")
     drawing = _Drawing(tree, dict(zip(leaves, advantages, strict=True)) if advantages is not None else {})
+    if -1 in drawing.explorers:
+        drawing.append_fork(head, -1)
+    root = RichTree(head, guide_style="dim")
     for node in drawing.children[-1]:
         drawing.add(root, node)
     legend = Text(f"{FORK} fork  {WON} won  {LOST} not won" + (", then the advantage" if advantages else ""), style="dim")
@@ -133,10 +136,11 @@ class _Drawing:
             label.append(f" → … {len(nodes) - 2} steps … → ", style="dim")
             _append_actions(label, nodes[-1:])
         if self.children[last]:
-            self._append_fork(label, last)
+            self.append_fork(label, last)
         return label
 
-    def _append_fork(self, label: Text, point: int) -> None:
+    def append_fork(self, label: Text, point: int) -> None:
+        """Mark the end of a step (-1: the start) as a fork, with the reason of who asked for it."""
         label.append(f"\n{FORK}", style="bold magenta")
         if (explorer := self.explorers.get(point)) is not None:
             node = self.nodes[explorer]
@@ -155,7 +159,9 @@ def _append_actions(label: Text, nodes: Sequence[Node]) -> None:
     for index, node in enumerate(nodes):
         if index:
             label.append(" → ", style="dim")
-        label.append(clean(node.action, 60) or "(no action)", style="" if node.well_formed and node.admissible else "strike yellow")
+        label.append(
+            clean(node.action, 60) or "(no action)", style="" if node.well_formed and node.admissible else "strike yellow"
+        )
 
 
 # -- tables ---------------------------------------------------------------------------------------------------------
@@ -168,7 +174,7 @@ def sparkline(values: Sequence[float], width: int = 40) -> str:
     """
     if len(values) > width:
         edges = [round(i * len(values) / width) for i in range(width + 1)]
-        values = [statistics.fmean(values[a:b]) for a, b in zip(edges, edges[1:], strict=False)]
+        values = [statistics.fmean(values[a:b]) for a, b in pairwise(edges)]
     finite = [value for value in values if math.isfinite(value)]
     low, high = min(finite, default=0.0), max(finite, default=0.0)
     scale = 7 / (high - low) if high > low else 0.0
@@ -188,7 +194,10 @@ def evaluation_table(evaluations: Mapping[str, Mapping[str, Mapping[str, Any]]])
             if (found := results.get(level)) is None:
                 cells += ["", ""]
             else:
-                cells += [f"{found['success']:.3f}  {found['wins']}/{found['tasks']}", f"{found['low']:.2f} to {found['high']:.2f}"]
+                cells += [
+                    f"{found['success']:.3f}  {found['wins']}/{found['tasks']}",
+                    f"{found['low']:.2f} to {found['high']:.2f}",
+                ]
         table.add_row(level, *cells)
     return table
 
@@ -199,17 +208,19 @@ def forest_summary(forest: Forest) -> Table:
     leaves = [tree.nodes[leaf] for tree in forest for leaf in tree.leaves()]
     wins = sum(leaf.success for leaf in leaves)
     low, high = wilson(wins, len(leaves))
+    invalid = f"{row['malformed_ratio']:.3f} malformed, {row['inadmissible_ratio']:.3f} inadmissible"
+    unshared = f"{row['duplicated_over_unique']:.2f} times as many without sharing"
     lines = {
         "trees": f"{len(forest)}" + (f", {len(forest.failures)} failed" if forest.failures else ""),
         "leaves": f"{len(leaves)}, {row['leaves']:.1f} a tree",
         "success": f"{row['success']:.3f}  {wins}/{len(leaves)}  ({low:.2f} to {high:.2f})",
-        "steps": f"{row['unique_steps']:.0f}, {row['steps']:.1f} a trajectory, {row['duplicated_over_unique']:.2f} times as many without sharing",
-        "forks": f"{row['forks']:.0f}, at step {row['fork_depth']:.1f} on average",
+        "steps": f"{row['unique_steps']:.0f}, {row['steps']:.1f} a trajectory, {unshared}",
+        "forks": f"{row['forks']:.0f}" + (f", at step {row['fork_depth']:.1f} on average" if row["forks"] else ""),
         "explore ratio": f"{row['explore_ratio']:.3f}",
-        "invalid steps": f"{row['invalid_ratio']:.3f} ({row['malformed_ratio']:.3f} malformed, {row['inadmissible_ratio']:.3f} inadmissible)",
+        "invalid steps": f"{row['invalid_ratio']:.3f} ({invalid})",
         "repeated actions": f"{row['repetitive_ratio']:.3f}",
         "all alike": f"{row['zero_signal_groups']:.0%} of the trees (no signal)",
-        "tokens": f"{row['generated']:,.0f} generated, {row['prefilled']:,.0f} prefilled, {row['reused']:,.0f} reused",
+        "tokens": _spent(row, "generated", "prefilled", "reused"),
     }
     return _facts(f"forest of iteration {forest.iteration}", lines)
 
@@ -217,9 +228,9 @@ def forest_summary(forest: Forest) -> Table:
 def summary(run: Run) -> RenderableType:
     """A run at a glance: what it is, how far it is, success before and after, curves, costs."""
     recipe, rows, evaluations = run.recipe, run.metrics(), run.evaluations()
-    state = "finished" if run.finished else f"{len(rows)} of {recipe.iterations} iterations"
+    state = "finished" if run.finished else f"{len(rows)} of {recipe.iterations} iterations" if rows else "not trained"
     head = Text(f"{recipe.name}", style="bold")
-    head.append(f"  {run.directory}  seed {recipe.seed}, {state}", style="not bold dim")
+    head.append(f"  seed {recipe.seed}, {state}\n{run.directory}", style="not bold dim")
     parts: list[RenderableType] = [head]
     if evaluations:
         parts += ["", evaluation_table(evaluations)]
@@ -245,11 +256,17 @@ def _costs(rows: Sequence[Mapping[str, float]]) -> Table:
     prompt = total["prefilled"] + total["reused"]
     lines = {
         "time": ", ".join([duration(total["seconds"]), *_phases(total)]),
-        "tokens": f"{total['generated']:,.0f} generated, {total['prefilled']:,.0f} prefilled, {total['trained']:,.0f} trained",
+        "tokens": _spent(total, "generated", "prefilled", "trained"),
         "from cache": f"{total['reused'] / prompt:.0%} of {prompt:,.0f} prompt tokens" if prompt else "nothing",
-        "environment": f"{total['env_steps']:,.0f} steps, {total['env_forks']:,.0f} forks, {total['replayed']:,.0f} steps replayed",
+        "environment": f"{total['env_steps']:,.0f} steps, "
+        + _spent(total, "replayed")
+        + f", {total['env_forks']:,.0f} forks",
     }
     return _facts("what the iterations cost", lines)
+
+
+def _spent(row: Mapping[str, float], *names: str) -> str:
+    return ", ".join(f"{row[name]:,.0f} {name}" for name in names)
 
 
 def _phases(total: Mapping[str, float]) -> list[str]:

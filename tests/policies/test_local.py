@@ -103,7 +103,9 @@ def assert_exact(model: PreTrainedModel, requests: Sequence[Request], answers: l
         for completion in answer:
             assert completion.ids
             assert asked.prompt
-            assert completion.logprobs == pytest.approx(plain(model, asked.prompt, completion.ids, asked.temperature), abs=1e-5)
+            assert completion.logprobs == pytest.approx(
+                plain(model, asked.prompt, completion.ids, asked.temperature), abs=1e-5
+            )
 
 
 Continue = Callable[[random.Random, tuple[int, ...], tuple[int, ...], tuple[int, ...]], tuple[int, ...]]
@@ -117,7 +119,9 @@ def window(rng: random.Random, head: tuple[int, ...], prompt: tuple[int, ...], i
     return (*head, *words(rng, rng.randrange(3, 12)), *ids[:4])
 
 
-def grow(engine: LocalPolicy, following: Continue, turns: int = 4, temperature: float = 0.7) -> list[tuple[Request, Completion]]:
+def grow(
+    engine: LocalPolicy, following: Continue, turns: int = 4, temperature: float = 0.7
+) -> list[tuple[Request, Completion]]:
     """Three trees of three roots; at each step one branch in three forks in two, and one in six ends."""
     rng = random.Random(7)
     heads = [words(rng, length) for length in (5, 9, 14)]
@@ -148,7 +152,9 @@ def grow(engine: LocalPolicy, following: Continue, turns: int = 4, temperature: 
 
 @pytest.mark.parametrize("make", [qwen2, llama, gpt_neox, gpt2])
 @pytest.mark.parametrize("following", [transcript, window])
-def test_log_probabilities_are_those_of_a_plain_forward_pass(make: Callable[[], PreTrainedModel], following: Continue) -> None:
+def test_log_probabilities_are_those_of_a_plain_forward_pass(
+    make: Callable[[], PreTrainedModel], following: Continue
+) -> None:
     model = make().eval()
     engine = policy(model)
     for item, completion in grow(engine, following):
@@ -318,7 +324,7 @@ def test_sampling_leaves_training_possible() -> None:
 
 
 def test_half_precision_runs() -> None:
-    model = qwen2().to(torch.bfloat16).eval()
+    model = qwen2(dtype=torch.bfloat16).eval()
     asked = [request(words(random.Random(i), 5 + i), (i,)) for i in range(4)]
     for item, (completion,) in zip(asked, ask(policy(model), asked), strict=True):
         assert completion.logprobs == pytest.approx(plain(model, item.prompt or (), completion.ids or (), 1.0), abs=0.2)

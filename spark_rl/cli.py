@@ -1,0 +1,174 @@
+"""The command `spark-rl`: which words call which function, and what a person reads when something is wrong.
+
+Invariants
+----------
+* What a user can mend is one sentence on standard error and exit code 2, never a traceback (`--debug` shows it); a
+  traceback is a defect of this package.
+* Standard output holds results only. Progress goes to standard error.
+* Nothing heavy is imported before the arguments are read.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import errno
+import importlib
+import os
+import sys
+import traceback
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from spark_rl import __version__
+from spark_rl.errors import SparkError, unknown_name
+
+if TYPE_CHECKING:
+    from spark_rl.commands.base import Call
+
+__all__ = ["COMMANDS", "Command", "main"]
+
+
+@dataclass(frozen=True)
+class Command:
+    """A command: where its function is, what it takes, what it does."""
+
+    place: str
+    """`module:function` in `spark_rl.commands`."""
+    arguments: str
+    about: str
+
+
+COMMANDS: dict[str, Command] = {
+    "quickstart": Command(
+        "train:quickstart",
+        "[--out DIR] [--FIELD VALUE ...]",
+        "from nothing to a trained agent, in minutes",
+    ),
+    "train": Command(
+        "train:train",
+        "RECIPE|--from RUN|--resume RUN [--out DIR] [--FIELD VALUE ...]",
+        "train a recipe, repeat a run, or continue one",
+    ),
+    "rollout": Command(
+        "rollout:rollout",
+        "RECIPE [--tasks N] [--out DIR] [--FIELD VALUE ...]",
+        "grow trees without training",
+    ),
+    "show": Command(
+        "show:show",
+        "RUN [--iteration K] [--task I]",
+        "a run's curves, forests and trees",
+    ),
+    "eval": Command(
+        "evaluate:evaluate",
+        "RUN|MODEL [--recipe NAME] [--level L0 L1 L2] [--out FILE]",
+        "play every task of a level exactly once",
+    ),
+    "demos": Command(
+        "demos:demos",
+        "ENV [--count N] [--out FILE] [--recipe NAME]",
+        "write an expert's demonstrations",
+    ),
+    "env list": Command("env:list_worlds", "", "which environments there are"),
+    "env tasks": Command("env:tasks", "ENV [--level L] [--split S]", "ids of tasks, one a line"),
+    "env check": Command("env:check", "ENV", "does an environment keep the contract?"),
+    "env play": Command("env:play", "ENV [--task ID]", "be the agent yourself"),
+    "env replay": Command(
+        "env:replay", "ENV EPISODES.jsonl --out OUT.jsonl", "what an environment answers to given actions"
+    ),
+}
+
+FLAGS = {
+    "--debug": "show the traceback of an error",
+    "--quiet": "no progress",
+    "--yes": "answer questions with yes (may a saved recipe import code?)",
+}
+"""Taken anywhere on the command line."""
+
+
+def main(argv: Sequence[str] | None = None) -> int:
+    """Run one command line; returns its exit code.
+
+    0: done. 1: a check failed. 2: a user can mend it, and the sentence on standard error says how. 130: stopped by
+    Ctrl-C. 141: who read the output has gone.
+    """
+    words = list(sys.argv[1:] if argv is None else argv)
+    flags = {flag for flag in FLAGS if flag in words}
+    words = [word for word in words if word not in FLAGS]
+    for stream in (sys.stdout, sys.stderr):
+        with contextlib.suppress(AttributeError):  # a stream that a program put in its place
+            stream.reconfigure(errors="replace")  # type: ignore[union-attr]
+    if (here := str(Path.cwd())) not in sys.path:
+        sys.path.append(here)  # package.module:Class may be a user's own file; last, so that it shadows nothing
+    try:
+        code = _run(words, flags)
+        sys.stdout.flush()
+        return code
+    except SparkError as error:
+        return _fail(str(error), debug="--debug" in flags)
+    except KeyboardInterrupt as stop:
+        return _fail("; ".join(["stopped", *map(str, stop.args)]), code=130)
+    except BrokenPipeError:
+        _abandon_output()
+        return 141
+    except OSError as error:
+        if error.errno not in (errno.ENOSPC, errno.EDQUOT):
+            raise
+        _abandon_output()
+        place = error.filename or "standard output"
+        return _fail(f"{place} could not be written (the disk is full); free some space", debug="--debug" in flags)
+    except SystemExit as stop:  # help was printed
+        return stop.code if isinstance(stop.code, int) else 0
+
+
+def _run(words: Sequence[str], flags: set[str]) -> int:
+    if not words or words[0] in ("-h", "--help", "help"):
+        print(_help())
+        return 0
+    if words[0] in ("-V", "--version", "version"):
+        print(f"spark-rl {__version__}")
+        return 0
+    name = " ".join(words[:2]) if words[0] == "env" else words[0]
+    if name in ("env", "env -h", "env --help"):
+        print(_help("env "))
+        return 0
+    if name not in COMMANDS:
+        raise unknown_name("command", name, COMMANDS)
+    command = COMMANDS[name]
+    module, _, function = command.place.partition(":")
+    call = _call(name, command, words[len(name.split()) :], flags)
+    return getattr(importlib.import_module(f"spark_rl.commands.{module}"), function)(call)
+
+
+def _call(name: str, command: Command, argv: Sequence[str], flags: set[str]) -> Call:
+    from spark_rl.commands.base import Call
+
+    usage = f"usage: spark-rl {name} {command.arguments}\n\n{command.about[0].upper()}{command.about[1:]}."
+    return Call(f"spark-rl {name}", argv, usage, quiet="--quiet" in flags, yes="--yes" in flags)
+
+
+def _help(prefix: str = "") -> str:
+    lines = ["usage: spark-rl COMMAND ...", "", "Train language-model agents with rollouts that grow into trees.", ""]
+    lines += [f"  {name:12} {command.about}" for name, command in COMMANDS.items() if name.startswith(prefix)]
+    lines += [
+        "",
+        "`spark-rl COMMAND --help` documents a command, `spark-rl train RECIPE --help` every field of a recipe.",
+        "",
+    ]
+    lines += [f"  {flag:12} {about}" for flag, about in {**FLAGS, "--version": "print the version"}.items()]
+    return "\n".join(lines)
+
+
+def _fail(sentence: str, *, code: int = 2, debug: bool = False) -> int:
+    if debug:
+        traceback.print_exc()
+    print(f"spark-rl: {' '.join(sentence.split())}", file=sys.stderr)
+    return code
+
+
+def _abandon_output() -> None:
+    """What is still buffered cannot be written; without this the interpreter would try once more at its end."""
+    with contextlib.suppress(OSError, ValueError):
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())

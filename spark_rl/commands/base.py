@@ -1,0 +1,140 @@
+"""What the commands share: the call they answer, runs and models named by a path, the screen."""
+
+from __future__ import annotations
+
+import sys
+from collections.abc import Iterable, Sequence
+from contextlib import AbstractContextManager
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, TypeVar
+
+from spark_rl.errors import UsageError
+from spark_rl.options import parse
+from spark_rl.progress import Watcher, watching
+from spark_rl.run import Run
+
+if TYPE_CHECKING:
+    from rich.console import RenderableType
+
+__all__ = ["Call", "holds_run", "hush", "load_weights", "show"]
+
+T = TypeVar("T")
+
+
+@dataclass(frozen=True)
+class Call:
+    """One use of a command."""
+
+    prog: str
+    """The words before the arguments, for messages."""
+    argv: Sequence[str]
+    usage: str = ""
+    """Printed when help is asked for before there is enough to list the options."""
+    quiet: bool = False
+    """No progress."""
+    yes: bool = False
+    """Questions are answered with yes."""
+
+    def positional(self, what: str, known: Iterable[str] = ()) -> tuple[str, Call]:
+        """The first argument, and the call without it.
+
+        Args:
+            what: what it is, for messages.
+            known: names it may have; empty where they cannot be listed.
+
+        Raises:
+            UsageError: there is none.
+            SystemExit: help was asked for instead.
+        """
+        names = f": {', '.join(known)}" if known else ""
+        if self.argv and self.argv[0] in ("-h", "--help"):
+            print(f"{self.usage}\n\n{what}{names}\n\nWith {what} given, --help documents every option.")
+            raise SystemExit(0)
+        if not self.argv or self.argv[0].startswith("-"):
+            raise UsageError(f"{self.prog} needs {what}{names}")
+        return self.argv[0], replace(self, prog=f"{self.prog} {self.argv[0]}", argv=self.argv[1:])
+
+    def options(self, default: T) -> T:
+        """The options of this call on top of a default; see `options.parse`."""
+        return parse(default, self.argv, self.prog)
+
+    def watching(self) -> AbstractContextManager[Watcher]:
+        """Progress on standard error, as quiet as asked."""
+        return watching(quiet=self.quiet)
+
+    def open_run(self, directory: str | Path) -> Run:
+        """An existing run; a person is asked before its recipe imports code from elsewhere."""
+        return Run.open(Path(directory), foreign=self._trusts)
+
+    def _trusts(self, place: str) -> bool:
+        if self.yes or not sys.stdin.isatty():
+            return self.yes
+        print(f"The saved recipe runs code of {place}. Import it? [y/N] ", end="", file=sys.stderr, flush=True)
+        return sys.stdin.readline().strip().lower() in ("y", "yes")
+
+
+def show(*parts: RenderableType) -> None:
+    """Print to standard output, in colour where it is a terminal."""
+    from rich.console import Console
+
+    console = Console(highlight=False, markup=False, emoji=False)
+    for part in parts:
+        console.print(part)
+
+
+def holds_run(directory: Path) -> bool:
+    """Whether a directory is a run (or was rolled out into)."""
+    return (directory / "recipe.json").is_file()
+
+
+def hush() -> None:
+    """Silence the progress bars and deprecation notices of libraries: they say nothing to a user and break the live line."""
+    import warnings
+
+    from transformers.utils import logging
+
+    logging.disable_progress_bar()
+    warnings.filterwarnings("ignore", category=FutureWarning)
+
+
+def load_weights(name: str | Path, checkpoint: str = "last", *, threads: int = 0) -> tuple[Any, Any]:
+    """Model and tokenizer of a run directory, a model directory or a hub name.
+
+    Args:
+        name: what a person typed.
+        checkpoint: of a run: `last`, `best`, `cold-start` or the number of an iteration.
+        threads: of matrix products; 0 measures.
+
+    Raises:
+        UsageError: there is no such run, checkpoint, model or tokenizer.
+    """
+    import torch
+
+    from spark_rl.model import load_model, load_tokenizer
+    from spark_rl.threads import choose_threads
+
+    hush()
+    place = _checkpoint(Path(name), checkpoint) if holds_run(Path(name)) else name
+    torch.set_num_threads(threads or choose_threads())
+    tokenizer = load_tokenizer(place)
+    return load_model(place), tokenizer
+
+
+def _checkpoint(run: Path, name: str) -> Path:
+    from spark_rl.checkpoint import best, latest
+
+    folder = run / "checkpoints"
+    if name == "last":
+        path = latest(folder) or folder / "cold-start"
+    elif name == "best":
+        top = best(folder)
+        path = folder / (f"{top['iteration']:06d}" if top else "best")
+    else:
+        path = folder / (f"{int(name):06d}" if name.isdecimal() else name)
+    if not path.is_dir():
+        there = sorted(found.name for found in folder.glob("[!.]*") if found.is_dir()) if folder.is_dir() else []
+        raise UsageError(
+            f'{run} holds no checkpoint "{name}"; there {"are " + ", ".join(there) if there else "is none yet"}'
+        )
+    return path

@@ -1,0 +1,87 @@
+"""`spark-rl demos`: an expert's winning trajectories, one step a line, as RL renders them."""
+
+from __future__ import annotations
+
+import asyncio
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import Literal
+
+from spark_rl.commands.base import Call
+from spark_rl.environments.base import WORLDS, World, load_world
+from spark_rl.errors import UsageError
+from spark_rl.options import take
+from spark_rl.prompting import Prompt
+from spark_rl.recipes import load_recipe
+from spark_rl.types import Level
+
+__all__ = ["demos"]
+
+
+@dataclass(frozen=True)
+class _Demos:
+    """Let the world's expert play training tasks and keep what it wins.
+
+    `--recipe NAME` takes prompt, level, horizon and the world's options from a recipe.
+    """
+
+    env: World
+    out: Path = Path("demonstrations.jsonl")
+    """File to write, one step a line."""
+    count: int = 400
+    """Trajectories to win."""
+    level: Level = "L0"
+    """Level whose training split is played."""
+    seed: int = 0
+    tags: Literal["sparse", "dense"] = "sparse"
+    """How often the expert says explore: at true pivots only, or at every search step."""
+    horizon: int = 30
+    """Most steps of a trajectory."""
+    prompt: Prompt = Prompt()
+
+
+def demos(call: Call) -> int:
+    """Collect, write, and say in one line what was written."""
+    from spark_rl.data.demonstrations import collect, save
+
+    recipe_name, argv = take(call.argv, "--recipe")
+    name, call = replace(call, argv=argv).positional("an environment", WORLDS)
+    default = _Demos(load_world(name)) if recipe_name is None else _of_recipe(recipe_name, name)
+    options = call.options(default)
+    if options.count < 1:
+        raise UsageError(f"--count is {options.count}: it must be at least 1")
+    with call.watching() as watcher:
+        watcher.phase("demonstrations", options.count)
+        trees = asyncio.run(
+            collect(
+                options.env,
+                options.count,
+                level=options.level,
+                horizon=options.horizon,
+                prompt=options.prompt,
+                seed=options.seed,
+                tags=options.tags,
+                advance=watcher.advance,
+            )
+        )
+    save(trees, options.out, options.prompt)
+    nodes = [node for tree in trees for node in tree.nodes]
+    explored = sum(node.mode == "explore" for node in nodes) / len(nodes)
+    print(f"{len(trees)} demonstrations, {len(nodes)} steps, {explored:.0%} of them explore: {options.out}")
+    return 0
+
+
+def _of_recipe(recipe_name: str, environment: str) -> _Demos:
+    recipe = load_recipe(recipe_name)
+    if environment not in (recipe.env.name, recipe_name):
+        raise UsageError(
+            f"--recipe {recipe_name} plays {recipe.env.name}, not {environment}: name a recipe of {environment}"
+        )
+    return _Demos(
+        recipe.env,
+        level=recipe.level,
+        seed=recipe.seed,
+        tags=recipe.cold_start.tags,
+        horizon=recipe.tree.horizon,
+        prompt=recipe.prompt,
+    )

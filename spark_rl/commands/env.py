@@ -1,0 +1,161 @@
+"""`spark-rl env ...`: for authors of worlds, and for comparing a world with its original."""
+
+from __future__ import annotations
+
+import asyncio
+import json
+from collections.abc import Iterator
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from spark_rl.commands.base import Call, show
+from spark_rl.environments.base import WORLDS, World, find_task, load_world
+from spark_rl.errors import UsageError
+from spark_rl.files import write_bytes
+from spark_rl.types import Level, Split
+
+__all__ = ["check", "list_worlds", "play", "replay", "tasks"]
+
+
+@dataclass(frozen=True)
+class _Tasks:
+    """Print the ids of a level and split, one a line."""
+
+    env: World
+    level: Level = "L0"
+    split: Split = "train"
+
+
+@dataclass(frozen=True)
+class _Check:
+    """Check that a world keeps the contract: exact forks, isolation, determinism, tasks as values, clear errors."""
+
+    env: World
+    tasks: int = 5
+    """How many tasks are walked."""
+    steps: int = 30
+    """Length of the walks."""
+    seed: int = 0
+
+
+@dataclass(frozen=True)
+class _Play:
+    """Be the policy: type an action or its number; `quit` leaves."""
+
+    env: World
+    task: str = ""
+    """Id of the task; by default the first of the level and split."""
+    level: Level = "L0"
+    split: Split = "train"
+    horizon: int = 30
+    """Most steps."""
+
+
+@dataclass(frozen=True)
+class _Replay:
+    """Carry out recorded actions and write down all that the world answers."""
+
+    env: World
+    out: Path | None = None
+    """File to write (needed): a line an episode, the state after reset first."""
+
+
+def list_worlds(call: Call) -> int:
+    """A line a world."""
+    call.options(_Nothing())
+    for name in WORLDS:
+        doc = type(load_world(name)).__doc__ or ""
+        print(f"{name:12} {' '.join(doc.split(chr(10) * 2)[0].split())}")
+    return 0
+
+
+@dataclass(frozen=True)
+class _Nothing:
+    """List the worlds; `package.module:Class` is taken wherever one of their names is."""
+
+
+def tasks(call: Call) -> int:
+    """Ids and nothing else, so that other programs can read them."""
+    name, call = call.positional("an environment", WORLDS)
+    options = call.options(_Tasks(load_world(name)))
+    for task in options.env.tasks(options.level, options.split):
+        print(task.id)
+    return 0
+
+
+def check(call: Call) -> int:
+    """A table of the contract's clauses; exit code 1 when one does not hold."""
+    from rich.table import Table
+    from rich.text import Text
+
+    from spark_rl.environments.check import check_world
+
+    name, call = call.positional("an environment", WORLDS)
+    options = call.options(_Check(load_world(name)))
+    report = check_world(options.env, tasks=options.tasks, steps=options.steps, seed=options.seed)
+    table = Table(title=report.world, title_justify="left", box=None, show_header=False, pad_edge=False)
+    for clause in report.checks:
+        mark = Text("✓ pass", style="green") if clause.passed else Text("✗ FAIL", style="bold red")
+        table.add_row(mark, clause.name, Text(clause.sentence))
+    show(table)
+    return 0 if report.passed else 1
+
+
+def play(call: Call) -> int:
+    """A person at the keyboard is the policy of a tree with one leaf."""
+    from spark_rl.branching.chains import Chains
+    from spark_rl.growth import Growth, Sampling, TreeShape
+    from spark_rl.policies.scripted import Person
+    from spark_rl.prompting import Prompt
+    from spark_rl.rollout import grow_tree
+
+    name, call = call.positional("an environment", WORLDS)
+    options = call.options(_Play(load_world(name)))
+    task = find_task(options.env, options.task) if options.task else options.env.tasks(options.level, options.split)[0]
+    growth = Growth(TreeShape(budget=1, roots=1, horizon=options.horizon), Chains(), Prompt(), Sampling())
+    tree = asyncio.run(grow_tree(task, options.env, Person(), growth, seed=0))
+    last = tree.nodes[-1]
+    outcome = f"✓ Solved in {last.depth} steps." if last.success else f"✗ Not solved in {last.depth} steps."
+    print(f"{last.observation}\n{outcome}")
+    return 0
+
+
+def replay(call: Call) -> int:
+    """JSON lines in, JSON lines out; the file appears whole or not at all."""
+    from spark_rl.environments.replay import trace
+
+    name, call = call.positional("an environment", WORLDS)
+    source, call = call.positional("a file of episodes")
+    options = call.options(_Replay(load_world(name)))
+    if options.out is None:
+        raise UsageError(f"{call.prog} needs --out FILE")
+    lines: list[str] = []
+    for number, task_id, actions in _episodes(Path(source)):
+        try:
+            task = find_task(options.env, task_id)
+        except UsageError as error:
+            raise UsageError(f"{source} line {number}: {error}") from error
+        lines.append(json.dumps({"task": task_id, "steps": trace(options.env, task, actions)}) + "\n")
+    write_bytes(options.out, "".join(lines).encode())
+    return 0
+
+
+def _episodes(path: Path) -> Iterator[tuple[int, str, list[str]]]:
+    """Line number, task id and actions of each episode; empty lines are passed over."""
+    try:
+        text = path.read_text(encoding="utf-8")
+    except (OSError, UnicodeDecodeError) as error:
+        raise UsageError(f"{path} cannot be read ({error}); name a file of JSON lines") from error
+    for number, line in enumerate(text.splitlines(), start=1):
+        if not line.strip():
+            continue
+        try:
+            record: Any = json.loads(line)
+        except ValueError as error:
+            raise UsageError(f"{path} line {number} is not JSON ({error})") from error
+        match record:
+            case {"task": str(task_id), "actions": [*actions]} if all(isinstance(action, str) for action in actions):
+                yield number, task_id, actions
+            case _:
+                raise UsageError(f'{path} line {number} is not {{"task": ID, "actions": [TEXT, ...]}}')

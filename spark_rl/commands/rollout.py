@@ -1,0 +1,100 @@
+"""`spark-rl rollout`: grow a forest and keep it, without training."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Literal
+
+from spark_rl.commands.base import Call, holds_run, load_weights, show
+from spark_rl.errors import UsageError
+from spark_rl.options import INLINE
+from spark_rl.policies.base import Policy
+from spark_rl.recipe import Recipe
+from spark_rl.recipes import RECIPES, load_recipe
+from spark_rl.rollout import grow_forest
+from spark_rl.run import Run
+from spark_rl.types import Forest, Task
+
+__all__ = ["rollout"]
+
+
+@dataclass(frozen=True)
+class _Rollout:
+    """Grow the trees of one iteration of a recipe, without training."""
+
+    out: Path
+    """Directory to make; `spark-rl show` and `load_forest` read it."""
+    recipe: Recipe = field(metadata=INLINE)
+    tasks: int = 8
+    """How many trees."""
+    iteration: int = 1
+    """Which iteration's tasks and samples."""
+    policy: Literal["auto", "model", "expert", "random"] = "auto"
+    """Who acts: the recipe's model (a directory, a run or a hub name: --model), the world's expert, or chance.
+    `auto` takes the model when there is one to load, else the expert."""
+
+
+def rollout(call: Call) -> int:
+    """Grow, keep and sum up one forest."""
+    name, call = call.positional("a recipe", RECIPES)
+    recipe = load_recipe(name)
+    options = call.options(_Rollout(Path("runs") / f"{recipe.name}-rollout", recipe))
+    if options.tasks < 1 or options.iteration < 1:
+        raise UsageError(f"tasks is {options.tasks} and iteration {options.iteration}: both must be at least 1")
+    if holds_run(options.out):
+        raise UsageError(f"{options.out} already holds a run: give another --out")
+    forest = _grow(options, call)
+    Run.create(options.out, options.recipe).save_forest(forest)
+
+    from spark_rl.report.terminal import choose_tree, draw_tree, forest_summary, leaf_advantages
+
+    tree = forest.trees[choose_tree(forest)]
+    show(forest_summary(forest), "", draw_tree(tree, leaf_advantages(tree, options.recipe)), "", f"Kept in {options.out}")
+    return 0
+
+
+def _grow(options: _Rollout, call: Call) -> Forest:
+    from spark_rl.trainer import choose_tasks
+
+    recipe = options.recipe
+    tasks = choose_tasks(
+        recipe.env.tasks(recipe.level, "train"), options.tasks, seed=recipe.seed, iteration=options.iteration
+    )
+    with call.watching() as watcher:
+        if (policy := _scripted(options)) is not None:
+            watcher.phase(f"grow {len(tasks)} trees without a model")
+            return asyncio.run(
+                grow_forest(tasks, recipe.env, policy, recipe.growth, seed=recipe.seed, iteration=options.iteration)
+            )
+        watcher.phase("load the model")
+        return _grow_with_model(recipe, tasks, options.iteration)
+
+
+def _grow_with_model(recipe: Recipe, tasks: Sequence[Task], iteration: int) -> Forest:
+    from spark_rl.executor import InProcess
+
+    if not isinstance(recipe.model, str):
+        raise UsageError(
+            f"recipe {recipe.name} starts from nothing: give --model DIRECTORY (a run or a model), or --policy expert"
+        )
+    model, tokenizer = load_weights(recipe.model, threads=recipe.threads)
+    executor = InProcess(model, tokenizer, recipe.env, cache_gb=recipe.cache_gb)
+    return asyncio.run(executor.grow(tasks, recipe.growth, seed=recipe.seed, iteration=iteration))
+
+
+def _scripted(options: _Rollout) -> Policy | None:
+    """The policy that needs no model, or None where a model acts."""
+    from spark_rl.policies.scripted import RandomActions
+
+    recipe, choice = options.recipe, options.policy
+    expert = getattr(recipe.env, "expert", None)
+    if choice == "auto":
+        choice = "model" if isinstance(recipe.model, str) else "expert" if expert else "random"
+    if choice == "expert":
+        if expert is None:
+            raise UsageError(f"the world {recipe.env.name} has no expert; use --policy random or --model DIRECTORY")
+        return expert(recipe.cold_start.tags)
+    return RandomActions() if choice == "random" else None

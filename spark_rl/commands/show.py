@@ -1,0 +1,45 @@
+"""`spark-rl show`: a run, one of its forests and one tree, in the terminal."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from pathlib import Path
+
+from spark_rl.commands.base import Call, holds_run
+from spark_rl.commands.base import show as display
+from spark_rl.errors import UsageError
+from spark_rl.store import iterations, load_forest
+
+__all__ = ["show"]
+
+
+@dataclass(frozen=True)
+class _Show:
+    """Show a run: success, curves, costs, a forest and one tree of it."""
+
+    iteration: int | None = None
+    """Whose forest; the last one kept by default."""
+    task: int | None = None
+    """Which tree of the forest, from 0; by default one that shows much."""
+
+
+def show(call: Call) -> int:
+    """Read a run directory (or a forest file) and draw it."""
+    from spark_rl.report.terminal import choose_tree, draw_tree, forest_summary, leaf_advantages, summary
+
+    name, call = call.positional("a run directory")
+    options, place = call.options(_Show()), Path(name)
+    run = call.open_run(place) if holds_run(place) or not place.exists() else None
+    if run is not None:
+        display(summary(run), "")
+        if options == _Show() and not iterations(place):
+            display("No forests are kept yet.")
+            return 0
+    forest = load_forest(place, options.iteration)
+    index = choose_tree(forest) if options.task is None else options.task
+    if not 0 <= index < len(forest):
+        raise UsageError(f"--task is {index}: the forest of iteration {forest.iteration} has trees 0 to {len(forest) - 1}")
+    tree = forest.trees[index]
+    advantages = leaf_advantages(tree, run.recipe) if run else None
+    display(forest_summary(forest), "", f"Tree {index} of {len(forest)}", draw_tree(tree, advantages))
+    return 0

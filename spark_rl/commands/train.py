@@ -1,0 +1,103 @@
+"""`spark-rl quickstart` and `spark-rl train`: start, repeat or continue a run, then say what came out."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field, replace
+from pathlib import Path
+
+from spark_rl.commands.base import Call, holds_run, hush, show
+from spark_rl.errors import UsageError
+from spark_rl.options import INLINE, take
+from spark_rl.recipe import Recipe
+from spark_rl.recipes import RECIPES, load_recipe
+from spark_rl.run import Run
+
+__all__ = ["quickstart", "train"]
+
+
+@dataclass(frozen=True)
+class _Train:
+    """Train a recipe, any field of which can be set here."""
+
+    out: Path
+    """Run directory to make."""
+    recipe: Recipe = field(metadata=INLINE)
+
+
+def train(call: Call) -> int:
+    """A recipe by name, that of an earlier run (`--from`), or the rest of an unfinished run (`--resume`)."""
+    resumed, argv = take(call.argv, "--resume")
+    source, argv = take(argv, "--from")
+    call = replace(call, argv=argv)
+    if resumed is not None:
+        if argv or source:
+            extra = argv[0] if argv else "--from"
+            raise UsageError(
+                f"--resume continues a run as it is: leave out {extra}, or start anew with --from {resumed} --out DIR"
+            )
+        run = call.open_run(resumed)
+    else:
+        if source is not None:
+            recipe, call = _repeated(call.open_run(source)), replace(call, prog=f"{call.prog} --from {source}")
+        else:
+            name, call = call.positional("a recipe", RECIPES)
+            recipe = load_recipe(name)
+        options = call.options(_Train(Path("runs") / recipe.name, recipe))
+        run = Run.create(options.out, options.recipe)
+    _go(run, call)
+    _report(run)
+    return 0
+
+
+def quickstart(call: Call) -> int:
+    """The quickstart recipe from nothing to the end, or from where it was stopped; then what it brought."""
+    recipe = load_recipe("quickstart")
+    options = call.options(_Train(Path("runs/quickstart"), recipe))
+    if holds_run(options.out):
+        run = call.open_run(options.out)
+        if options.recipe not in (recipe, run.recipe):
+            raise UsageError(f"{options.out} holds a run with other settings: give another --out, or delete it")
+    else:
+        run = Run.create(options.out, options.recipe)
+    before = run.finished
+    _go(run, call)
+    _report(run)
+    show(
+        "",
+        f"This is one seed ({run.recipe.seed}) and proves little by itself: benchmarks/learning.py compares several.",
+        f"More trees: spark-rl show {run.directory} --iteration K --task I",
+    )
+    if before:
+        show(f"The run had finished before; to start anew, give another --out or delete {run.directory}.")
+    return 0
+
+
+def _repeated(run: Run) -> Recipe:
+    """The recipe of a run, with the thread count that the run measured."""
+    return replace(run.recipe, threads=run.recipe.threads or run.settings.get("threads", 0))
+
+
+def _go(run: Run, call: Call) -> None:
+    """Do what is not done yet."""
+    if run.finished:
+        return
+    try:
+        with call.watching() as watcher:
+            watcher.phase("start")
+            from spark_rl.trainer import train
+
+            hush()
+            train(run, watcher)
+    except KeyboardInterrupt:
+        raise KeyboardInterrupt(f"continue with: spark-rl train --resume {run.directory}") from None
+
+
+def _report(run: Run) -> None:
+    from spark_rl.report.terminal import choose_tree, draw_tree, leaf_advantages, summary
+    from spark_rl.store import iterations, load_forest
+
+    show(summary(run))
+    if iterations(run.directory):
+        forest = load_forest(run.directory)
+        tree = forest.trees[choose_tree(forest)]
+        show("", f"A tree of iteration {forest.iteration}", draw_tree(tree, leaf_advantages(tree, run.recipe)))

@@ -1,0 +1,456 @@
+"""The command line as a user meets it: exit codes, what goes to which stream, and one sentence for each mistake."""
+
+from __future__ import annotations
+
+import errno
+import importlib
+import io
+import json
+import os
+import signal
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+from spark_rl import __version__, load_forest
+from spark_rl.cli import COMMANDS, main
+from spark_rl.prompting import parse
+from spark_rl.recipe import decode, encode
+from spark_rl.recipes import load_recipe
+from spark_rl.run import Run
+
+SMALL = [
+    "--iterations", "1", "--tasks-per-iteration", "2", "--tree.budget", "3", "--tree.roots", "2", "--tree.horizon", "4",
+    "--cold-start.demonstrations", "8", "--cold-start.epochs", "1", "--env.train-tasks", "40", "--env.test-tasks", "3",
+    "--env.dev-tasks", "2", "--tree.horizon", "25", "--evaluation.levels", "L1", "--threads", "1",
+]  # fmt: skip
+"""A whole run in seconds: it learns nothing."""
+
+
+@pytest.fixture(scope="module")
+def run(tmp_path_factory) -> Path:
+    """A finished run."""
+    out = tmp_path_factory.mktemp("cli") / "run"
+    assert main(["train", "quickstart", "--quiet", "--out", str(out), *SMALL]) == 0
+    return out
+
+
+@pytest.fixture
+def grown(tmp_path, capsys) -> Path:
+    """A directory that the expert's trees were rolled out into."""
+    out = tmp_path / "grown"
+    assert main(["rollout", "quickstart", "--policy", "expert", "--tasks", "2", "--out", str(out)]) == 0
+    capsys.readouterr()
+    return out
+
+
+def sentence(capsys, *argv: str | Path, code: int = 2) -> str:
+    """What a failing command says: one line on standard error, nothing on standard output."""
+    assert main([*map(str, argv), "--quiet"]) == code
+    out, err = capsys.readouterr()
+    assert out == ""
+    assert err.startswith("spark-rl: ")
+    assert err.count("\n") == 1
+    return err
+
+
+def shell(*argv: str, **settings: object) -> subprocess.CompletedProcess[str]:
+    """The command in a process of its own."""
+    command = [sys.executable, "-m", "spark_rl", *argv]
+    return subprocess.run(command, text=True, check=False, **{"capture_output": True, **settings})
+
+
+# -- help and version -----------------------------------------------------------------------------------------------
+
+
+def test_help_lists_the_commands(capsys):
+    for argv in ([], ["--help"], ["-h"], ["help"]):
+        assert main(argv) == 0
+        out = capsys.readouterr().out
+        for name, command in COMMANDS.items():
+            assert f"  {name:12} {command.about}\n" in out
+
+
+def test_help_of_each_command(capsys):
+    for name in COMMANDS:
+        assert main([*name.split(), "--help"]) == 0
+        out, err = capsys.readouterr()
+        assert f"usage: spark-rl {name}" in out
+        assert err == ""
+    assert main(["env", "--help"]) == 0
+    assert "env replay" in capsys.readouterr().out
+
+
+def test_help_documents_the_options(capsys):
+    assert main(["train", "quickstart", "--help"]) == 0
+    out = capsys.readouterr().out
+    assert "--tree.budget INT" in out
+    assert "--env.houses INT" in out
+    assert main(["env", "tasks", "household", "--help"]) == 0
+    assert "--env.houses INT" in capsys.readouterr().out
+
+
+def test_help_needs_no_heavy_library():
+    code = (
+        "import sys\nfrom spark_rl.cli import main\nmain(['train', 'quickstart', '--help'])\n"
+        "print({'torch', 'transformers', 'trl', 'textworld'} & set(sys.modules), file=sys.stderr)"
+    )
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=False)
+    assert done.stderr == "set()\n"
+
+
+def test_version(capsys):
+    assert main(["--version"]) == 0
+    assert capsys.readouterr().out == f"spark-rl {__version__}\n"
+
+
+def test_every_command_is_there():
+    for command in COMMANDS.values():
+        module, _, function = command.place.partition(":")
+        assert callable(getattr(importlib.import_module(f"spark_rl.commands.{module}"), function))
+
+
+# -- mistakes -------------------------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize(
+    ("argv", "parts"),
+    [
+        (["trian"], ['unknown command "trian"', 'did you mean "train"?']),
+        (["env", "lst"], ['unknown command "env lst"']),
+        (["train"], ["spark-rl train needs a recipe", "quickstart"]),
+        (["train", "--seed", "1"], ["spark-rl train needs a recipe"]),
+        (["train", "quickstrt"], ['unknown recipe "quickstrt"', 'did you mean "quickstart"?']),
+        (["train", "no.where:recipe"], ["no.where:recipe", "cannot be imported"]),
+        (["train", "quickstart", "--bugdet", "8"], ['unknown option "--bugdet"']),
+        (["train", "quickstart", "--iterations", "many"], ["--iterations", "a whole number"]),
+        (["train", "quickstart", "--tree.roots", "9"], ["tree.roots is 9", "tree.budget 8"]),
+        (["train", "quickstart", "--branching.width", "1"], ["branching.width is 1"]),
+        (["train", "quickstart", "--env", "atari"], ['unknown env "atari"']),
+        (["train", "--from", "nowhere"], ["nowhere holds no run"]),
+        (["train", "--resume", "nowhere"], ["nowhere holds no run"]),
+        (["train", "--resume"], ["--resume needs a value"]),
+        (["show", "nowhere"], ["nowhere holds no run"]),
+        (["eval", "nowhere"], ["no run directory", "--recipe"]),
+        (["eval", "./nowhere", "--recipe", "quickstart"], ["nowhere", "does not exist"]),
+        (["rollout", "quickstart", "--tasks", "0"], ["tasks is 0"]),
+        (["rollout", "quickstart", "--policy", "model"], ["starts from nothing", "--model"]),
+        (["demos", "atari"], ['unknown environment "atari"', "household"]),
+        (["demos", "household", "--count", "0"], ["--count is 0"]),
+        (["demos", "alfworld", "--recipe", "quickstart"], ["quickstart plays household"]),
+        (["env", "tasks", "household", "--level", "L9"], ["--level", "L0, L1, L2"]),
+        (["env", "tasks", "household", "--env.houses", "0"], ["env.houses is 0"]),
+        (["env", "check", "no.where:World"], ["no.where:World", "cannot be imported"]),
+        (["env", "play", "household", "--task", "L0/train/999999"], ["L0/train/999999"]),
+        (["env", "replay", "household", "nowhere.jsonl"], ["needs --out"]),
+        (["env", "replay", "household", "nowhere.jsonl", "--out", "x"], ["nowhere.jsonl cannot be read"]),
+    ],
+)
+def test_one_sentence_for_each_mistake(argv, parts, capsys, tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    said = sentence(capsys, *argv)
+    for part in parts:
+        assert part in said
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_debug_shows_the_traceback(capsys):
+    assert main(["train", "--debug", "quickstrt"]) == 2
+    err = capsys.readouterr().err
+    assert "Traceback" in err
+    assert err.splitlines()[-1].startswith("spark-rl: unknown recipe")
+
+
+def test_a_mistake_in_a_process_of_its_own():
+    done = shell("train", "quickstart", "--tree.roots", "9")
+    assert done.returncode == 2
+    assert done.stdout == ""
+    assert done.stderr.count("\n") == 1
+
+
+def test_a_full_disk_is_a_sentence(capsys, tmp_path, monkeypatch):
+    def full(_: int) -> None:
+        raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
+
+    episodes, out = tmp_path / "in.jsonl", tmp_path / "out.jsonl"
+    episodes.write_text('{"task": "L0/dev/0", "actions": []}\n')
+    monkeypatch.setattr(os, "fsync", full)
+    said = sentence(capsys, "env", "replay", "household", episodes, "--out", out)
+    assert str(out) in said
+    assert "No space left" in said
+    assert list(tmp_path.iterdir()) == [episodes]
+
+
+@pytest.mark.skipif(not Path("/dev/full").exists(), reason="this system has no /dev/full")
+def test_a_full_disk_behind_standard_output_is_a_sentence():
+    with open("/dev/full", "w") as full:  # noqa: PTH123
+        done = shell("env", "tasks", "household", capture_output=False, stdout=full, stderr=subprocess.PIPE)
+    assert done.returncode == 2
+    assert done.stderr == "spark-rl: standard output could not be written (the disk is full); free some space\n"
+
+
+def test_a_reader_that_leaves_is_no_error():
+    command = f"{sys.executable} -m spark_rl env tasks household --env.train-tasks 8000 | head -1"
+    done = subprocess.run(["bash", "-c", command], capture_output=True, text=True, check=False)
+    assert done.stdout == "L0/train/0\n"
+    assert done.stderr == ""
+
+
+# -- environments ---------------------------------------------------------------------------------------------------
+
+
+def test_env_list(capsys):
+    assert main(["env", "list"]) == 0
+    assert [line.split()[0] for line in capsys.readouterr().out.splitlines()] == ["household", "alfworld"]
+
+
+def test_env_tasks_prints_ids_and_nothing_else(capsys):
+    assert main(["env", "tasks", "household", "--level", "L2", "--split", "dev", "--env.dev-tasks", "3"]) == 0
+    assert capsys.readouterr() == ("L2/dev/0\nL2/dev/1\nL2/dev/2\n", "")
+
+
+def test_env_check_tells_good_from_bad(capsys, tmp_path, monkeypatch):
+    assert main(["env", "check", "household", "--tasks", "2", "--steps", "20"]) == 0
+    out = capsys.readouterr().out
+    assert "fork == replay" in out
+    assert "FAIL" not in out
+    (tmp_path / "broken_world.py").write_text(BROKEN_WORLD)
+    monkeypatch.chdir(tmp_path)  # a user's own file is found where the command is run
+    assert main(["env", "check", "broken_world:Broken"]) == 1
+    assert "FAIL" in capsys.readouterr().out
+
+
+BROKEN_WORLD = '''
+from dataclasses import dataclass
+
+@dataclass(frozen=True)
+class Broken:
+    """A world without tasks."""
+    name = "broken"
+    def tasks(self, level, split): return ()
+    def make(self): raise RuntimeError("nobody is at home")
+'''
+
+
+def test_env_replay(capsys, tmp_path):
+    episodes, out = tmp_path / "in.jsonl", tmp_path / "out.jsonl"
+    episodes.write_text('{"task": "L0/dev/1", "actions": ["look", "xyzzy"]}\n\n{"task": "L1/test/0", "actions": []}\n')
+    assert main(["env", "replay", "household", str(episodes), "--out", str(out)]) == 0
+    first, second = map(json.loads, out.read_text().splitlines())
+    assert first["task"] == "L0/dev/1"
+    assert [step["action"] for step in first["steps"]] == [None, "look", "xyzzy"]
+    assert all(set(step) == {"action", "observation", "actions", "reward", "done", "success"} for step in first["steps"])
+    assert len(second["steps"]) == 1
+
+
+@pytest.mark.parametrize(
+    "line",
+    ["nonsense", "[]", '{"task": "L0/dev/0"}', '{"task": 3, "actions": []}', '{"task": "L0/dev/0", "actions": [1]}',
+     '{"task": "no such task", "actions": []}'],
+)  # fmt: skip
+def test_env_replay_names_the_bad_line(line, capsys, tmp_path):
+    episodes, out = tmp_path / "in.jsonl", tmp_path / "out.jsonl"
+    episodes.write_text('{"task": "L0/dev/1", "actions": ["look"]}\n' + line + "\n")
+    out.write_text("what was there before")
+    assert f"{episodes} line 2" in sentence(capsys, "env", "replay", "household", episodes, "--out", out)
+    assert out.read_text() == "what was there before"
+
+
+def test_env_play():
+    world = load_recipe("quickstart").env
+    done = shell("env", "play", "household", "--horizon", "2", input="1\nlook\n")
+    assert done.returncode == 0
+    assert world.tasks("L0", "train")[0].instruction in done.stdout
+    assert done.stdout.endswith("✗ Not solved in 2 steps.\n")
+    left = shell("env", "play", "household", input="quit\n")
+    assert (left.returncode, left.stderr) == (130, "spark-rl: stopped\n")
+
+
+def test_demos(capsys, tmp_path):
+    out = tmp_path / "demos.jsonl"
+    assert main(["demos", "household", "--count", "3", "--out", str(out), "--recipe", "quickstart", "--quiet"]) == 0
+    said = capsys.readouterr()
+    assert said.out.startswith("3 demonstrations, ")
+    assert said.err == ""
+    steps = [json.loads(line) for line in out.read_text().splitlines()]
+    assert {step["trajectory"] for step in steps} == {0, 1, 2}
+    assert all(parse(step["completion"]).well_formed and step["success"] for step in steps)
+
+
+# -- rollouts and reports -------------------------------------------------------------------------------------------
+
+
+def test_rollout_is_repeatable_and_readable(capsys, tmp_path):
+    for name in ("a", "b"):
+        argv = ["rollout", "quickstart", "--tasks", "2", "--seed", "3", "--out", str(tmp_path / name), "--quiet"]
+        assert main(argv) == 0
+        out, err = capsys.readouterr()
+        assert "⑂ explore" in out
+        assert err == ""
+    forest = load_forest(tmp_path / "a")
+    assert forest == load_forest(tmp_path / "b")
+    assert len(forest) == 2
+    assert any(tree.forks for tree in forest)
+    assert Run.open(tmp_path / "a").recipe.seed == 3
+    assert "already holds a run" in sentence(capsys, "rollout", "quickstart", "--out", tmp_path / "a")
+
+
+def test_rollout_by_chance(capsys, tmp_path):
+    out = tmp_path / "chance"
+    words = ["--tasks", "1", "--policy", "random", "--tree.horizon", "5", "--out", str(out), "--quiet"]
+    assert main(["rollout", "quickstart", *words]) == 0
+    assert all(tree.nodes[leaf].depth == 5 for tree in load_forest(out) for leaf in tree.leaves())
+
+
+def test_show_draws_the_tree_asked_for(capsys, grown):
+    forest = load_forest(grown)
+    for index, tree in enumerate(forest):
+        assert main(["show", str(grown), "--task", str(index)]) == 0
+        assert tree.task.instruction in capsys.readouterr().out
+    assert "trees 0 to 1" in sentence_after_output(capsys, "show", grown, "--task", "2")
+    assert "no forest of iteration 9" in sentence_after_output(capsys, "show", grown, "--iteration", "9")
+    assert main(["show", str(next((grown / "forests").iterdir()))]) == 0
+
+
+def sentence_after_output(capsys, *argv: object) -> str:
+    assert main([*map(str, argv)]) == 2
+    return capsys.readouterr().err
+
+
+def test_show_of_a_run_without_forests(capsys, tmp_path):
+    Run.create(tmp_path / "new", load_recipe("quickstart"))
+    assert main(["show", str(tmp_path / "new")]) == 0
+    assert "not trained" in capsys.readouterr().out
+
+
+def test_a_saved_recipe_with_somebody_elses_code_is_asked_about(capsys, grown, monkeypatch):
+    file = grown / "recipe.json"
+    saved = json.loads(file.read_text())
+    saved["recipe"]["branching"] = {"type": f"{__name__}:Elsewhere"}
+    file.write_text(json.dumps(saved))
+    monkeypatch.setattr("sys.stdin", io.StringIO())  # no terminal: nobody to ask
+    assert f"{__name__}:Elsewhere" in sentence(capsys, "show", grown)
+    # Allowed, it is imported: and refused only because there is no such class.
+    assert "cannot be imported" in sentence(capsys, "show", grown, "--yes")
+
+
+# -- training and evaluation ----------------------------------------------------------------------------------------
+
+
+def test_train_leaves_a_run_and_says_what_came_out(run, capsys):
+    assert main(["show", str(run)]) == 0
+    out = capsys.readouterr().out
+    for part in (
+        "finished",
+        "95 % interval",
+        "L1",
+        "what the iterations cost",
+        "forest of iteration 1",
+    ):
+        assert part in out
+    assert set(Run.open(run).evaluations()) == {"before", "after"}
+
+
+def test_train_refuses_a_directory_that_holds_a_run(run, capsys):
+    said = sentence(capsys, "train", "quickstart", "--out", run)
+    assert str(run) in said
+    assert "--resume" in said
+    assert "--out" in said
+
+
+def test_resume_of_a_finished_run_says_so(run, capsys):
+    before = (run / "metrics.jsonl").read_bytes()
+    assert main(["train", "--resume", str(run)]) == 0
+    assert "finished" in capsys.readouterr().out
+    assert (run / "metrics.jsonl").read_bytes() == before
+    assert "leave out --seed" in sentence(capsys, "train", "--resume", run, "--seed", "2")
+
+
+def test_from_repeats_a_run(run, capsys, tmp_path):
+    out = tmp_path / "again"
+    assert main(["train", "--from", str(run), "--out", str(out), "--quiet"]) == 0
+    assert Run.open(out).recipe == Run.open(run).recipe
+    assert load_forest(out) == load_forest(run)
+    assert Run.open(out).evaluations() == Run.open(run).evaluations()
+
+
+def test_quickstart_of_a_finished_run_trains_nothing(run, capsys):
+    assert main(["quickstart", "--out", str(run), "--quiet"]) == 0
+    out = capsys.readouterr().out
+    assert "one seed" in out
+    assert "to start anew" in out
+    assert "other settings" in sentence(capsys, "quickstart", "--out", run, "--iterations", "2")
+
+
+def test_eval_repeats_the_runs_own_evaluation(run, capsys, tmp_path):
+    out = tmp_path / "eval.json"
+    assert main(["eval", str(run), "--out", str(out), "--quiet"]) == 0
+    said = capsys.readouterr()
+    assert said.err == ""
+    assert said.out.startswith("| level |")
+    assert json.loads(out.read_text()) == Run.open(run).evaluations()["after"]
+
+
+def test_eval_of_a_model_directory(run, capsys):
+    model = run / "checkpoints" / "cold-start"
+    words = [
+        "--recipe",
+        "quickstart",
+        "--level",
+        "L0",
+        "--tasks",
+        "2",
+        "--horizon",
+        "3",
+        "--temperature",
+        "0",
+        "--threads",
+        "1",
+    ]
+    assert main(["eval", str(model), *words, "--quiet"]) == 0
+    assert "/2 |" in capsys.readouterr().out
+
+
+def test_eval_of_what_is_not_there(run, capsys, tmp_path):
+    assert "cold-start" in sentence(capsys, "eval", run, "--checkpoint", "7")
+    without = tmp_path / "without"
+    without.mkdir()
+    for name in ("config.json", "model.safetensors"):
+        (without / name).write_bytes((run / "checkpoints" / "cold-start" / name).read_bytes())
+    assert "no tokenizer" in sentence(capsys, "eval", without, "--recipe", "quickstart", "--env.test-tasks", "1")
+
+
+def test_rollout_with_the_model_of_a_run(run, capsys, tmp_path):
+    out = tmp_path / "grown"
+    words = ["--model", str(run), "--tasks", "1", "--tree.horizon", "3", "--threads", "1", "--out", str(out), "--quiet"]
+    assert main(["rollout", "quickstart", *words]) == 0
+    assert all(node.completion for tree in load_forest(out) for node in tree.nodes)
+
+
+def test_a_missing_extra_names_the_command_that_mends_it(capsys, tmp_path, monkeypatch):
+    for library in ("datasets", "trl"):
+        monkeypatch.setitem(sys.modules, library, None)
+    said = sentence(capsys, "train", "quickstart", "--out", tmp_path / "run", *SMALL)
+    assert 'pip install "spark-rl[sft]"' in said
+
+
+def test_stopping_says_how_to_continue(tmp_path):
+    out = tmp_path / "run"
+    command = [sys.executable, "-m", "spark_rl", "train", "quickstart", "--out", str(out), *SMALL]
+    process = subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True)
+    assert process.stderr is not None
+    for line in process.stderr:
+        if line.startswith("demonstrations"):
+            break
+    process.send_signal(signal.SIGINT)
+    _, err = process.communicate()
+    assert process.returncode == 130
+    assert err.splitlines()[-1] == f"spark-rl: stopped; continue with: spark-rl train --resume {out}"
+    assert "Traceback" not in err
+
+
+def test_a_recipe_survives_its_file():
+    recipe = load_recipe("quickstart")
+    assert decode(json.loads(json.dumps(encode(recipe)))) == recipe
