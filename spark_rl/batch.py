@@ -15,7 +15,7 @@ a row per leaf, in which steps that another row already trains are plain context
 from __future__ import annotations
 
 import random
-from collections.abc import Iterator, Sequence
+from collections.abc import Collection, Iterator, Sequence
 from dataclasses import dataclass
 from functools import cached_property
 from typing import Any
@@ -144,16 +144,20 @@ def pack(trees: Sequence[Tree], credits: Sequence[Credit]) -> Batch:
     return Batch(tuple(rows), tuple(_targets(trees[row.tree], credits[row.tree], row) for row in rows))
 
 
-def packed_sequences(trees: Sequence[Tree]) -> list[Row]:
+def packed_sequences(trees: Sequence[Tree], silent: Sequence[Collection[int]] = ()) -> list[Row]:
     """Rows of the trees without credit: what fine-tuning on demonstrations needs, the very tokens of reinforcement learning.
+
+    Args:
+        trees: the trees.
+        silent: for each tree, nodes whose completions are context only; none by default.
 
     Raises:
         PolicyFailure: a node has no prompt or no completion.
     """
-    return [row for index, tree in enumerate(trees) for row in _merge(tree, index)]
+    return [row for index, tree in enumerate(trees) for row in _merge(tree, index, silent[index] if silent else ())]
 
 
-def _merge(tree: Tree, index: int) -> list[Row]:
+def _merge(tree: Tree, index: int, silent: Collection[int]) -> list[Row]:
     """Walk the nodes, parents first, and append each to its parent's row or start a new one."""
     nodes: list[list[int]] = []
     tokens: list[list[int]] = []
@@ -175,7 +179,7 @@ def _merge(tree: Tree, index: int) -> list[Row]:
         nodes[row].append(number)
         tokens[row] += node.prompt[len(tokens[row]) :] + node.completion
         sampled[row] += [False] * (len(tokens[row]) - len(sampled[row]) - len(node.completion))
-        sampled[row] += [True] * len(node.completion)
+        sampled[row] += [number not in silent] * len(node.completion)
     return [
         Row(index, tuple(n), np.array(t, np.int64), np.array(s, np.bool_))
         for n, t, s in zip(nodes, tokens, sampled, strict=True)

@@ -3,10 +3,11 @@
 
 Invariants
 ----------
-* A checkpoint is there whole or not at all.
+* A checkpoint is there whole or not at all; one that cannot be written leaves the earlier ones as they were.
 * Going on from one gives the same numbers as never having stopped: weights, optimiser, random states and the cursor
   (the number of finished iterations) are all in it.
-* The newest few are kept, and the best on the development slice.
+* The newest few are kept, and the best on the development slice. Each checkpoint holds its own result there, so which
+  one is best is read off those that exist.
 """
 
 from __future__ import annotations
@@ -15,38 +16,54 @@ import json
 import random
 import shutil
 from pathlib import Path
+from pickle import UnpicklingError
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import torch
+from safetensors import SafetensorError
 
-from spark_rl.errors import StorageError
-from spark_rl.files import atomic_directory, write_json
+from spark_rl.errors import StorageError, UsageError
+from spark_rl.files import atomic_directory, unwritable, write_json
 
 if TYPE_CHECKING:
     from torch.optim import Optimizer
 
-__all__ = ["best", "latest", "load_training", "prune", "record_best", "save"]
+__all__ = ["best", "latest", "load_training", "model_folder", "prune", "save"]
 
 TRAINING = "training.pt"
-BEST = "best.json"
+SUCCESS = "development.json"
 
 
-def save(folder: Path, iteration: int, model: Any, tokenizer: Any, optimizer: Optimizer) -> Path:
-    """Write the checkpoint after `iteration` finished iterations."""
+def save(
+    folder: Path, iteration: int, model: Any, tokenizer: Any, optimizer: Optimizer, *, success: float | None = None
+) -> Path:
+    """Write the checkpoint after `iteration` finished iterations.
+
+    Args:
+        folder: of all checkpoints.
+        iteration: how many iterations are finished.
+        model: a transformers model.
+        tokenizer: its tokenizer.
+        optimizer: its state goes along, and so do those of the random generators.
+        success: on the development slice, where it was measured.
+
+    Raises:
+        StorageError: it cannot be written; nothing of it is left.
+    """
     path = folder / f"{iteration:06d}"
     with atomic_directory(path) as work:
-        model.save_pretrained(work)
-        tokenizer.save_pretrained(work)
-        version, keys, position, has_gauss, cached = np.random.get_state()  # what libraries draw from
-        state = {
-            "iteration": iteration,
-            "optimizer": optimizer.state_dict(),
-            "torch": torch.get_rng_state(),
-            "python": list(random.getstate()[1]),
-            "numpy": [version, torch.from_numpy(np.asarray(keys).astype(np.int64)), position, has_gauss, cached],
-        }
-        torch.save(state, work / TRAINING)
+        try:
+            model.save_pretrained(work)
+            tokenizer.save_pretrained(work)
+            torch.save({"iteration": iteration, "optimizer": optimizer.state_dict(), **_random_states()}, work / TRAINING)
+        except Exception as error:
+            # A full disk is a SafetensorError to safetensors, a RuntimeError to torch, and to tokenizers a bare Exception.
+            if isinstance(error, SafetensorError | RuntimeError) or type(error) is Exception:
+                raise unwritable(path, error) from error
+            raise
+        if success is not None:
+            write_json(work / SUCCESS, {"success": success})
     return path
 
 
@@ -58,13 +75,11 @@ def load_training(path: Path, optimizer: Optimizer) -> int:
     """
     try:
         state = torch.load(path / TRAINING, weights_only=True)
-    except (OSError, RuntimeError, EOFError, KeyError) as error:
-        raise StorageError(f"checkpoint {path} cannot be read ({error}); delete it to use the one before") from error
-    optimizer.load_state_dict(state["optimizer"])
-    torch.set_rng_state(state["torch"])
-    random.setstate((3, tuple(state["python"]), None))
-    version, keys, position, has_gauss, cached = state["numpy"]
-    np.random.set_state((version, keys.numpy().astype(np.uint32), position, has_gauss, cached))
+    except (OSError, RuntimeError, EOFError, KeyError, UnpicklingError) as error:
+        raise StorageError(f"checkpoint {path} cannot be read; delete it to continue from the one before") from error
+    # Its settings are the recipe's, which may have been mended since; what it has learnt is the checkpoint's.
+    optimizer.load_state_dict({**state["optimizer"], "param_groups": optimizer.state_dict()["param_groups"]})
+    _set_random_states(state)
     return int(state["iteration"])
 
 
@@ -74,28 +89,66 @@ def latest(folder: Path) -> Path | None:
     return numbered[-1] if numbered else None
 
 
-def record_best(folder: Path, iteration: int, success: float) -> bool:
-    """Note the checkpoint of an iteration as the best so far, if it is; ties keep the earlier one."""
-    known = best(folder)
-    if known is not None and known["success"] >= success:
-        return False
-    write_json(folder / BEST, {"iteration": iteration, "success": success})
-    return True
-
-
-def best(folder: Path) -> dict[str, Any] | None:
-    """`iteration` and development `success` of the best checkpoint."""
-    file = folder / BEST
-    return json.loads(file.read_text()) if file.exists() else None
+def best(folder: Path) -> tuple[Path, float] | None:
+    """The checkpoint with the highest success on the development slice, the earliest of equals, and that success."""
+    measured = [
+        (path, json.loads((path / SUCCESS).read_text())["success"])
+        for path in _numbered(folder)
+        if (path / SUCCESS).exists()
+    ]
+    return max(measured, key=lambda pair: pair[1], default=None)
 
 
 def prune(folder: Path, keep: int) -> None:
     """Delete all numbered checkpoints but the newest `keep` (at least one) and the best."""
     top = best(folder)
     for path in _numbered(folder)[: -max(keep, 1)]:
-        if top is None or int(path.name) != top["iteration"]:
+        if top is None or path != top[0]:
             shutil.rmtree(path)
+
+
+def model_folder(name: str | Path, checkpoint: str = "last") -> str | Path:
+    """Where the model of a run directory is; whatever else may name a model (a model directory, a hub name) unchanged.
+
+    Args:
+        name: what a person typed.
+        checkpoint: of a run: `last` (the cold start while there is no other), `best`, `cold-start`, or the number of an
+            iteration.
+
+    Raises:
+        UsageError: the run has no such checkpoint.
+    """
+    if not (Path(name) / "recipe.json").is_file():
+        return name
+    folder = Path(name) / "checkpoints"
+    if checkpoint == "last":
+        path = latest(folder) or folder / "cold-start"
+    elif checkpoint == "best":
+        path = top[0] if (top := best(folder)) else folder / "best"
+    else:
+        path = folder / (f"{int(checkpoint):06d}" if checkpoint.isdecimal() else checkpoint)
+    if not path.is_dir():
+        there = ", ".join(sorted(found.name for found in folder.glob("[!.]*")))
+        raise UsageError(f'{name} holds no checkpoint "{checkpoint}"; there {f"are {there}" if there else "is none yet"}')
+    return path
 
 
 def _numbered(folder: Path) -> list[Path]:
     return sorted(path for path in folder.glob("[0-9]*") if (path / TRAINING).exists())
+
+
+def _random_states() -> dict[str, Any]:
+    """What libraries draw from: no sample of ours depends on it."""
+    version, keys, position, has_gauss, cached = np.random.get_state()
+    return {
+        "torch": torch.get_rng_state(),
+        "python": list(random.getstate()[1]),
+        "numpy": [version, torch.from_numpy(np.asarray(keys).astype(np.int64)), position, has_gauss, cached],
+    }
+
+
+def _set_random_states(state: dict[str, Any]) -> None:
+    torch.set_rng_state(state["torch"])
+    random.setstate((3, tuple(state["python"]), None))
+    version, keys, position, has_gauss, cached = state["numpy"]
+    np.random.set_state((version, keys.numpy().astype(np.uint32), position, has_gauss, cached))

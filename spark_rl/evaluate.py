@@ -11,6 +11,7 @@ from collections.abc import Callable, Mapping, Sequence
 from typing import Any, Protocol
 
 from spark_rl.branching.chains import Chains
+from spark_rl.errors import EnvironmentFailure
 from spark_rl.growth import Growth, Sampling, TreeShape
 from spark_rl.metrics import step_ratios, wilson
 from spark_rl.types import Forest, Spent, Task, Tree
@@ -58,16 +59,27 @@ async def evaluate(
     Returns:
         success with its 95 % interval (`low`, `high`), `wins` and `tasks`; `steps` and `steps_won`; the shares of
         `metrics.step_ratios`; `score` (mean return); tokens spent; `failed`; `kinds`: wins and tasks by task type.
+
+    Raises:
+        EnvironmentFailure: the environment failed in every task.
     """
     alone = chains(growth, temperature)
     trees: list[Tree] = []
     spent, failures = Spent(), list[str]()
     for first in range(0, len(tasks), batch):
-        forest = await executor.grow(tasks[first : first + batch], alone, seed=seed, iteration=0)
-        trees += forest.trees
-        spent += forest.spent
-        failures += forest.failures
+        try:
+            forest = await executor.grow(tasks[first : first + batch], alone, seed=seed, iteration=0)
+        except EnvironmentFailure as error:  # in every task of this batch
+            if len(tasks) <= batch:
+                raise
+            failures.append(str(error))
+        else:
+            trees += forest.trees
+            spent += forest.spent
+            failures += forest.failures
         advance(min(first + batch, len(tasks)))
+    if tasks and not trees:
+        raise EnvironmentFailure(f"the environment failed in all of {len(tasks)} tasks; the first: {failures[0]}")
     return summary(tasks, trees, spent, failures)
 
 
@@ -95,7 +107,7 @@ def summary(tasks: Sequence[Task], trees: Sequence[Tree], spent: Spent, failures
         "tokens": spent.generated / max(len(tasks), 1),
         "prefilled": spent.prefilled,
         "reused": spent.reused,
-        "failed": len(failures),
+        "failed": len(tasks) - len(trees),
         "failures": list(failures),
         "kinds": {kind: {"wins": pair[0], "tasks": pair[1]} for kind, pair in sorted(kinds.items())},
     }

@@ -19,7 +19,11 @@ __all__ = ["InProcess"]
 
 
 class InProcess:
-    """Grows trees in this process, with the very model that is trained: weights need no copy, only a fresh cache."""
+    """Grows trees in this process, with the very model that is trained.
+
+    Each forest starts with an empty cache, so that its log-probabilities do not depend, not even by rounding, on what
+    was grown before; and it leaves none, so that the memory is free for the update.
+    """
 
     def __init__(self, model: PreTrainedModel, tokenizer: Any, world: World, *, cache_gb: float) -> None:
         self.world = world
@@ -30,10 +34,12 @@ class InProcess:
         self, tasks: Sequence[Task], growth: Growth, *, seed: int, iteration: int, watch: Watch | None = None
     ) -> Forest:
         """One tree for each task."""
-        return await grow_forest(
-            tasks, self.world, self.policy, growth, seed=seed, iteration=iteration, encoder=self.encoder, watch=watch
-        )
+        try:
+            return await grow_forest(
+                tasks, self.world, self.policy, growth, seed=seed, iteration=iteration, encoder=self.encoder, watch=watch
+            )
+        finally:
+            self.policy.clear()
 
     def load_weights(self) -> None:
-        """The model has changed: what was computed with the old weights is dropped."""
-        self.policy.clear()
+        """The model has changed. Nothing to do: it is the model itself that grows, and no cache outlives a forest."""

@@ -5,9 +5,9 @@ from __future__ import annotations
 import contextlib
 import json
 import os
+import secrets
 import shutil
-import tempfile
-from collections.abc import Iterator
+from collections.abc import Generator
 from pathlib import Path
 from typing import Any
 
@@ -16,9 +16,10 @@ from spark_rl.errors import StorageError
 __all__ = ["atomic_directory", "unwritable", "write_bytes", "write_json"]
 
 
-def unwritable(path: Path, error: OSError) -> StorageError:
+def unwritable(path: Path, error: Exception) -> StorageError:
     """What the user is told when a file cannot be written."""
-    return StorageError(f"{path} could not be written ({error.strerror or error}); free some space or choose another --out")
+    reason = (isinstance(error, OSError) and error.strerror) or " ".join(str(error).split())
+    return StorageError(f"{path} could not be written ({reason}); free some space or choose another --out")
 
 
 def write_bytes(path: Path, data: bytes) -> None:
@@ -27,17 +28,17 @@ def write_bytes(path: Path, data: bytes) -> None:
     Raises:
         StorageError: the file cannot be written (disk full, no permission); what was there before is untouched.
     """
+    work = _sibling(path)
     try:
         path.parent.mkdir(parents=True, exist_ok=True)
-        handle, name = tempfile.mkstemp(dir=path.parent, prefix=f".{path.name}.")
         try:
-            with os.fdopen(handle, "wb") as file:
+            with work.open("xb") as file:
                 file.write(data)
                 file.flush()
                 os.fsync(file.fileno())
-            Path(name).replace(path)
+            work.replace(path)
         except BaseException:
-            Path(name).unlink(missing_ok=True)
+            work.unlink(missing_ok=True)
             raise
     except OSError as error:
         raise unwritable(path, error) from error
@@ -49,11 +50,11 @@ def write_json(path: Path, value: Any) -> None:
 
 
 @contextlib.contextmanager
-def atomic_directory(path: Path) -> Iterator[Path]:
+def atomic_directory(path: Path) -> Generator[Path]:
     """A fresh folder to fill, which becomes `path` (replacing what was there) when the block ends without an error."""
+    work = _sibling(path)
     try:
-        path.parent.mkdir(parents=True, exist_ok=True)
-        work = Path(tempfile.mkdtemp(dir=path.parent, prefix=f".{path.name}."))
+        work.mkdir(parents=True)
         try:
             yield work
             for file in work.rglob("*"):
@@ -66,3 +67,8 @@ def atomic_directory(path: Path) -> Iterator[Path]:
             shutil.rmtree(work, ignore_errors=True)
     except OSError as error:
         raise unwritable(path, error) from error
+
+
+def _sibling(path: Path) -> Path:
+    """A hidden name beside `path`. What is made under it has the usual permissions, unlike what `tempfile` makes."""
+    return path.with_name(f".{path.name}.{secrets.token_hex(4)}")

@@ -8,11 +8,13 @@ was stopped, does nothing twice.
 from __future__ import annotations
 
 import asyncio
+from dataclasses import replace
 from typing import Any
 
 import torch
 
 from spark_rl.data import demonstrations
+from spark_rl.data.demonstrations import Demonstration
 from spark_rl.errors import UsageError
 from spark_rl.fresh import FreshModel
 from spark_rl.model import learn_tokenizer, load_model, load_tokenizer, new_model, save_pretrained_atomically
@@ -22,7 +24,6 @@ from spark_rl.recipe import Recipe
 from spark_rl.run import Run
 from spark_rl.seeding import derive
 from spark_rl.threads import choose_threads
-from spark_rl.types import Tree
 
 __all__ = ["prepare", "set_threads"]
 
@@ -49,7 +50,7 @@ def prepare(run: Run, watcher: Watcher) -> tuple[Any, Any]:
     return load_model(folder), load_tokenizer(folder)
 
 
-def _demonstrations(run: Run, watcher: Watcher) -> list[Tree]:
+def _demonstrations(run: Run, watcher: Watcher) -> list[Demonstration]:
     recipe = run.recipe
     if not run.demonstrations.exists():
         watcher.phase("demonstrations", recipe.cold_start.demonstrations)
@@ -62,6 +63,7 @@ def _demonstrations(run: Run, watcher: Watcher) -> list[Tree]:
                 prompt=recipe.prompt,
                 seed=recipe.seed,
                 tags=recipe.cold_start.tags,
+                slips=recipe.cold_start.slips,
                 advance=watcher.advance,
             )
         )
@@ -69,7 +71,7 @@ def _demonstrations(run: Run, watcher: Watcher) -> list[Tree]:
     return demonstrations.load(run.demonstrations)
 
 
-def _base(recipe: Recipe, trees: list[Tree], watcher: Watcher) -> tuple[Any, Any]:
+def _base(recipe: Recipe, trees: list[Demonstration], watcher: Watcher) -> tuple[Any, Any]:
     """The model before the cold start: a named one, or one from nothing with a tokenizer learnt from the demonstrations."""
     if not isinstance(recipe.model, FreshModel):
         return load_model(recipe.model), load_tokenizer(recipe.model)
@@ -85,11 +87,11 @@ def _base(recipe: Recipe, trees: list[Tree], watcher: Watcher) -> tuple[Any, Any
     return model, tokenizer
 
 
-def _cold_start(recipe: Recipe, model: Any, tokenizer: Any, trees: list[Tree], watcher: Watcher) -> None:
+def _cold_start(recipe: Recipe, model: Any, tokenizer: Any, trees: list[Demonstration], watcher: Watcher) -> None:
     from spark_rl.sft import cold_start
 
     encoder = Encoder(tokenizer)
-    tokenized = [demonstrations.tokenize(tree, recipe.prompt, encoder) for tree in trees]
+    tokenized = [replace(shown, tree=demonstrations.tokenize(shown.tree, recipe.prompt, encoder)) for shown in trees]
     watcher.phase("cold start")
     stats = cold_start(
         model,

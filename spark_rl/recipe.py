@@ -39,6 +39,8 @@ class ColdStart:
     """Successful trajectories to learn from; 0 skips the cold start."""
     tags: Literal["sparse", "dense"] = "sparse"
     """How often the expert says explore: at true pivots only, or at every search step."""
+    slips: float = 0.0
+    """Chance that a demonstrated step is a wrong one, shown but not learnt, so that recovering from it is."""
     epochs: int = 3
     batch: int = 32
     """Rows of one optimizer step."""

@@ -4,7 +4,7 @@
     demonstrations.jsonl   what the cold start learnt from
     metrics.jsonl          one line an iteration
     forests/               every tree grown, newest kept (`store`)
-    checkpoints/           cold-start, then numbered ones and best.json (`checkpoint`)
+    checkpoints/           cold-start, then numbered ones (`checkpoint`)
     eval.json              {"before" | "after": {level: {success, low, high, wins, tasks, ...}}}
 
 Invariant: each file is written whole or appended by whole lines, so a run that was killed at any moment can be read
@@ -64,12 +64,12 @@ class Run:
             raise UsageError(f"{directory} holds no run (there is no {RECIPE}); name the --out of an earlier run")
         try:
             saved = json.loads(file.read_text())
-            recipe = decode(saved["recipe"], foreign=foreign)
-        except (OSError, ValueError, KeyError) as error:
-            raise StorageError(f"{file} cannot be read ({error}); restore it or start a new run") from error
+            recipe, settings = decode(saved["recipe"], foreign=foreign), saved["settings"]
+        except (OSError, ValueError, KeyError, TypeError) as error:
+            raise StorageError(f"{file} cannot be read ({error!r}); restore it or start a new run") from error
         if not isinstance(recipe, Recipe):
             raise StorageError(f"{file} holds no recipe; restore it or start a new run")
-        return cls(directory, recipe, saved["settings"])
+        return cls(directory, recipe, settings)
 
     def save_settings(self, **settings: Any) -> None:
         """Add to `settings` and write recipe.json."""

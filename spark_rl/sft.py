@@ -11,27 +11,29 @@ The loss is on completions. With `ColdStart.prompt_weight` the prompt's tokens c
 
 from __future__ import annotations
 
+import random
 import tempfile
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from typing import Any
 
 import torch
 from torch import nn
 
 from spark_rl.batch import Row, packed_sequences
+from spark_rl.data.demonstrations import Demonstration
 from spark_rl.errors import MissingExtra
 from spark_rl.recipe import ColdStart
-from spark_rl.types import Tree
 
 __all__ = ["cold_start"]
 
 IGNORED = -100
+BATCHES_SORTED_TOGETHER = 16
 
 
 def cold_start(
     model: Any,
     tokenizer: Any,
-    demonstrations: Sequence[Tree],
+    demonstrations: Sequence[Demonstration],
     settings: ColdStart,
     *,
     seed: int,
@@ -42,7 +44,7 @@ def cold_start(
     Args:
         model: a transformers causal language model.
         tokenizer: its tokenizer.
-        demonstrations: trees of one trajectory with token ids (`data.demonstrations.tokenize`).
+        demonstrations: with token ids (`data.demonstrations.tokenize`).
         settings: epochs, batch, optimiser and so on.
         seed: of the order of rows.
         advance: told (finished steps, all steps, loss) as training goes on.
@@ -51,11 +53,13 @@ def cold_start(
         `loss` (mean over the last epoch), `steps` and `tokens` (seen in all, padding aside).
     """
     try:
+        import trl  # noqa: F401  so that a missing one is told before any work
         from datasets import Dataset
     except ModuleNotFoundError as error:
         raise MissingExtra("the cold start", "sft") from error
 
-    rows = packed_sequences(demonstrations)
+    packed = packed_sequences([shown.tree for shown in demonstrations], [shown.slips for shown in demonstrations])
+    rows = [row for row in packed if row.sampled.any()]
     losses: list[float] = []
 
     def note(step: int, total: int, loss: float) -> None:
@@ -90,7 +94,6 @@ def _config(settings: ColdStart, scratch: str, seed: int, device: str) -> Any:
         lr_scheduler_type="cosine",
         warmup_steps=settings.warmup,  # below 1: a share of all steps
         max_grad_norm=1.0,
-        train_sampling_strategy="group_by_length",
         seed=seed,
         data_seed=seed,
         dataset_kwargs={"skip_prepare_dataset": True},
@@ -127,14 +130,13 @@ class _Both(torch.optim.Optimizer):
 
     def __init__(self, *parts: torch.optim.Optimizer) -> None:
         self.parts = parts
-        super().__init__([group for part in parts for group in part.param_groups], {})
-        # The parts must see what a scheduler writes: they share the very group dictionaries.
-        groups = iter(self.param_groups)
-        for part in parts:
-            part.param_groups = [next(groups) for _ in part.param_groups]
+        super().__init__([dict(group) for part in parts for group in part.param_groups], {})
 
     def step(self, closure: Any = None) -> None:  # type: ignore[override]
+        groups = iter(self.param_groups)
         for part in self.parts:
+            for own in part.param_groups:
+                own["lr"] = next(groups)["lr"]  # what a scheduler wrote
             part.step(closure)
 
 
@@ -144,6 +146,28 @@ def _example(row: Row, prompt_weight: float) -> dict[str, list[Any]]:
     labels = ids if prompt_weight else [token if chosen else IGNORED for token, chosen in zip(ids, learnt, strict=True)]
     weights = [1.0 if chosen else prompt_weight for chosen in learnt]
     return {"input_ids": ids, "labels": labels, "attention_mask": [1] * len(ids), "weights": weights}
+
+
+class _Bucketed(torch.utils.data.Sampler[int]):
+    """Rows of like length in one batch, batches in random order: little padding, and no drift from long to short."""
+
+    def __init__(self, lengths: Sequence[int], batch: int, seed: int) -> None:
+        self.lengths, self.batch, self.rng = lengths, batch, random.Random(seed)
+
+    def __len__(self) -> int:
+        return len(self.lengths)
+
+    def __iter__(self) -> Iterator[int]:
+        order = list(range(len(self.lengths)))
+        self.rng.shuffle(order)
+        pool = BATCHES_SORTED_TOGETHER * self.batch
+        batches: list[list[int]] = []
+        for first in range(0, len(order), pool):
+            alike = sorted(order[first : first + pool], key=lambda row: self.lengths[row])
+            batches += [alike[i : i + self.batch] for i in range(0, len(alike), self.batch)]
+        last = batches.pop()  # perhaps not full: it must stay at the end, where the loader cuts batches
+        self.rng.shuffle(batches)
+        return iter([row for batch in [*batches, last] for row in batch])
 
 
 class _Collator:
@@ -173,6 +197,10 @@ def _trainer(settings: ColdStart, note: Callable[[int, int, float], None]) -> ty
         def __init__(self, **arguments: Any) -> None:
             super().__init__(callbacks=[Watch()], **arguments)
             self.remove_callback(PrinterCallback)
+
+        def _get_train_sampler(self, train_dataset: Any = None) -> Any:
+            lengths = [len(ids) for ids in self.train_dataset["input_ids"]]
+            return _Bucketed(lengths, settings.batch, self.args.seed)
 
         def compute_loss(self, model: Any, inputs: Any, return_outputs: bool = False, num_items_in_batch: Any = None) -> Any:
             weights = inputs.pop("weights")

@@ -5,8 +5,10 @@ Invariants
 ----------
 * Calling `train` on a run does what is not done yet, so that resuming *is* calling it again; a resumed run gives the
   numbers of an uninterrupted one.
-* An iteration is logged after its checkpoint is safe, or is repeated on resume; nothing is logged twice.
-* A loss that is not finite, or a divergence beyond `optimizer.max_kl`, stops the run with the last good checkpoint kept.
+* Each iteration has one row in the log: it is written before the checkpoint, and what was logged after the checkpoint
+  that a run is resumed from is forgotten and done again.
+* A loss that is not finite, or a divergence beyond `optimizer.max_kl`, stops the run before it is checkpointed: an update
+  that went too far is measured at its end, so that every checkpoint is a good one.
 """
 
 from __future__ import annotations
@@ -14,17 +16,19 @@ from __future__ import annotations
 import asyncio
 import random
 import time
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import Any
 
+import numpy as np
 import torch
 
 from spark_rl import checkpoint
-from spark_rl.batch import pack
-from spark_rl.errors import TrainingDiverged, UsageError
+from spark_rl.batch import Batch, pack
+from spark_rl.errors import TrainingDiverged
 from spark_rl.evaluate import evaluate
 from spark_rl.executor import InProcess
+from spark_rl.loss import LOG_RATIO_LIMIT
 from spark_rl.metrics import summarise
 from spark_rl.model import load_model
 from spark_rl.prepare import prepare, set_threads
@@ -32,10 +36,14 @@ from spark_rl.progress import Watcher
 from spark_rl.recipe import Recipe
 from spark_rl.run import Run
 from spark_rl.seeding import derive
+from spark_rl.tasks import choose_tasks
 from spark_rl.types import Credit, Forest, Task, Tree
-from spark_rl.update import update
+from spark_rl.update import trainer_logprobs, update
 
-__all__ = ["choose_tasks", "has_signal", "train"]
+__all__ = ["has_signal", "train"]
+
+MEASURED = 4
+"""One row in so many tells how far an update went: a few hundredths of the update's time."""
 
 
 def train(run: Run, watcher: Watcher) -> None:
@@ -51,22 +59,6 @@ def train(run: Run, watcher: Watcher) -> None:
     session.evaluate_levels("before")
     session.iterate(tokenizer)
     session.evaluate_levels("after")
-
-
-def choose_tasks(tasks: Sequence[Task], count: int, *, seed: int, iteration: int) -> list[Task]:
-    """The tasks of an iteration (from 1): epoch after epoch through the split, each in a fresh order.
-
-    A function of the iteration alone, so that a resumed run needs no cursor of its own.
-    """
-    if not tasks:
-        raise UsageError("the training split is empty; choose another level or environment options")
-    chosen: list[Task] = []
-    for place in range((iteration - 1) * count, iteration * count):
-        epoch, offset = divmod(place, len(tasks))
-        order = list(range(len(tasks)))
-        random.Random(derive(seed, epoch, "tasks")).shuffle(order)
-        chosen.append(tasks[order[offset]])
-    return chosen
 
 
 def has_signal(credit: Credit) -> bool:
@@ -91,23 +83,34 @@ class _Session:
 
     def iterate(self, tokenizer: Any) -> None:
         recipe, settings = self.recipe, self.recipe.optimizer
-        reference = load_model(self.run.checkpoints / "cold-start") if recipe.loss.kl and recipe.iterations else None
         optimizer = torch.optim.AdamW(self.model.parameters(), lr=settings.learning_rate, weight_decay=settings.weight_decay)
         done = self._resume(optimizer)
+        anchored = recipe.loss.kl and done < recipe.iterations
+        reference = load_model(self.run.checkpoints / "cold-start") if anchored else None
         tasks = recipe.env.tasks(recipe.level, "train")
         self.watcher.phase("train", recipe.iterations, done)
         for iteration in range(done + 1, recipe.iterations + 1):
-            row = self._iteration(iteration, tasks, reference, optimizer)
+            try:
+                row = self._iteration(iteration, tasks, reference, optimizer)
+            except TrainingDiverged as error:
+                raise TrainingDiverged(
+                    f"iteration {iteration}: {error} (optimizer.learning_rate in {self.run.directory}/recipe.json), then go "
+                    f"on from the last good checkpoint with --resume {self.run.directory}"
+                ) from error
             if recipe.evaluation.every and iteration % recipe.evaluation.every == 0:
                 row |= self._development()
-            self._check(row)
-            if iteration % recipe.keep.every == 0 or iteration == recipe.iterations:
-                checkpoint.save(self.run.checkpoints, iteration, self.model, tokenizer, optimizer)
-                if "dev_success" in row:
-                    checkpoint.record_best(self.run.checkpoints, iteration, row["dev_success"])
-                checkpoint.prune(self.run.checkpoints, recipe.keep.checkpoints)
             self.run.log(row)
+            self._keep(iteration, row.get("dev_success"), tokenizer, optimizer)
             self.watcher.iteration(row)
+
+    def _keep(self, iteration: int, success: float | None, tokenizer: Any, optimizer: torch.optim.Optimizer) -> None:
+        """Write a checkpoint when one is due, at the end, and of the best on the development slice."""
+        folder, keep = self.run.checkpoints, self.recipe.keep
+        top = checkpoint.best(folder)
+        leads = success is not None and (top is None or success > top[1])
+        if leads or iteration % keep.every == 0 or iteration == self.recipe.iterations:
+            checkpoint.save(folder, iteration, self.model, tokenizer, optimizer, success=success)
+            checkpoint.prune(folder, keep.checkpoints)
 
     def _resume(self, optimizer: torch.optim.Optimizer) -> int:
         """Load the newest checkpoint, if any; returns how many iterations are done."""
@@ -138,6 +141,9 @@ class _Session:
         recipe, settings, started = self.recipe, self.recipe.optimizer, time.perf_counter()
         trees = [tree for tree in forest if settings.without_signal == "keep" or self._has_signal(tree)]
         if not trees:
+            self.watcher.note(
+                f"iteration {iteration}: in no tree did one trajectory do better than another; nothing is learnt"
+            )
             return {"trained": 0.0, "trained_groups": 0.0}
         batch = pack(trees, [recipe.rewards.credit(tree, recipe.advantage) for tree in trees])
         stats = update(
@@ -153,6 +159,8 @@ class _Session:
             epochs=settings.epochs,
             rng=random.Random(derive(recipe.seed, iteration, "minibatches")),
         )
+        stats["kl"] = self._moved(batch)
+        self._check(stats)
         return {
             **{f"update_{name}": value for name, value in stats.items()},
             "trained": stats["trained_tokens"],
@@ -164,18 +172,25 @@ class _Session:
         """Penalties alone are no signal: they would teach form on groups that say nothing about the task."""
         return has_signal(self.recipe.advantage(self.recipe.rewards.shape(tree)))
 
-    def _check(self, row: dict[str, float]) -> None:
+    def _moved(self, batch: Batch) -> float:
+        """How far the update went: mean divergence of the sampler from the new policy, on some rows it learnt from."""
+        recipe, some = self.recipe, batch.select(range(0, len(batch.rows), MEASURED))
+        budget = recipe.optimizer.token_budget
+        new = trainer_logprobs(self.model, some, temperature=recipe.sampling.temperature, token_budget=budget).flat()
+        gap = np.minimum(new.old - new.sampling, LOG_RATIO_LIMIT)
+        return float(np.average(np.minimum(np.exp(gap) - gap - 1, recipe.loss.kl_clamp), weights=new.weight))
+
+    def _check(self, stats: dict[str, float]) -> None:
         limit = self.recipe.optimizer.max_kl
-        kl = max(row.get("update_reference_kl", 0.0), row.get("update_old_kl", 0.0))
-        if not kl <= limit:
-            raise TrainingDiverged(
-                f"iteration {row['iteration']:.0f}: the divergence {kl:.3f} exceeds optimizer.max_kl {limit}; lower "
-                f"optimizer.learning_rate, then continue from the last good checkpoint with --resume {self.run.directory}"
-            )
+        for name in ("reference_kl", "old_kl", "kl"):
+            if not stats[name] <= limit:
+                raise TrainingDiverged(
+                    f"the update's {name} {stats[name]:.3f} exceeds optimizer.max_kl {limit}; lower the learning rate"
+                )
 
     # -- evaluation -------------------------------------------------------------------------------------------------
 
-    def _evaluate(self, tasks: Sequence[Task]) -> dict[str, Any]:
+    def _evaluate(self, tasks: Sequence[Task], advance: Callable[[int], None] = lambda _: None) -> dict[str, Any]:
         settings = self.recipe.evaluation
         return asyncio.run(
             evaluate(
@@ -185,7 +200,7 @@ class _Session:
                 temperature=settings.temperature,
                 seed=derive(self.recipe.seed, "evaluation"),
                 batch=settings.batch,
-                advance=self.watcher.advance,
+                advance=advance,
             )
         )
 
@@ -203,5 +218,5 @@ class _Session:
         for level in self.recipe.evaluation.levels:
             tasks = self.recipe.env.tasks(level, "test")
             self.watcher.phase(f"evaluate {level} {moment}", len(tasks))
-            results[level] = self._evaluate(tasks)
+            results[level] = self._evaluate(tasks, self.watcher.advance)
         self.run.save_evaluation(moment, results)

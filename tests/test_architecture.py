@@ -20,7 +20,7 @@ PACKAGE = REPOSITORY / "spark_rl"
 LAYERS: tuple[tuple[str, ...], ...] = (
     ("types", "errors", "seeding"),
     ("environments.base", "policies.base", "branching.base", "advantage.base", "files", "fresh", "threads", "vocabulary"),
-    ("prompting",),
+    ("prompting", "tasks"),
     ("environments", "policies", "branching", "advantage", "model"),
     ("growth", "loss"),
     ("rollout",),
@@ -48,12 +48,16 @@ HEAVY = {
     "torch", "transformers", "tokenizers", "safetensors", "trl", "datasets", "accelerate", "peft",
     "textworld", "alfworld", "fast_downward",
 }  # fmt: skip
-MAY_BE_HEAVY = {"model", "policies.local", "policies.cache", "policies.sampling", "update", "sft", "prepare", "trainer", "checkpoint", "threads"}
+MAY_BE_HEAVY = {
+    "model", "policies.local", "policies.cache", "policies.sampling", "update", "sft", "prepare", "trainer", "checkpoint",
+    "threads",
+}  # fmt: skip
 
 # Imported in a process in which torch cannot be.
 WITHOUT_TORCH = (
     "types", "errors", "seeding", "files", "fresh", "prompting", "growth", "rollout", "loss", "store", "batch", "metrics",
     "recipe", "cli", "environments", "policies.base", "policies.scripted", "branching", "advantage", "report", "recipes",
+    "tasks", "evaluate", "run",
 )  # fmt: skip
 
 MOST_LINES = 400

@@ -7,7 +7,8 @@ import json
 
 import pytest
 
-from spark_rl.data.demonstrations import collect, load, save, texts, tokenize
+from spark_rl.batch import packed_sequences
+from spark_rl.data.demonstrations import Demonstration, collect, load, save, texts, tokenize
 from spark_rl.environments.household import Household
 from spark_rl.environments.replay import replay
 from spark_rl.errors import StorageError, UsageError
@@ -19,13 +20,20 @@ WORLD = Household(train_tasks=40)
 CONTEXTS = [Window(3), Transcript(), Transcript(repeat_actions=True)]
 
 
-def demonstrations(count: int = 12, prompt: Prompt = Prompt(Transcript(), instructions="none")) -> list[Tree]:  # noqa: B008
-    return asyncio.run(collect(WORLD, count, level="L2", horizon=30, prompt=prompt))
+PROMPT = Prompt(Transcript(), instructions="none")
+
+
+def demonstrations(count: int = 12, prompt: Prompt = PROMPT, slips: float = 0.0) -> list[Demonstration]:
+    return asyncio.run(collect(WORLD, count, level="L2", horizon=30, prompt=prompt, slips=slips))
+
+
+def trees(count: int = 12) -> list[Tree]:
+    return [shown.tree for shown in demonstrations(count)]
 
 
 def test_every_demonstration_was_won_within_the_horizon_on_a_training_task():
     tasks = {task.id for task in WORLD.tasks("L2", "train")}
-    for tree in demonstrations():
+    for tree in trees():
         assert tree.nodes[-1].success
         assert len(tree.nodes) <= 30
         assert tree.task.id in tasks
@@ -35,39 +43,55 @@ def test_every_demonstration_was_won_within_the_horizon_on_a_training_task():
 
 
 def test_no_held_out_type_is_shown():
-    assert {tree.task.kind for tree in demonstrations(40)} <= {"place", "clean", "heat", "light"}
+    assert {tree.task.kind for tree in trees(40)} <= {"place", "clean", "heat", "light"}
 
 
 def test_more_demonstrations_than_tasks_are_other_episodes():
-    trees = demonstrations(80)
-    assert len({(tree.task.id, tuple(node.action for node in tree.nodes)) for tree in trees}) > len(WORLD.tasks("L2", "train"))
+    episodes = {(tree.task.id, tuple(node.action for node in tree.nodes)) for tree in trees(80)}
+    assert len(episodes) > len(WORLD.tasks("L2", "train"))
 
 
 @pytest.mark.parametrize("context", CONTEXTS)
 def test_a_file_comes_back_with_the_tokens_of_a_rollout(tmp_path, context):
     prompt = Prompt(context, instructions="none")
-    trees = demonstrations(6, prompt)
-    save(trees, tmp_path / "demos.jsonl", prompt)
-    encoder = Encoder(learn_tokenizer(texts(trees, prompt)))
-    for original, read in zip(trees, load(tmp_path / "demos.jsonl"), strict=True):
-        for before, after in zip(
-            tokenize(original, prompt, encoder).nodes, tokenize(read, prompt, encoder).nodes, strict=True
-        ):
+    shown = demonstrations(6, prompt, slips=0.2)
+    save(shown, tmp_path / "demos.jsonl", prompt)
+    encoder = Encoder(learn_tokenizer(texts(shown, prompt)))
+    read = load(tmp_path / "demos.jsonl")
+    assert [one.slips for one in read] == [one.slips for one in shown]
+    for original, again in zip(shown, read, strict=True):
+        nodes = zip(tokenize(original.tree, prompt, encoder).nodes, tokenize(again.tree, prompt, encoder).nodes, strict=True)
+        for before, after in nodes:
             assert before.prompt == after.prompt
             assert before.completion == after.completion
             assert encoder.tokenizer.decode(after.completion[:-1]) == after.text
 
 
+def test_slips_are_shown_and_recovered_from_but_not_learnt():
+    shown = demonstrations(30, slips=0.3)
+    wrong = [one.tree.nodes[i] for one in shown for i in one.slips]
+    assert 0.15 < len(wrong) / sum(len(one.tree.nodes) for one in shown) < 0.35
+    assert any(not node.admissible for node in wrong)
+    assert all(node.well_formed for node in wrong)
+    assert all(node.admissible for one in shown for i, node in enumerate(one.tree.nodes) if i not in one.slips)
+    encoder = Encoder(learn_tokenizer(texts(shown, PROMPT)))
+    for one in shown:
+        tree = tokenize(one.tree, PROMPT, encoder)
+        (row,) = packed_sequences([tree], [one.slips])
+        learnt = [token for i, node in enumerate(tree.nodes) if i not in one.slips for token in node.completion]
+        assert row.tokens[row.sampled].tolist() == learnt
+
+
 def test_a_line_holds_task_prompt_completion_and_outcome(tmp_path):
     prompt = Prompt(Window(5), instructions="full")
-    trees = demonstrations(2, prompt)
-    save(trees, tmp_path / "demos.jsonl", prompt)
+    shown = demonstrations(2, prompt)
+    save(shown, tmp_path / "demos.jsonl", prompt)
     lines = [json.loads(line) for line in (tmp_path / "demos.jsonl").read_text().splitlines()]
-    assert len(lines) == sum(len(tree.nodes) for tree in trees)
+    assert len(lines) == sum(len(one.tree.nodes) for one in shown)
     first = lines[0]
-    assert first["task"] == trees[0].task.id
-    assert first["prompt"] == list(prompt.render(trees[0], -1, None).messages)
-    assert first["completion"] == trees[0].nodes[0].text
+    assert first["task"] == shown[0].tree.task.id
+    assert first["prompt"] == list(prompt.render(shown[0].tree, -1, None).messages)
+    assert first["completion"] == shown[0].tree.nodes[0].text
     assert first["success"] is True
 
 

@@ -111,30 +111,12 @@ def load_weights(name: str | Path, checkpoint: str = "last", *, threads: int = 0
     """
     import torch
 
+    from spark_rl.checkpoint import model_folder
     from spark_rl.model import load_model, load_tokenizer
     from spark_rl.threads import choose_threads
 
     hush()
-    place = _checkpoint(Path(name), checkpoint) if holds_run(Path(name)) else name
+    place = model_folder(name, checkpoint)
     torch.set_num_threads(threads or choose_threads())
     tokenizer = load_tokenizer(place)
     return load_model(place), tokenizer
-
-
-def _checkpoint(run: Path, name: str) -> Path:
-    from spark_rl.checkpoint import best, latest
-
-    folder = run / "checkpoints"
-    if name == "last":
-        path = latest(folder) or folder / "cold-start"
-    elif name == "best":
-        top = best(folder)
-        path = folder / (f"{top['iteration']:06d}" if top else "best")
-    else:
-        path = folder / (f"{int(name):06d}" if name.isdecimal() else name)
-    if not path.is_dir():
-        there = sorted(found.name for found in folder.glob("[!.]*") if found.is_dir()) if folder.is_dir() else []
-        raise UsageError(
-            f'{run} holds no checkpoint "{name}"; there {"are " + ", ".join(there) if there else "is none yet"}'
-        )
-    return path

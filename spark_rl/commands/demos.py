@@ -35,6 +35,8 @@ class _Demos:
     seed: int = 0
     tags: Literal["sparse", "dense"] = "sparse"
     """How often the expert says explore: at true pivots only, or at every search step."""
+    slips: float = 0.0
+    """Chance that a step is a wrong one, shown but not learnt, so that recovering from it is."""
     horizon: int = 30
     """Most steps of a trajectory."""
     prompt: Prompt = Prompt()
@@ -52,7 +54,7 @@ def demos(call: Call) -> int:
         raise UsageError(f"--count is {options.count}: it must be at least 1")
     with call.watching() as watcher:
         watcher.phase("demonstrations", options.count)
-        trees = asyncio.run(
+        shown = asyncio.run(
             collect(
                 options.env,
                 options.count,
@@ -61,13 +63,14 @@ def demos(call: Call) -> int:
                 prompt=options.prompt,
                 seed=options.seed,
                 tags=options.tags,
+                slips=options.slips,
                 advance=watcher.advance,
             )
         )
-    save(trees, options.out, options.prompt)
-    nodes = [node for tree in trees for node in tree.nodes]
+    save(shown, options.out, options.prompt)
+    nodes = [node for demonstration in shown for node in demonstration.tree.nodes]
     explored = sum(node.mode == "explore" for node in nodes) / len(nodes)
-    print(f"{len(trees)} demonstrations, {len(nodes)} steps, {explored:.0%} of them explore: {options.out}")
+    print(f"{len(shown)} demonstrations, {len(nodes)} steps, {explored:.0%} of them explore: {options.out}")
     return 0
 
 

@@ -16,6 +16,7 @@ from spark_rl.recipe import Recipe
 from spark_rl.recipes import RECIPES, load_recipe
 from spark_rl.rollout import grow_forest
 from spark_rl.run import Run
+from spark_rl.tasks import choose_tasks
 from spark_rl.types import Forest, Task
 
 __all__ = ["rollout"]
@@ -57,8 +58,6 @@ def rollout(call: Call) -> int:
 
 
 def _grow(options: _Rollout, call: Call) -> Forest:
-    from spark_rl.trainer import choose_tasks
-
     recipe = options.recipe
     tasks = choose_tasks(
         recipe.env.tasks(recipe.level, "train"), options.tasks, seed=recipe.seed, iteration=options.iteration

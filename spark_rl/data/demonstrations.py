@@ -6,14 +6,15 @@ Invariants
 * A line's prompt is what RL renders for that state, message for message; with a tokenizer, id for id (`tokenize`).
 * Only tasks of the training split of the named level are used.
 
-A demonstration in memory is a `Tree` with one trajectory, so the cold start packs it as RL packs its rows.
+A demonstration in memory is a `Tree` with one trajectory, so the cold start packs it as RL packs its rows. Steps taken
+wrong on purpose (`slips`) are shown, since what follows teaches how to recover, but not learnt.
 """
 
 from __future__ import annotations
 
 import json
 from collections.abc import Callable, Iterable, Sequence
-from dataclasses import replace
+from dataclasses import dataclass, replace
 from itertools import groupby
 from pathlib import Path
 from typing import Any
@@ -23,16 +24,26 @@ from spark_rl.environments.base import World
 from spark_rl.errors import StorageError, UsageError
 from spark_rl.files import write_bytes
 from spark_rl.growth import Growth, Sampling, TreeShape
+from spark_rl.policies.scripted import Slips
 from spark_rl.prompting import Encoder, Prompt, parse
 from spark_rl.rollout import grow_forest
 from spark_rl.seeding import derive
 from spark_rl.types import Node, Task, Tree
 
-__all__ = ["collect", "load", "save", "texts", "tokenize"]
+__all__ = ["Demonstration", "collect", "load", "save", "texts", "tokenize"]
 
 BATCH = 64
 ATTEMPTS = 4
 """Passes over the training split before giving up on the count asked for."""
+
+
+@dataclass(frozen=True)
+class Demonstration:
+    """One successful trajectory."""
+
+    tree: Tree
+    slips: frozenset[int] = frozenset()
+    """Nodes that are not to be learnt."""
 
 
 async def collect(
@@ -44,9 +55,10 @@ async def collect(
     prompt: Prompt,
     seed: int = 0,
     tags: str = "sparse",
+    slips: float = 0.0,
     advance: Callable[[int], None] = lambda _: None,
-) -> list[Tree]:
-    """Let the world's expert play training tasks until `count` were won.
+) -> list[Demonstration]:
+    """Let the world's expert play training tasks until `count` were won; each step is a slip with the given chance.
 
     Raises:
         UsageError: the world has no expert, or it does not win often enough.
@@ -56,17 +68,20 @@ async def collect(
         raise UsageError(
             f"{world.name} has no expert: set cold_start.demonstrations 0 and give a model that is cold-started"
         )
-    policy = expert(tags)
     growth = Growth(TreeShape(budget=1, roots=1, horizon=horizon), Chains(), prompt, Sampling(1.0))
     tasks = list(world.tasks(level, "train"))
-    won: list[Tree] = []
+    won: list[Demonstration] = []
     for attempt in range(ATTEMPTS):
         order = sorted(tasks, key=lambda task, attempt=attempt: derive(seed, attempt, task.id, "demonstrations"))
         for first in range(0, len(order), BATCH):
             if len(won) >= count:
                 return won[:count]
+            policy = Slips(expert(tags), slips)
             forest = await grow_forest(order[first : first + BATCH], world, policy, growth, seed=seed, iteration=attempt)
-            won += [tree for tree in forest if tree.nodes[-1].success]
+            for index, tree in enumerate(forest):
+                if tree.nodes[-1].success:
+                    wrong = frozenset(i for i, node in enumerate(tree.nodes) if (index, *node.path) in policy.slipped)
+                    won.append(Demonstration(tree, wrong))
             advance(min(len(won), count))
     if len(won) < count:
         raise UsageError(
@@ -76,14 +91,14 @@ async def collect(
     return won[:count]
 
 
-def save(trees: Sequence[Tree], path: Path, prompt: Prompt) -> None:
+def save(demonstrations: Sequence[Demonstration], path: Path, prompt: Prompt) -> None:
     """Write demonstrations, one step a line, in one go."""
-    lines = [json.dumps(record) for index, tree in enumerate(trees) for record in _records(index, tree, prompt)]
+    lines = [json.dumps(record) for index, shown in enumerate(demonstrations) for record in _records(index, shown, prompt)]
     write_bytes(path, ("\n".join(lines) + "\n").encode())
 
 
-def _records(index: int, tree: Tree, prompt: Prompt) -> Iterable[dict[str, Any]]:
-    task = tree.task
+def _records(index: int, shown: Demonstration, prompt: Prompt) -> Iterable[dict[str, Any]]:
+    tree, task = shown.tree, shown.tree.task
     for step, node in enumerate(tree.nodes):
         yield {
             "format": "spark-rl-demonstration/1",
@@ -95,17 +110,19 @@ def _records(index: int, tree: Tree, prompt: Prompt) -> Iterable[dict[str, Any]]
             "step": step + 1,
             "prompt": list(prompt.render(tree, node.parent, None).messages),
             "completion": node.text,
-            "admissible": tree.nodes[step - 1].actions if step else tree.actions,
+            "slip": step in shown.slips,
+            "actions": tree.nodes[step - 1].actions if step else tree.actions,
             "state_key": node.state_key,
             "observation": tree.nodes[step - 1].observation if step else tree.observation,
             "next_observation": node.observation,
+            "admissible": node.admissible,
             "success": tree.nodes[-1].success,
             "steps": len(tree.nodes),
         }
 
 
-def load(path: Path) -> list[Tree]:
-    """Read demonstrations back as trees of one trajectory, without token ids.
+def load(path: Path) -> list[Demonstration]:
+    """Read demonstrations back, without token ids.
 
     Raises:
         StorageError: a line cannot be read; the message names it.
@@ -117,19 +134,19 @@ def load(path: Path) -> list[Tree]:
                 records.append(json.loads(line))
             except ValueError as error:
                 raise StorageError(f"{path} line {number} is not JSON ({error}); write the file again") from error
-        return [_tree(list(steps)) for _, steps in groupby(records, key=lambda record: record["trajectory"])]
+        return [_read(list(steps)) for _, steps in groupby(records, key=lambda record: record["trajectory"])]
     except (OSError, KeyError) as error:
         raise StorageError(f"{path} is no readable demonstration file ({error!r})") from error
 
 
-def _tree(records: list[dict[str, Any]]) -> Tree:
+def _read(records: list[dict[str, Any]]) -> Demonstration:
     first = records[0]
     task = Task(first["environment"], first["task"], first["instruction"], first["kind"])
-    tree = Tree(task, first["observation"], tuple(first["admissible"]), opened=1)
+    tree = Tree(task, first["observation"], tuple(first["actions"]), opened=1)
     for index, record in enumerate(records):
         parsed = parse(record["completion"])
         last = index == len(records) - 1
-        following = () if last else tuple(records[index + 1]["admissible"])
+        following = () if last else tuple(records[index + 1]["actions"])
         tree.nodes.append(
             Node(
                 parent=index - 1,
@@ -142,7 +159,7 @@ def _tree(records: list[dict[str, Any]]) -> Tree:
                 reasoning=parsed.reasoning,
                 action=parsed.action,
                 well_formed=parsed.well_formed,
-                admissible=True,
+                admissible=record["admissible"],
                 state_key=record["state_key"],
                 observation=record["next_observation"],
                 actions=following,
@@ -151,7 +168,7 @@ def _tree(records: list[dict[str, Any]]) -> Tree:
                 success=last and record["success"],
             )
         )
-    return tree
+    return Demonstration(tree, frozenset(i for i, record in enumerate(records) if record["slip"]))
 
 
 def tokenize(tree: Tree, prompt: Prompt, encoder: Encoder) -> Tree:
@@ -165,9 +182,9 @@ def tokenize(tree: Tree, prompt: Prompt, encoder: Encoder) -> Tree:
     return filled
 
 
-def texts(trees: Iterable[Tree], prompt: Prompt) -> Iterable[str]:
-    """The text a tokenizer is learnt from: each demonstration's last conversation and every answer and action."""
-    for tree in trees:
+def texts(demonstrations: Iterable[Demonstration], prompt: Prompt) -> Iterable[str]:
+    """The text a tokenizer is learnt from: what each demonstration's prompts add, and every answer and action."""
+    for tree in (shown.tree for shown in demonstrations):
         for node in tree.nodes:
             yield node.text
             yield from node.actions

@@ -1,4 +1,4 @@
-"""Policies that need no model: a script, chance, and a person.
+"""Policies that need no model: a script, chance, an expert who slips, and a person.
 
 Invariant: what they say is well-formed (`prompting.respond`), unless a script says otherwise on purpose.
 """
@@ -6,13 +6,15 @@ Invariant: what they say is well-formed (`prompting.respond`), unless a script s
 from __future__ import annotations
 
 import random
+import re
 from collections.abc import Sequence
 from dataclasses import dataclass, field
 
-from spark_rl.prompting import respond
+from spark_rl.policies.base import Policy
+from spark_rl.prompting import parse, respond
 from spark_rl.types import Completion, Request, Spent
 
-__all__ = ["Person", "RandomActions", "Script"]
+__all__ = ["Person", "RandomActions", "Script", "Slips"]
 
 
 @dataclass
@@ -50,6 +52,49 @@ class RandomActions:
             mode = "explore" if rng.random() < self.explore else "think"
             completions.append(Completion(respond(mode, "Any of these.", rng.choice(actions))))
         return completions
+
+
+@dataclass
+class Slips:
+    """Another policy that now and then takes a wrong action with its own words, as a beginner does.
+
+    A third each: some other admissible action, its own with another number, the one it took last. What follows shows how
+    to go on from there, which demonstrations without a flaw never do.
+    """
+
+    policy: Policy
+    probability: float
+    slipped: set[tuple[int, ...]] = field(default_factory=set[tuple[int, ...]])
+    """Addresses (`Request.children`) of the steps that were slips."""
+    spent: Spent = field(default_factory=Spent)
+
+    async def sample(self, requests: Sequence[Request]) -> list[list[Completion]]:
+        """The other policy's answers, some with another action."""
+        answers = await self.policy.sample(requests)
+        for request, completions in zip(requests, answers, strict=True):
+            for number, (seed, address) in enumerate(zip(request.seeds, request.children, strict=True)):
+                rng = random.Random(f"slip {seed}")
+                if rng.random() < self.probability and (wrong := self._wrong(request, completions[number], rng)):
+                    completions[number] = wrong
+                    self.slipped.add(address)
+        return answers
+
+    def _wrong(self, request: Request, completion: Completion, rng: random.Random) -> Completion | None:
+        meant = parse(completion.text)
+        kind = rng.randrange(3)
+        if kind == 0:
+            action = rng.choice(request.observation.actions or (meant.action,))
+        elif kind == 1:
+            numbers = list(re.finditer(r"\d+", meant.action))
+            spot = rng.choice(numbers) if numbers else None
+            action = (
+                f"{meant.action[: spot.start()]}{rng.randint(1, 4)}{meant.action[spot.end() :]}" if spot else meant.action
+            )
+        else:
+            action = request.history[-1] if request.history else meant.action
+        if action == meant.action or meant.mode is None:
+            return None
+        return Completion(respond(meant.mode, meant.reasoning, action))
 
 
 @dataclass

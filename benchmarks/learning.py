@@ -1,0 +1,102 @@
+"""Does reinforcement learning add to the cold start? The household recipe, several seeds, every test task once.
+
+    python benchmarks/learning.py --seeds 1 2 3 4 5 --jobs 2
+
+Each seed is one process with one thread, in its own run directory; a seed that was stopped continues. Its result is a line
+of docs/results/learning_cpu.jsonl, so a seed that is there is not run again. Seeds other than 0, on which settings were
+chosen. The table gives means over seeds with 95 % intervals (Student's t); differences are paired by seed.
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+import math
+import os
+import statistics
+import subprocess
+import sys
+import time
+from concurrent.futures import ThreadPoolExecutor
+from pathlib import Path
+from typing import Any
+
+ROOT = Path(__file__).resolve().parent.parent
+T_95 = {2: 12.706, 3: 4.303, 4: 3.182, 5: 2.776, 6: 2.571, 7: 2.447, 8: 2.365, 9: 2.306, 10: 2.262}
+"""Two-sided 95 % quantile of Student's t, by number of seeds."""
+
+
+def main() -> None:
+    """Run what is missing, then print the table."""
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--recipe", default="household")
+    parser.add_argument("--seeds", type=int, nargs="+", default=[1, 2, 3, 4, 5])
+    parser.add_argument("--jobs", type=int, default=2)
+    parser.add_argument("--out", type=Path, default=ROOT / "runs" / "learning")
+    parser.add_argument("--results", type=Path, default=ROOT / "docs" / "results" / "learning_cpu.jsonl")
+    arguments, overrides = parser.parse_known_args()
+    done = results(arguments.results)
+    missing = [seed for seed in arguments.seeds if seed not in done]
+    with ThreadPoolExecutor(arguments.jobs) as pool:
+        for result in pool.map(lambda seed: run(arguments.recipe, seed, arguments.out, overrides), missing):
+            arguments.results.parent.mkdir(parents=True, exist_ok=True)
+            with arguments.results.open("a") as file:
+                file.write(json.dumps(result) + "\n")
+    print(table([row for seed, row in sorted(results(arguments.results).items()) if seed in arguments.seeds]))
+
+
+def results(path: Path) -> dict[int, dict[str, Any]]:
+    """Results so far, by seed."""
+    rows = [json.loads(line) for line in path.read_text().splitlines()] if path.exists() else []
+    return {row["seed"]: row for row in rows}
+
+
+def run(recipe: str, seed: int, out: Path, overrides: list[str]) -> dict[str, Any]:
+    """Train one seed, or go on with it, and say what it came to."""
+    directory, started = out / f"seed-{seed}", time.time()
+    command = [sys.executable, "-m", "spark_rl", "train"]
+    if (directory / "recipe.json").exists():
+        command += ["--resume", str(directory)]
+    else:
+        command += [recipe, "--out", str(directory), "--seed", str(seed), "--threads", "1", *overrides]
+    with (out.mkdir(parents=True, exist_ok=True) or out / f"seed-{seed}.log").open("w") as log:
+        subprocess.run(command, check=True, stdout=log, stderr=log, env=os.environ | {"OMP_NUM_THREADS": "1"})
+    evaluations = json.loads((directory / "eval.json").read_text())
+    rows = [json.loads(line) for line in (directory / "metrics.jsonl").read_text().splitlines()]
+    kept = ("success", "wins", "tasks", "steps", "invalid_ratio", "repetitive_ratio", "explore_ratio", "tokens")
+    return {
+        "seed": seed,
+        "recipe": recipe,
+        "iterations": len(rows),
+        "wall_seconds": round(time.time() - started),
+        "generated": sum(row["generated"] for row in rows),
+        "training_success": [round(row["success"], 4) for row in rows],
+        **{
+            moment: {level: {name: round(result[name], 4) for name in kept} for level, result in levels.items()}
+            for moment, levels in evaluations.items()
+        },
+    }
+
+
+def interval(values: list[float]) -> str:
+    """Mean and 95 % interval."""
+    mean = statistics.fmean(values)
+    if len(values) not in T_95:
+        return f"{mean:+.3f}"
+    half = T_95[len(values)] * statistics.stdev(values) / math.sqrt(len(values))
+    return f"{mean:.3f} [{mean - half:.3f}, {mean + half:.3f}]"
+
+
+def table(rows: list[dict[str, Any]]) -> str:
+    """Markdown: success before and after on each level, and the difference paired by seed."""
+    lines = [f"{len(rows)} seeds", "", "| level | tasks | cold start | after RL | difference |", "|---" * 5 + "|"]
+    for level in rows[0]["before"]:
+        before, after = ([row[moment][level]["success"] for row in rows] for moment in ("before", "after"))
+        tasks = rows[0]["before"][level]["tasks"]
+        gain = [b - a for a, b in zip(before, after, strict=True)]
+        lines.append(f"| {level} | {tasks:.0f} | {interval(before)} | {interval(after)} | {interval(gain)} |")
+    return "\n".join(lines)
+
+
+if __name__ == "__main__":
+    main()
