@@ -21,10 +21,10 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import torch
-from safetensors import SafetensorError
 
 from spark_rl.errors import StorageError, UsageError
-from spark_rl.files import atomic_directory, unwritable, write_json
+from spark_rl.files import write_json
+from spark_rl.model import model_directory
 
 if TYPE_CHECKING:
     from torch.optim import Optimizer
@@ -52,16 +52,8 @@ def save(
         StorageError: it cannot be written; nothing of it is left.
     """
     path = folder / f"{iteration:06d}"
-    with atomic_directory(path) as work:
-        try:
-            model.save_pretrained(work)
-            tokenizer.save_pretrained(work)
-            torch.save({"iteration": iteration, "optimizer": optimizer.state_dict(), **_random_states()}, work / TRAINING)
-        except Exception as error:
-            # A full disk is a SafetensorError to safetensors, a RuntimeError to torch, and to tokenizers a bare Exception.
-            if isinstance(error, SafetensorError | RuntimeError) or type(error) is Exception:
-                raise unwritable(path, error) from error
-            raise
+    with model_directory(path, model, tokenizer) as work:
+        torch.save({"iteration": iteration, "optimizer": optimizer.state_dict(), **_random_states()}, work / TRAINING)
         if success is not None:
             write_json(work / SUCCESS, {"success": success})
     return path

@@ -38,8 +38,8 @@ from transformers import (
 )
 from transformers.utils import logging
 
-from spark_rl.errors import StorageError, UsageError
-from spark_rl.files import atomic_directory
+from spark_rl.errors import UsageError
+from spark_rl.files import atomic_directory, unwritable
 from spark_rl.fresh import FreshModel
 from spark_rl.vocabulary import learn_pieces
 
@@ -49,6 +49,7 @@ __all__ = [
     "learn_tokenizer",
     "load_model",
     "load_tokenizer",
+    "model_directory",
     "new_model",
     "save_pretrained_atomically",
 ]
@@ -197,16 +198,26 @@ def _quiet() -> Iterator[None]:
             logging.enable_progress_bar()
 
 
-def save_pretrained_atomically(model: PreTrainedModel, tokenizer: Any, directory: str | Path) -> None:
-    """Write weights (safetensors), configuration and tokenizer; the directory appears whole or not at all.
+@contextlib.contextmanager
+def model_directory(path: Path, model: PreTrainedModel, tokenizer: Any) -> Iterator[Path]:
+    """A folder with weights (safetensors), configuration and tokenizer, to add to; it appears as `path` whole or not at all.
 
     Raises:
         StorageError: it cannot be written; nothing half-written is left.
     """
-    path = Path(directory)
     with atomic_directory(path) as work, _quiet():
         try:
             model.save_pretrained(work)
-        except SafetensorError as error:  # how the writer reports a full disk
-            raise StorageError(f"{path} could not be written ({error}); free some space or choose another --out") from error
-        tokenizer.save_pretrained(work)
+            tokenizer.save_pretrained(work)
+            yield work
+        except Exception as error:
+            # A full disk is a SafetensorError to safetensors, a RuntimeError to torch, and to tokenizers a bare Exception.
+            if isinstance(error, SafetensorError | RuntimeError) or type(error) is Exception:
+                raise unwritable(path, error) from error
+            raise
+
+
+def save_pretrained_atomically(model: PreTrainedModel, tokenizer: Any, directory: str | Path) -> None:
+    """Write weights, configuration and tokenizer; see `model_directory`."""
+    with model_directory(Path(directory), model, tokenizer):
+        pass

@@ -13,6 +13,7 @@ from typing import Any
 
 import torch
 
+from spark_rl.checkpoint import model_folder
 from spark_rl.data import demonstrations
 from spark_rl.data.demonstrations import Demonstration
 from spark_rl.errors import UsageError
@@ -74,7 +75,8 @@ def _demonstrations(run: Run, watcher: Watcher) -> list[Demonstration]:
 def _base(recipe: Recipe, trees: list[Demonstration], watcher: Watcher) -> tuple[Any, Any]:
     """The model before the cold start: a named one, or one from nothing with a tokenizer learnt from the demonstrations."""
     if not isinstance(recipe.model, FreshModel):
-        return load_model(recipe.model), load_tokenizer(recipe.model)
+        folder = model_folder(recipe.model)
+        return load_model(folder), load_tokenizer(folder)
     if not trees:
         raise UsageError("a model from nothing needs demonstrations: set cold_start.demonstrations, or give --model DIR")
     watcher.phase("tokenizer")

@@ -28,7 +28,30 @@ from spark_rl.loss import Loss
 from spark_rl.prompting import Prompt
 from spark_rl.types import Level
 
-__all__ = ["COMPONENTS", "ColdStart", "Evaluation", "Keep", "Optimizer", "Recipe", "component", "decode", "encode"]
+__all__ = [
+    "COMPONENTS",
+    "ColdStart",
+    "Evaluation",
+    "Keep",
+    "Optimizer",
+    "Recipe",
+    "at_least",
+    "component",
+    "decode",
+    "encode",
+]
+
+
+def at_least(group: str, settings: object, **least: float) -> None:
+    """Refuse settings below their least value.
+
+    Raises:
+        UsageError: the first that is, by its name on the command line.
+    """
+    for name, bound in least.items():
+        if getattr(settings, name) < bound:
+            full = f"{group}.{name}" if group else name
+            raise UsageError(f"{full} is {getattr(settings, name)}: it must be at least {bound}")
 
 
 @dataclass(frozen=True)
@@ -54,6 +77,11 @@ class ColdStart:
     """Muon takes the matrices, AdamW the rest; a model from nothing learns faster so."""
     muon_learning_rate: float = 0.02
 
+    def __post_init__(self) -> None:
+        at_least("cold_start", self, demonstrations=0, epochs=1, batch=1, prompt_weight=0)
+        if not 0 <= self.slips < 1:
+            raise UsageError(f"cold_start.slips is {self.slips}: it must be at least 0 and below 1")
+
 
 @dataclass(frozen=True)
 class Optimizer:
@@ -73,6 +101,9 @@ class Optimizer:
     max_kl: float = 1.0
     """Stop when the mean divergence from the reference (or the sampler) exceeds this; the last checkpoint is kept."""
 
+    def __post_init__(self) -> None:
+        at_least("optimizer", self, minibatches=1, epochs=1, token_budget=1, max_grad_norm=0, max_kl=0)
+
 
 @dataclass(frozen=True)
 class Evaluation:
@@ -84,10 +115,15 @@ class Evaluation:
     """0 means greedy."""
     every: int = 5
     """Iterations between evaluations on the development slice; 0 never."""
+    dev_level: Level = "L0"
+    """Level whose development slice is watched."""
     dev_tasks: int = 60
     """Tasks of the development slice (no test split); 0 takes all."""
     batch: int = 64
     """Tasks played at once."""
+
+    def __post_init__(self) -> None:
+        at_least("evaluation", self, temperature=0, every=0, dev_tasks=0, batch=1)
 
 
 @dataclass(frozen=True)
@@ -100,6 +136,9 @@ class Keep:
     """Newest checkpoints kept, beside the best on the development slice."""
     every: int = 5
     """Iterations between checkpoints."""
+
+    def __post_init__(self) -> None:
+        at_least("keep", self, forests=0, checkpoints=1, every=1)
 
 
 @dataclass(frozen=True)
@@ -134,9 +173,7 @@ class Recipe:
     """Most memory of the keys and values kept between steps."""
 
     def __post_init__(self) -> None:
-        for name, least in (("iterations", 0), ("tasks_per_iteration", 1), ("threads", 0)):
-            if getattr(self, name) < least:
-                raise UsageError(f"{name} is {getattr(self, name)}: it must be at least {least}")
+        at_least("", self, iterations=0, tasks_per_iteration=1, threads=0, cache_gb=0)
 
     @property
     def growth(self) -> Growth:

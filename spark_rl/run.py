@@ -47,7 +47,7 @@ class Run:
             UsageError: the directory already holds a run.
         """
         if (directory / RECIPE).exists():
-            raise UsageError(f"{directory} already holds a run: continue it with --resume, or give another --out")
+            raise UsageError(f"{directory} already holds a run: --resume {directory} continues it; or give another --out")
         run = cls(directory, recipe, {})
         run.save_settings()
         return run

@@ -13,6 +13,7 @@ from __future__ import annotations
 
 import random
 import tempfile
+import warnings
 from collections.abc import Callable, Iterator, Sequence
 from typing import Any
 
@@ -84,29 +85,32 @@ def cold_start(
 
 def _config(settings: ColdStart, scratch: str, seed: int, device: str) -> Any:
     """TRL's settings: ours, and nothing printed, saved, cut or templated behind our back."""
-    from trl import SFTConfig
+    from trl.trainer.sft_config import SFTConfig
 
-    return SFTConfig(
-        output_dir=scratch,
-        num_train_epochs=settings.epochs,
-        per_device_train_batch_size=settings.batch,
-        learning_rate=settings.learning_rate,
-        lr_scheduler_type="cosine",
-        warmup_steps=settings.warmup,  # below 1: a share of all steps
-        max_grad_norm=1.0,
-        seed=seed,
-        data_seed=seed,
-        dataset_kwargs={"skip_prepare_dataset": True},
-        remove_unused_columns=False,
-        logging_steps=1,
-        save_strategy="no",
-        report_to=[],
-        disable_tqdm=True,
-        bf16=False,
-        gradient_checkpointing=False,
-        use_cpu=device == "cpu",
-        dataloader_pin_memory=device != "cpu",
-    )
+    with warnings.catch_warnings():
+        # Checkpointing has another name from one version of transformers to the next; both take this one.
+        warnings.simplefilter("ignore", FutureWarning)
+        return SFTConfig(
+            output_dir=scratch,
+            num_train_epochs=settings.epochs,
+            per_device_train_batch_size=settings.batch,
+            learning_rate=settings.learning_rate,
+            lr_scheduler_type="cosine",
+            warmup_steps=settings.warmup,  # below 1: a share of all steps
+            max_grad_norm=1.0,
+            seed=seed,
+            data_seed=seed,
+            dataset_kwargs={"skip_prepare_dataset": True},
+            remove_unused_columns=False,
+            logging_steps=1,
+            save_strategy="no",
+            report_to=[],
+            disable_tqdm=True,
+            bf16=False,
+            gradient_checkpointing=False,
+            use_cpu=device == "cpu",
+            dataloader_pin_memory=device != "cpu",
+        )
 
 
 def _optimizer(model: Any, settings: ColdStart) -> torch.optim.Optimizer:
@@ -186,7 +190,7 @@ class _Collator:
 def _trainer(settings: ColdStart, note: Callable[[int, int, float], None]) -> type[Any]:
     """TRL's trainer with a weight a token (its own loss when prompts do not count), which tells `note` its losses."""
     from transformers import PrinterCallback, TrainerCallback
-    from trl import SFTTrainer
+    from trl.trainer.sft_trainer import SFTTrainer
 
     class Watch(TrainerCallback):
         def on_log(self, args: Any, state: Any, control: Any, logs: dict[str, float] | None = None, **_: Any) -> None:
@@ -199,7 +203,8 @@ def _trainer(settings: ColdStart, note: Callable[[int, int, float], None]) -> ty
             self.remove_callback(PrinterCallback)
 
         def _get_train_sampler(self, train_dataset: Any = None) -> Any:
-            lengths = [len(ids) for ids in self.train_dataset["input_ids"]]
+            rows: Any = train_dataset or self.train_dataset
+            lengths = [len(ids) for ids in rows["input_ids"]]
             return _Bucketed(lengths, settings.batch, self.args.seed)
 
         def compute_loss(self, model: Any, inputs: Any, return_outputs: bool = False, num_items_in_batch: Any = None) -> Any:

@@ -206,7 +206,7 @@ class _Session:
 
     def _development(self) -> dict[str, float]:
         """The development slice: part of no test split, so that looking at it often costs nothing."""
-        tasks = self.recipe.env.tasks(self.recipe.level, "dev")
+        tasks = self.recipe.env.tasks(self.recipe.evaluation.dev_level, "dev")
         result = self._evaluate(tasks[: self.recipe.evaluation.dev_tasks or None])
         return {f"dev_{name}": result[name] for name in ("success", "low", "high", "steps", "invalid_ratio")}
 

@@ -16,6 +16,7 @@ import pytest
 
 from spark_rl import __version__, load_forest
 from spark_rl.cli import COMMANDS, main
+from spark_rl.environments.base import load_world
 from spark_rl.prompting import parse
 from spark_rl.recipe import decode, encode
 from spark_rl.recipes import load_recipe
@@ -259,7 +260,7 @@ def test_env_replay_names_the_bad_line(line, capsys, tmp_path):
 
 
 def test_env_play():
-    world = load_recipe("quickstart").env
+    world = load_world("household")
     done = shell("env", "play", "household", "--horizon", "2", input="1\nlook\n")
     assert done.returncode == 0
     assert world.tasks("L0", "train")[0].instruction in done.stdout

@@ -179,7 +179,7 @@ def test_a_run_at_a_glance(tmp_path: Path):
     run.log({"iteration": 1, "success": 0.25, **costs, **counts})
     run.log({"iteration": 2, "success": 0.5, "dev_success": 0.5, **costs, **counts})
     drawn = text(summary(run))
-    assert "2 of 15 iterations" in drawn
+    assert f"2 of {RECIPE.iterations} iterations" in drawn
     assert "0.25 → 0.5" in drawn
     assert "2:00 min, generate 1:00 min" in drawn
     assert "2,000 generated, 500 prefilled, 1,000 trained" in drawn
