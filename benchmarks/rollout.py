@@ -28,7 +28,6 @@ from typing import Any
 import torch
 from transformers import LogitsProcessor, LogitsProcessorList
 
-from spark_rl.checkpoint import model_folder
 from spark_rl.commands.base import hush
 from spark_rl.executor import InProcess
 from spark_rl.model import load_model, load_tokenizer
@@ -107,13 +106,16 @@ def measure(run: Run, repeats: int) -> None:
         tasks = [tree.task for tree in forest]
         again = asyncio.run(executor.grow(tasks, recipe.growth, seed=forest.seed, iteration=iteration))
         if again != forest:
-            raise SystemExit(f"{run.directory}: the forest came out differently; was it grown on one thread of this machine?")
+            raise SystemExit(
+                f"{run.directory}: the forest came out differently; was it grown on one thread of this machine?"
+            )
 
     def plain() -> None:
-        pad = tokenizer.eos_token_id if tokenizer.pad_token_id is None else tokenizer.pad_token_id
-        if not (worst := generate(model, pad, forest, recipe.sampling.temperature)) < TOLERANCE:
+        if not (worst := generate(model, tokenizer.eos_token_id, forest, recipe.sampling.temperature)) < TOLERANCE:
             raise SystemExit(f"generate's log-probabilities are off by {worst:.1e}: the engines did not do the same work")
 
+    ours()
+    generate(model, tokenizer.eos_token_id, replace(forest, trees=forest.trees[:1]), recipe.sampling.temperature)
     seconds = alternate([ours, plain], repeats)
     nodes = [node for tree in forest for node in tree.nodes]
     spent, prompts = forest.spent, sum(len(node.prompt) for node in nodes)
@@ -132,14 +134,13 @@ def measure(run: Run, repeats: int) -> None:
 
 
 def alternate(actions: list[Callable[[], None]], repeats: int) -> list[list[float]]:
-    """CPU-seconds of each action at each repeat, the actions taking turns after one round to warm up."""
+    """CPU-seconds of each action at each repeat, the actions taking turns."""
     seconds: list[list[float]] = [[] for _ in actions]
-    for number in range(repeats + 1):
+    for _ in range(repeats):
         for action, laps in zip(actions, seconds, strict=True):
             start = time.process_time()
             action()
-            if number:
-                laps.append(time.process_time() - start)
+            laps.append(time.process_time() - start)
     return seconds
 
 
@@ -158,9 +159,7 @@ def grown(recipe: Recipe, directory: Path) -> Run:
     with watching() as watcher:
         model, tokenizer = prepare(run, watcher)
     executor = InProcess(model, tokenizer, recipe.env, cache_gb=recipe.cache_gb)
-    tasks = choose_tasks(
-        recipe.env.tasks(recipe.level, "train"), recipe.tasks_per_iteration, seed=recipe.seed, iteration=1
-    )
+    tasks = choose_tasks(recipe.env.tasks(recipe.level, "train"), recipe.tasks_per_iteration, seed=recipe.seed, iteration=1)
     run.save_forest(asyncio.run(executor.grow(tasks, recipe.growth, seed=recipe.seed, iteration=1)))
     return run
 
@@ -180,7 +179,7 @@ def describe(run: Run) -> str:
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--run", type=Path, help="run directory to take model and forest from")
-    for option, value in (("tasks", 8), ("horizon", 30), ("repeats", 3), ("demonstrations", 300), ("seed", 0)):
+    for option, value in (("tasks", 8), ("horizon", 30), ("repeats", 3), ("demonstrations", 150), ("seed", 0)):
         parser.add_argument(f"--{option}", type=int, default=value)
     args = parser.parse_args()
     torch.set_num_threads(1)

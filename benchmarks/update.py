@@ -4,8 +4,9 @@
     row a leaf      each trajectory on its own, shared steps copied
     row a step      each step of each trajectory on its own, its prompt read again
 
-All three give the same gradient; the last column is the relative difference. Without --forest the forest is
-synthetic: forks after random steps, every trajectory as long as the horizon.
+All three give the same gradient; the last column is the relative difference. With --forest, a run's last forest and newest
+weights are used. Without, the forest is synthetic (forks after random steps, every trajectory as long as the horizon), and
+the model is one of 0.2 M parameters with random weights.
 
     python benchmarks/update.py [--forest RUN] [--tasks 8] [--fork 0.05] [--threads 1]
 """
@@ -16,6 +17,7 @@ import argparse
 import random
 import time
 from dataclasses import replace
+from pathlib import Path
 from typing import Any
 
 import torch
@@ -24,7 +26,12 @@ from transformers import Qwen2Config, Qwen2ForCausalLM
 from spark_rl.advantage.base import Rewards
 from spark_rl.advantage.group import GroupMean
 from spark_rl.batch import Batch, pack
+from spark_rl.checkpoint import model_folder
+from spark_rl.commands.base import hush
 from spark_rl.loss import Loss
+from spark_rl.model import load_model
+from spark_rl.run import Run
+from spark_rl.store import load_forest
 from spark_rl.types import Node, Task, Tree
 from spark_rl.update import accumulate
 
@@ -80,16 +87,19 @@ def batches(trees: list[Tree]) -> dict[str, Batch]:
     }
 
 
-def measure(context: str, trees: list[Tree], token_budget: int) -> None:
-    """Print a line a packing."""
-    largest = max(max(node.prompt + node.completion) for tree in trees for node in tree.nodes)
+def random_model() -> Any:
+    """A small model for the synthetic forest."""
     shape: dict[str, Any] = {"hidden_size": 96, "intermediate_size": 256, "num_hidden_layers": 2, "num_attention_heads": 4}
     torch.manual_seed(0)
-    model = Qwen2ForCausalLM(Qwen2Config(vocab_size=largest + 1, num_key_value_heads=2, **shape)).eval()
+    return Qwen2ForCausalLM(Qwen2Config(vocab_size=512, num_key_value_heads=2, **shape)).eval()
+
+
+def measure(context: str, model: Any, trees: list[Tree], token_budget: int, temperature: float = 1.0) -> None:
+    """Print a line a packing."""
 
     def gradient(batch: Batch) -> torch.Tensor:
         model.zero_grad()
-        accumulate(model, None, batch, Loss(kl=0), temperature=1.0, token_budget=token_budget)
+        accumulate(model, None, batch, Loss(kl=0), temperature=temperature, token_budget=token_budget)
         return torch.cat([parameter.grad.flatten() for parameter in model.parameters() if parameter.grad is not None])
 
     packed = batches(trees)
@@ -114,15 +124,16 @@ def main() -> None:
         parser.add_argument(f"--{option}", type=int, default=value)
     args = parser.parse_args()
     torch.set_num_threads(args.threads)
+    hush()
     print("context     packing       rows    tokens  sampled   CPU-s   ratio  gradient")
     if args.forest:
-        from spark_rl import load_forest
-
-        measure("recorded", load_forest(args.forest).trees, args.token_budget)
+        recipe, model = Run.open(Path(args.forest)).recipe, load_model(model_folder(args.forest))
+        context = type(recipe.prompt.context).__name__.lower()
+        measure(context, model, load_forest(args.forest).trees, args.token_budget, recipe.sampling.temperature)
         return
     for name, append in (("window", False), ("transcript", True)):
         rng = random.Random(args.seed)
-        measure(name, [synthetic(rng, append, args.fork) for _ in range(args.tasks)], args.token_budget)
+        measure(name, random_model(), [synthetic(rng, append, args.fork) for _ in range(args.tasks)], args.token_budget)
 
 
 if __name__ == "__main__":

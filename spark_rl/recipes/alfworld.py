@@ -17,17 +17,23 @@ def alfworld_tiny() -> Recipe:
     return Recipe(
         name="alfworld-tiny",
         env=Alfworld(),
-        model=FreshModel(vocabulary=2048, hidden=128, layers=3, intermediate=384),
+        model=FreshModel(vocabulary=2048, hidden=96, layers=3, heads=3, kv_heads=3, intermediate=288),
         level="L0",
         iterations=10,
         tasks_per_iteration=4,
         tree=TreeShape(budget=8, roots=4, horizon=30),
-        prompt=Prompt(Transcript(), instructions="none", list_actions=False, limit=3072),
+        prompt=Prompt(Transcript(repeat_task=True), instructions="none", list_actions=False, limit=3072),
         sampling=Sampling(temperature=0.7, max_tokens=48),
         loss=Loss(kl=0.01, entropy=0.0),
-        optimizer=Optimizer(learning_rate=3e-4, minibatches=1),
+        optimizer=Optimizer(learning_rate=3e-4),
         cold_start=ColdStart(
-            demonstrations=300, epochs=6, batch=16, learning_rate=3e-3, prompt_weight=0.3, optimizer="muon"
+            demonstrations=200,
+            tags="dense",  # a walkthrough goes straight to its object: few of its steps are open choices
+            epochs=8,
+            batch=4,
+            learning_rate=3e-3,
+            prompt_weight=0.3,
+            optimizer="muon",
         ),
         evaluation=Evaluation(levels=("L1",), temperature=0.4, every=0),
     )

@@ -1,0 +1,72 @@
+"""Each benchmark runs on a tiny size and prints its table. Figures are not judged, only that the work compared is equal."""
+
+from __future__ import annotations
+
+import json
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+from tiny import finished
+
+BENCHMARKS = Path(__file__).resolve().parents[1] / "benchmarks"
+
+pytestmark = pytest.mark.slow
+
+
+def output(script: str, *arguments: str | Path) -> list[str]:
+    """What a benchmark prints, by line."""
+    command = [sys.executable, str(BENCHMARKS / script), *map(str, arguments)]
+    done = subprocess.run(command, capture_output=True, text=True, timeout=300, check=False)
+    assert done.returncode == 0, done.stdout + done.stderr
+    return done.stdout.splitlines()
+
+
+def cells(lines: list[str], context: str, engine: str) -> list[str]:
+    """One row of a markdown table, without the first two cells."""
+    [row] = [line for line in lines if line.startswith(f"| {context} | {engine} |")]
+    return [cell.strip() for cell in row.strip("|").split("|")][2:]
+
+
+def same_work(lines: list[str], context: str) -> None:
+    """Both engines generate alike, and what one reads again the other reuses."""
+    ours, plain = (
+        [int(cell.replace(",", "")) for cell in cells(lines, context, engine)[:3]] for engine in ("spark-rl", "generate")
+    )
+    assert ours[0] == plain[0] > 0
+    assert ours[1] + ours[2] == plain[1]
+    assert plain[2] == 0 < ours[2]
+
+
+def test_rollout_makes_forests_of_both_contexts():
+    lines = output("rollout.py", "--tasks", "1", "--horizon", "2", "--repeats", "1", "--demonstrations", "20")
+    for context in ("Window", "Transcript"):
+        same_work(lines, context)
+
+
+def test_rollout_plays_the_forest_of_a_run():
+    same_work(output("rollout.py", "--run", finished()[0].directory, "--repeats", "1"), "Transcript")
+
+
+@pytest.mark.parametrize("source", ["synthetic", "run"])
+def test_update_packings_give_one_gradient(source):
+    arguments = ["--tasks", "1"] if source == "synthetic" else ["--forest", finished()[0].directory]
+    _, *rows = [line.split() for line in output("update.py", *arguments)]
+    assert len(rows) == (6 if source == "synthetic" else 3)
+    assert all(float(row[-1]) < 1e-4 for row in rows)
+
+
+def test_household_counts_steps():
+    lines = output("household.py", "--tasks", "2")
+    [steps] = [line for line in lines if line.startswith("steps a second")]
+    assert float(steps.split()[3].rstrip(",").replace(",", "")) > 0
+
+
+def test_learning_prints_a_table_of_known_results(tmp_path):
+    results = tmp_path / "results.jsonl"
+    levels = [{"success": 0.25, "tasks": 100}, {"success": 0.5, "tasks": 100}]
+    rows = [{"seed": seed, "before": {"L1": levels[0]}, "after": {"L1": levels[1]}} for seed in (1, 2)]
+    results.write_text("".join(json.dumps(row) + "\n" for row in rows))
+    [row] = [line for line in output("learning.py", "--seeds", "1", "2", "--results", results) if "| L1 |" in line]
+    assert "0.250 [0.250, 0.250]" in row
