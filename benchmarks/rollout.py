@@ -169,8 +169,9 @@ def describe(run: Run) -> str:
     forest = load_forest(run.directory, replayable(run)[0])
     nodes = [node for tree in forest for node in tree.nodes]
     leaves, forks = (sum(map(len, part)) for part in zip(*((t.leaves(), t.forks) for t in forest), strict=True))
+    context = type(run.recipe.prompt.context).__name__
     return (
-        f"{type(run.recipe.prompt.context).__name__}: {len(forest)} trees, {leaves} leaves, {forks} forks, {len(nodes)} steps; "
+        f"{context}: {len(forest)} trees, {leaves} leaves, {forks} forks, {len(nodes)} steps; "
         f"mean prompt {sum(len(node.prompt) for node in nodes) / len(nodes):.0f} tokens, "
         f"completion {forest.spent.generated / len(nodes):.0f}"
     )

@@ -40,7 +40,7 @@ def same_work(lines: list[str], context: str) -> None:
 
 
 def test_rollout_makes_forests_of_both_contexts():
-    lines = output("rollout.py", "--tasks", "1", "--horizon", "2", "--repeats", "1", "--demonstrations", "20")
+    lines = output("rollout.py", "--tasks", "1", "--horizon", "12", "--repeats", "1", "--demonstrations", "20")
     for context in ("Window", "Transcript"):
         same_work(lines, context)
 
