@@ -8,9 +8,9 @@
 
 Both run one model, on one thread, and end in the same tokens: the forest grown again must equal the saved one bit for bit,
 and `generate` is forced to the recorded completions and must find their log-probabilities. They take turns; CPU-seconds
-are medians. Without --run, a model is made for each context with a short cold start of the household recipe, in about a
-minute; it wins little but writes proper steps. With --run, the run's own model and context are used, and the earliest
-of its forests whose weights are still there.
+are medians. Without --run, a model is made for each context with a short cold start of the household recipe; it
+wins little but writes proper steps. With --run, the run's own model and context are used, and the earliest of its forests
+whose weights are still there.
 """
 
 from __future__ import annotations
