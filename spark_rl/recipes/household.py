@@ -27,7 +27,7 @@ def household() -> Recipe:
         env=Household(kinds=("place", "clean", "heat", "light"), receptacles=(9, 13), objects=12),
         model=FreshModel(hidden=64, layers=4, heads=2, kv_heads=2, intermediate=192),
         level="L2",
-        iterations=60,
+        iterations=30,
         tasks_per_iteration=16,
         tree=TreeShape(budget=8, roots=4, horizon=20),
         branching=ExploreTag(width=2),
