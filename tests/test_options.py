@@ -15,7 +15,6 @@ from spark_rl.branching.chains import Chains
 from spark_rl.branching.probability import Probability
 from spark_rl.environments.household import Household
 from spark_rl.errors import UsageError
-from spark_rl.growth import TreeShape
 from spark_rl.options import INLINE, parse, parse_recipe, take
 from spark_rl.prompting import Window
 from spark_rl.recipe import Recipe
@@ -92,15 +91,15 @@ def test_fields_of_all_depths():
         "--env.kinds", "place", "heat", "--loss.entropy", "-0.0", "--env.receptacles", "8", "9",
     )  # fmt: skip
     assert recipe.iterations == 20
-    assert recipe.tree == TreeShape(budget=16, roots=12, horizon=30)
+    assert recipe.tree == replace(RECIPE.tree, budget=16, roots=12)
     assert recipe.prompt == replace(RECIPE.prompt, context=replace(RECIPE.prompt.context, repeat_actions=True))
-    assert recipe.env == Household(kinds=("place", "heat"), receptacles=(8, 9))
+    assert recipe.env == replace(RECIPE.env, kinds=("place", "heat"), receptacles=(8, 9))  # pyright: ignore[reportArgumentType]
     assert type(recipe) is Recipe
     assert type(recipe.env) is Household
 
 
 def test_values_that_are_valid_only_together_come_in_any_order():
-    expected = replace(RECIPE, tree=TreeShape(budget=12, roots=10, horizon=30))
+    expected = replace(RECIPE, tree=replace(RECIPE.tree, budget=12, roots=10))
     assert set_("--tree.roots", "10", "--tree.budget", "12") == expected
     assert set_("--tree.budget", "12", "--tree.roots", "10") == expected
 
@@ -165,7 +164,7 @@ def test_a_model_directory_replaces_a_model_from_nothing():
 
 def test_a_commands_own_options_stand_beside_the_recipes():
     command = parse(Command(Path("here"), RECIPE), ["--out", "a/b", "--tree.horizon", "9"], "spark-rl do")
-    assert command == Command(Path("a/b"), replace(RECIPE, tree=TreeShape(horizon=9)))
+    assert command == Command(Path("a/b"), replace(RECIPE, tree=replace(RECIPE.tree, horizon=9)))
 
 
 # -- refusing -------------------------------------------------------------------------------------------------------

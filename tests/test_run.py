@@ -40,7 +40,7 @@ def test_a_run_opens_with_its_recipe_and_settings(run):
 
 
 def test_a_directory_is_no_second_run_and_no_run_by_itself(run, tmp_path):
-    with pytest.raises(UsageError, match="already holds a run: continue it with --resume, or give another --out"):
+    with pytest.raises(UsageError, match=r"already holds a run: --resume .* continues it; or give another --out"):
         Run.create(run.directory, RECIPE)
     with pytest.raises(UsageError, match=r"holds no run \(there is no recipe.json\)"):
         Run.open(tmp_path)
