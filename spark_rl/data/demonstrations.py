@@ -78,9 +78,10 @@ async def collect(
                 return won[:count]
             policy = Slips(expert(tags), slips)
             forest = await grow_forest(order[first : first + BATCH], world, policy, growth, seed=seed, iteration=attempt)
-            for index, tree in enumerate(forest):
+            for tree in forest:
                 if tree.nodes[-1].success:
-                    wrong = frozenset(i for i, node in enumerate(tree.nodes) if (index, *node.path) in policy.slipped)
+                    slipped = [(tree.task.id, node.path) in policy.slipped for node in tree.nodes]
+                    wrong = frozenset(i for i, slip in enumerate(slipped) if slip)
                     won.append(Demonstration(tree, wrong))
             advance(min(len(won), count))
     if len(won) < count:

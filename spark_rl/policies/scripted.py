@@ -64,8 +64,8 @@ class Slips:
 
     policy: Policy
     probability: float
-    slipped: set[tuple[int, ...]] = field(default_factory=set[tuple[int, ...]])
-    """Addresses (`Request.children`) of the steps that were slips."""
+    slipped: set[tuple[str, tuple[int, ...]]] = field(default_factory=set[tuple[str, tuple[int, ...]]])
+    """Task id and `Node.path` of the steps that were slips: a tree's place in its forest shifts when another one fails."""
     spent: Spent = field(default_factory=Spent)
 
     async def sample(self, requests: Sequence[Request]) -> list[list[Completion]]:
@@ -76,7 +76,7 @@ class Slips:
                 rng = random.Random(f"slip {seed}")
                 if rng.random() < self.probability and (wrong := self._wrong(request, completions[number], rng)):
                     completions[number] = wrong
-                    self.slipped.add(address)
+                    self.slipped.add((request.task.id, address[1:]))
         return answers
 
     def _wrong(self, request: Request, completion: Completion, rng: random.Random) -> Completion | None:
