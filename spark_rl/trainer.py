@@ -22,6 +22,7 @@ from typing import Any
 
 import numpy as np
 import torch
+from transformers import set_seed
 
 from spark_rl import checkpoint
 from spark_rl.batch import Batch, pack
@@ -116,7 +117,9 @@ class _Session:
         """Load the newest checkpoint, if any; returns how many iterations are done."""
         path = checkpoint.latest(self.run.checkpoints)
         done = 0
-        if path is not None:
+        if path is None:
+            set_seed(derive(self.recipe.seed, "training") % 2**32)  # checkpoints hold these states, whatever ran before
+        else:
             self.model.load_state_dict(load_model(path).state_dict())
             self.executor.load_weights()
             done = checkpoint.load_training(path, optimizer)
