@@ -75,7 +75,7 @@ class ColdStart:
     """Weight of the prompt's tokens in the loss; above 0 helps a model that learns the language from nothing."""
     optimizer: Literal["adamw", "muon"] = "adamw"
     """Muon takes the matrices, AdamW the rest; a model from nothing learns faster so."""
-    muon_learning_rate: float = 0.02
+    muon_learning_rate: float = 0.005
 
     def __post_init__(self) -> None:
         at_least("cold_start", self, demonstrations=0, epochs=1, batch=1, prompt_weight=0)

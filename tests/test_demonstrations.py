@@ -72,6 +72,9 @@ def test_slips_are_shown_and_recovered_from_but_not_learnt():
     wrong = [one.tree.nodes[i] for one in shown for i in one.slips]
     assert 0.15 < len(wrong) / sum(len(one.tree.nodes) for one in shown) < 0.35
     assert any(not node.admissible for node in wrong)
+    seen = [one.tree.nodes[i - 1].observation for one in shown for i in one.slips]
+    takes = [(node.action, before) for node, before in zip(wrong, seen, strict=True) if "Here is one" in node.reasoning]
+    assert any(action.split()[1] not in before for action, before in takes), "the expert's idea of a beginner's mistake"
     assert all(node.well_formed for node in wrong)
     assert all(node.admissible for one in shown for i, node in enumerate(one.tree.nodes) if i not in one.slips)
     encoder = Encoder(learn_tokenizer(texts(shown, PROMPT)))

@@ -1,7 +1,7 @@
 """Group-relative advantage: a trajectory against the others of its tree (GRPO; SPARK, arXiv 2601.20209 section 3).
 
-Statistics are taken over trajectories, not over steps: a failure of thirty steps weighs as much as a success of
-ten (design rule 3).
+Statistics are taken over trajectories, not over steps (design rule 3): in mean and deviation a failure of thirty steps
+counts as much as a success of ten. In the gradient each trajectory still counts once a step; `by_length` undoes that.
 """
 
 from __future__ import annotations
@@ -24,6 +24,9 @@ class GroupMean:
 
     std: bool = True
     """Divide by the group's standard deviation (GRPO); without it, Dr. GRPO."""
+    by_length: bool = False
+    """Multiply by the group's mean number of steps over the trajectory's own, so that a long failure pushes no harder than
+    a short success pulls (the 1/|o| of GRPO, arXiv 2402.03300 equation 3, for a loss that averages over tokens)."""
     epsilon: float = 1e-6
 
     def __call__(self, tree: Tree) -> Credit:
@@ -34,4 +37,9 @@ class GroupMean:
         if spreads == 0.0:
             return spread(tree, [0.0] * len(returns))
         scale = spreads + self.epsilon if self.std else 1.0
-        return spread(tree, [(value - mean) / scale for value in returns])
+        advantages = [(value - mean) / scale for value in returns]
+        if self.by_length:
+            steps = [tree.nodes[leaf].depth for leaf in tree.leaves()]
+            usual = statistics.fmean(steps)
+            advantages = [value * usual / own for value, own in zip(advantages, steps, strict=True)]
+        return spread(tree, advantages)

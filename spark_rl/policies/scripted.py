@@ -56,10 +56,12 @@ class RandomActions:
 
 @dataclass
 class Slips:
-    """Another policy that now and then takes a wrong action with its own words, as a beginner does.
+    """Another policy that now and then does something wrong, as a beginner does.
 
-    A third each: some other admissible action, its own with another number, the one it took last. What follows shows how
-    to go on from there, which demonstrations without a flaw never do.
+    Where the policy knows what a beginner would do here (a method `mistake(request)`, which may answer None), every other
+    slip is that. Else it keeps its words and, a third each, takes some other admissible action, its own with another
+    number, or the one it took last. What follows shows how to go on, which demonstrations without a flaw never do: what
+    a learner does wrong and never saw mended, it repeats to the end.
     """
 
     policy: Policy
@@ -80,6 +82,9 @@ class Slips:
         return answers
 
     def _wrong(self, request: Request, completion: Completion, rng: random.Random) -> Completion | None:
+        mistake = getattr(self.policy, "mistake", None)
+        if mistake is not None and rng.random() < 0.5 and (wrong := mistake(request)):
+            return wrong
         meant = parse(completion.text)
         kind = rng.randrange(3)
         if kind == 0:

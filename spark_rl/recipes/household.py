@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from dataclasses import replace
 
+from spark_rl.advantage.group import GroupMean
 from spark_rl.branching.explore_tag import ExploreTag
 from spark_rl.environments.household import Household
 from spark_rl.fresh import FreshModel
@@ -19,32 +20,33 @@ def household() -> Recipe:
     """SPARK on the household world with a model from nothing.
 
     The training types are those of L2's training split, so that one model can be asked on all three levels. Houses are
-    small, and the task is said again at every turn: a model of 0.2 M parameters finds and copies names over short
+    small, and the task is said again at every turn: a model of 0.4 M parameters finds and copies names over short
     distances only. Evaluation samples at the temperature of the rollouts, so that what is measured is what is trained.
     """
     return Recipe(
         name="household",
-        env=Household(kinds=("place", "clean", "heat", "light"), receptacles=(9, 13), objects=12),
-        model=FreshModel(hidden=64, layers=4, heads=2, kv_heads=2, intermediate=192),
+        env=Household(kinds=("place", "clean", "heat", "light"), receptacles=(9, 13), objects=12, train_tasks=5000),
+        model=FreshModel(hidden=128, layers=2, heads=4, kv_heads=4, intermediate=256),
         level="L2",
         iterations=30,
         tasks_per_iteration=16,
         tree=TreeShape(budget=8, roots=4, horizon=20),
         branching=ExploreTag(width=2),
         prompt=Prompt(Transcript(repeat_task=True), instructions="none", list_actions=False),
-        sampling=Sampling(temperature=0.7, max_tokens=40),
+        sampling=Sampling(temperature=1.0, max_tokens=40),
+        advantage=GroupMean(by_length=True),  # failures are twice as long as successes
         loss=Loss(kl=0.01, entropy=0.0),
-        optimizer=Optimizer(learning_rate=7e-4, minibatches=2),
+        optimizer=Optimizer(learning_rate=1.5e-4, minibatches=2),
         cold_start=ColdStart(
-            demonstrations=2000,
+            demonstrations=4000,
             slips=0.2,
-            epochs=2,
+            epochs=1,
             batch=4,
             learning_rate=3e-3,
             prompt_weight=0.3,
             optimizer="muon",
         ),
-        evaluation=Evaluation(temperature=0.7, every=6, dev_tasks=60),
+        evaluation=Evaluation(temperature=1.0, every=6, dev_tasks=60),
         keep=Keep(every=6),
     )
 

@@ -35,6 +35,18 @@ def test_a_long_failure_weighs_as_much_as_a_short_success():
     assert advantages(credit)[40:] == pytest.approx([-0.9354] * 120, abs=5e-5)
 
 
+def test_by_length_a_long_failure_pushes_no_harder_than_a_short_success():
+    """A win of 2 steps, a failure of 6: +-0.7071 times 4/2 and 4/6, so that both add up to 2.8284 over their steps."""
+    credit = GroupMean(by_length=True)(chains([2, 6], [10, 0]))
+    assert advantages(credit) == pytest.approx([1.4142] * 2 + [-0.4714] * 6, abs=5e-5)
+
+
+@given(st.lists(st.tuples(st.integers(1, 9), st.sampled_from([0.0, 10.0])), min_size=2, max_size=6))
+def test_by_length_the_steps_of_a_group_balance(leaves):
+    credit = GroupMean(by_length=True)(chains([length for length, _ in leaves], [reward for _, reward in leaves]))
+    assert sum(advantages(credit)) == pytest.approx(0.0, abs=1e-9)
+
+
 @given(st.lists(st.tuples(st.integers(1, 6), st.integers(1, 6), st.sampled_from([0.0, 10.0])), min_size=2, max_size=6))
 def test_making_a_trajectory_longer_changes_no_advantage(leaves):
     rewards = [reward for *_, reward in leaves]

@@ -551,7 +551,7 @@ def test_sparse_tags_need_an_open_choice():
     said = ask(here, ["go to fridge 1", "open fridge 1"], range(50))
     assert {parse(text).mode for text in said} == {"explore"}
     assert len({parse(text).action for text in said}) > 3
-    assert "I still need an egg. It may be on a countertop." in {parse(text).reasoning for text in said}
+    assert "I need an egg. It may be on a countertop." in {parse(text).reasoning for text in said}
     lamp = scene("look at a book under a desklamp", [("book 1", "bed 1")])
     said = ask(lamp, ["go to bed 1", "take book 1 from bed 1"], range(50))
     assert {parse(text).mode for text in said} == {"think"}
@@ -564,6 +564,25 @@ def ask(here: Scene, history: list[str], seeds: range) -> list[str]:
     request = Request(task_of(here), (), observation, tuple(seeds), history=tuple(history))
     [completions] = asyncio.run(expert.sample([request]))
     return [completion.text for completion in completions]
+
+
+def test_a_beginner_takes_what_is_not_there():
+    mug = scene("put a mug on a desk", [("mug 1", "cabinet 1"), ("egg 1", "bed 1")])
+    lamp = scene("look at a book under a desklamp", [("book 1", "bed 1")])
+
+    def mistake(here: Scene, *history: str) -> str | None:
+        request = Request(task_of(here), (), play(here, *history)[-1], (0,), history=history)
+        wrong = Expert(lambda: HouseholdEnvironment(lambda _: here)).mistake(request)
+        return wrong and wrong.text
+
+    said = "<think>I need a mug. Here is one, so I take it.</think><action>take mug 1 from bed 1</action>"
+    assert mistake(mug, "go to bed 1") == said
+    assert not play(mug, "go to bed 1", parse(said).action)[-1].admissible
+    assert mistake(mug) is None, "nowhere yet"
+    assert mistake(mug, "go to cabinet 1") is None, "closed"
+    assert mistake(mug, "go to cabinet 1", "open cabinet 1") is None, "there it is"
+    said = "<think>Now I turn on the desklamp.</think><action>use desklamp 1</action>"
+    assert mistake(lamp, "go to bed 1", "take book 1 from bed 1") == said
 
 
 @settings(max_examples=25, deadline=None)

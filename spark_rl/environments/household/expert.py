@@ -85,6 +85,10 @@ def _noun(name: str) -> str:
     return name.split(" ")[0]
 
 
+def _found(noun: str) -> str:
+    return f"I need {a(noun)}. Here is one, so I take it."
+
+
 @dataclass(frozen=True)
 class _Decision:
     """What the expert does, why, and whether that was a search, and an open choice."""
@@ -114,6 +118,19 @@ class Expert:
     async def sample(self, requests: Sequence[Request]) -> list[list[Completion]]:
         """One decision for each seed of each request."""
         return [self._answers(request) for request in requests]
+
+    def mistake(self, request: Request) -> Completion | None:
+        """A beginner's mistake, for demonstrations of how to recover: taking what one needs where it does not lie.
+
+        Returns:
+            None where nothing is searched for, or nothing has been looked into here.
+        """
+        belief, goal = self._recall(request), Goal.read(request.task.instruction)
+        if not _Mind(belief, goal, random.Random(0)).decide().search or belief.at not in belief.seen:
+            return None
+        if belief.held:
+            return Completion(respond("think", f"Now I turn on the {LAMP}.", f"use {LAMP} 1"))
+        return Completion(respond("think", _found(goal.object), f"take {goal.object} 1 from {belief.at}"))
 
     def _answers(self, request: Request) -> list[Completion]:
         belief, goal = self._recall(request), Goal.read(request.task.instruction)
@@ -156,7 +173,7 @@ class _Mind:
             if belief.at in belief.closed:
                 return self._open()
             thing = next(name for name in belief.seen[belief.at] if _noun(name) == goal.object)
-            return self._handle("take", thing, f"take {thing} from {belief.at}", f"Here is {a(goal.object)}, so I take it.")
+            return self._handle("take", thing, f"take {thing} from {belief.at}", _found(goal.object))
         if known:
             return _Decision(f"go to {known[0]}", f"I saw {a(goal.object)} there, so I go back.")
         return self._search(goal.object, f"another {goal.object}" if delivered else a(goal.object))
@@ -176,8 +193,7 @@ class _Mind:
         share = dict(zip(belief.names, likelihood(noun, [_noun(name) for name in belief.names]), strict=True))
         weights = [share[name] + 1e-9 for name in left]  # never all 0
         place = self.rng.choices(left, weights)[0]
-        still = "still " * bool(belief.seen or belief.closed)
-        reason = f"I {still}need {wanted}. It may be {into(_noun(place))} {a(_noun(place))}."
+        reason = f"I need {wanted}. It may be {into(_noun(place))} {a(_noun(place))}."
         return _Decision(
             f"go to {place}", reason, search=True, open_choice=2 * max(weights) <= sum(weights) and len(left) > 1
         )
