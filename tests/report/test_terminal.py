@@ -12,6 +12,7 @@ from hypothesis import strategies as st
 from rich.console import Console, RenderableType
 from trees import draw, node
 
+from spark_rl.advantage.group import GroupMean
 from spark_rl.recipes import load_recipe
 from spark_rl.report.terminal import (
     choose_tree,
@@ -125,7 +126,7 @@ def test_an_action_that_was_not_understood_is_still_drawn():
 def test_advantages_are_the_recipes():
     # Returns 10, 0, 0: mean 10/3, standard deviation 10 / sqrt(3).
     expected = [2 / math.sqrt(3), -1 / math.sqrt(3), -1 / math.sqrt(3)]
-    for got, want in zip(leaf_advantages(forked(), RECIPE), expected, strict=True):
+    for got, want in zip(leaf_advantages(forked(), replace(RECIPE, advantage=GroupMean())), expected, strict=True):
         assert math.isclose(got, want, rel_tol=1e-5)
 
 
