@@ -41,6 +41,8 @@ from spark_rl.store import iterations, load_forest
 from spark_rl.tasks import choose_tasks
 from spark_rl.types import Forest, Node
 
+SHORT = 8
+"""Epochs of the short cold start: few demonstrations have to be seen often."""
 TOLERANCE = 1e-3
 """Most that a log-probability may differ between the engines: rounding of another order of sums, and no more."""
 
@@ -195,7 +197,7 @@ def main() -> None:
                 tasks_per_iteration=args.tasks,
                 tree=replace(recipe.tree, horizon=args.horizon),
                 prompt=replace(recipe.prompt, context=context),
-                cold_start=replace(recipe.cold_start, demonstrations=args.demonstrations),
+                cold_start=replace(recipe.cold_start, demonstrations=args.demonstrations, epochs=SHORT),
                 threads=1,
             )
             runs.append(grown(recipe, Path(scratch) / type(context).__name__))
