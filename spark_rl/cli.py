@@ -15,6 +15,7 @@ import errno
 import importlib
 import os
 import sys
+import warnings
 import traceback
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -48,13 +49,18 @@ COMMANDS: dict[str, Command] = {
     ),
     "train": Command(
         "train:train",
-        "RECIPE|--from RUN|--resume RUN [--out DIR] [--FIELD VALUE ...]",
+        "RECIPE|--from RUN|--resume RUN [--algorithm NAME] [--out DIR] [--FIELD VALUE ...]",
         "train a recipe, repeat a run, or continue one",
     ),
     "rollout": Command(
         "rollout:rollout",
-        "RECIPE [--tasks N] [--out DIR] [--FIELD VALUE ...]",
+        "RECIPE [--algorithm NAME] [--tasks N] [--out DIR] [--FIELD VALUE ...]",
         "grow trees without training",
+    ),
+    "compare": Command(
+        "compare:compare",
+        "RECIPE [--arms NAME,NAME,...] [--seeds N] [--jobs N] [--out DIR] [--FIELD VALUE ...]",
+        "algorithms side by side: same cold start, tasks and seeds",
     ),
     "show": Command(
         "show:show",
@@ -109,6 +115,8 @@ def main(argv: Sequence[str] | None = None) -> int:
     except SparkError as error:
         return _fail(str(error), debug="--debug" in flags)
     except KeyboardInterrupt as stop:
+        # Stopped between making a coroutine and running it, Python complains of it on the way out, after our last word.
+        warnings.filterwarnings("ignore", message="coroutine .* was never awaited", category=RuntimeWarning)
         return _fail("; ".join(["stopped", *map(str, stop.args)]), code=130)
     except BrokenPipeError:
         _abandon_output()

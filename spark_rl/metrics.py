@@ -11,9 +11,12 @@ import statistics
 from collections import Counter
 from collections.abc import Sequence
 
-from spark_rl.types import Forest, Tree
+from spark_rl.types import Forest, Fork, Tree
 
-__all__ = ["fork_depths", "repeated", "step_ratios", "summarise", "wilson"]
+__all__ = ["coverage_gain", "fork_depths", "repeated", "step_ratios", "summarise", "wilson"]
+
+INTERVAL = 5
+"""Steps of an interval in histograms over depth (the paper's Table 9)."""
 
 
 def wilson(wins: int, total: int, z: float = 1.96) -> tuple[float, float]:
@@ -66,8 +69,68 @@ def step_ratios(trees: Sequence[Tree]) -> dict[str, float]:
     }
 
 
-def summarise(forest: Forest) -> dict[str, float]:
-    """The numbers of one iteration's rollout; counters as in `Spent`, seconds by phase."""
+def coverage_gain(forest: Forest) -> float:
+    """Share of the granted continuations at whose fork the siblings came to different ends (mean return of leaves below).
+
+    Only there does a fork tell more than its parent's outcome does. The siblings of a new root are the roots. 0 without
+    forks.
+    """
+    told = granted = 0
+    for tree in forest:
+        if not tree.forks:
+            continue
+        worth, children = _mean_returns(tree), tree.children()
+        for fork in tree.forks:
+            ends = {worth[child] for child in children[_point(tree, fork)]}
+            told += fork.extra * (len(ends) > 1)
+            granted += fork.extra
+    return told / granted if granted else 0.0
+
+
+def _point(tree: Tree, fork: Fork) -> int:
+    """The node below which a fork's siblings stand; -1 for the roots."""
+    if fork.node is None:
+        return -1
+    return fork.node if fork.at == "after" else tree.nodes[fork.node].parent
+
+
+def _mean_returns(tree: Tree) -> list[float]:
+    """For each node, the mean return of the trajectories through it."""
+    total = [0.0] * len(tree.nodes)
+    for leaf, value in zip(tree.leaves(), tree.returns(), strict=True):
+        total[leaf] = value
+    for index in range(len(tree.nodes) - 1, -1, -1):
+        if (parent := tree.nodes[index].parent) >= 0:
+            total[parent] += total[index]
+    return [value / count for value, count in zip(total, tree.leaves_below(), strict=True)]
+
+
+def _interval(depth: int) -> str:
+    """`1_5`, `6_10`, ...: the interval of steps that a depth lies in; `0` for new roots."""
+    last = -(-depth // INTERVAL) * INTERVAL
+    return f"{last - INTERVAL + 1}_{last}" if depth else "0"
+
+
+def _by_interval(forest: Forest, depths: Sequence[int]) -> dict[str, float]:
+    """Share of the forks opened, and of the unique steps in explore mode, by interval; of those that somebody reached."""
+    steps, explored, forks = Counter[str](), Counter[str](), Counter(map(_interval, depths))
+    for tree in forest:
+        for node in tree.nodes:
+            steps[_interval(node.depth)] += 1
+            explored[_interval(node.depth)] += node.mode == "explore"
+    return {
+        **{f"fork_depth_{name}": forks[name] / max(len(depths), 1) for name in ("0", *steps)},
+        **{f"explore_ratio_{name}": explored[name] / count for name, count in steps.items()},
+    }
+
+
+def summarise(forest: Forest, budget: int = 0) -> dict[str, float]:
+    """The numbers of one iteration's rollout; counters as in `Spent`, seconds by phase.
+
+    Args:
+        forest: what was grown.
+        budget: leaves a tree might have had on average; 0 leaves out the share of it that was used.
+    """
     trees = forest.trees
     leaves = [tree.nodes[leaf] for tree in trees for leaf in tree.leaves()]
     returns = [tree.returns() for tree in trees]
@@ -77,12 +140,16 @@ def summarise(forest: Forest) -> dict[str, float]:
         "success": statistics.fmean(leaf.success for leaf in leaves),
         "reward": statistics.fmean(value for group in returns for value in group),
         "steps": statistics.fmean(leaf.depth for leaf in leaves),
+        "trees": len(trees),
         "leaves": len(leaves) / len(trees),
+        **({"budget_used": statistics.fmean(tree.opened for tree in trees) / budget} if budget else {}),
         "unique_steps": unique,
         "duplicated_over_unique": sum(leaf.depth for leaf in leaves) / max(unique, 1),
         "zero_signal_groups": statistics.fmean(min(group) == max(group) for group in returns),
         "forks": len(depths),
         "fork_depth": statistics.fmean(depths) if depths else 0.0,
+        **_by_interval(forest, depths),
+        "coverage_gain": coverage_gain(forest),
         "same_action_siblings": _same_action_siblings(trees),
         "completion_tokens": statistics.fmean(len(node.completion) for tree in trees for node in tree.nodes),
         "prompt_tokens": statistics.fmean(len(node.prompt) for tree in trees for node in tree.nodes),

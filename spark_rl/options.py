@@ -148,6 +148,10 @@ def _walk(value: Any, prefix: str, path: tuple[str, ...]) -> Iterator[tuple[str,
             yield name, _Setting(here, hints[field.name], inner)
         if _is_record(inner):
             yield from _walk(inner, prefix if inline else f"{name}.", here)
+        elif isinstance(inner, tuple):  # of parts, by number: --advantage.parts.1.gamma
+            for number, part in enumerate(cast("tuple[Any, ...]", inner)):
+                if _is_record(part):
+                    yield from _walk(part, f"{name}.{number}.", (*here, str(number)))
 
 
 # -- components -----------------------------------------------------------------------------------------------------

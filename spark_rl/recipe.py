@@ -98,11 +98,18 @@ class Optimizer:
     """Most tokens, padding included, of one forward pass."""
     without_signal: Literal["drop", "keep"] = "drop"
     """Groups whose advantages are all zero: left out, or kept for their penalties and divergence."""
+    resample: int = 0
+    """Times at most that further tasks are grown in place of groups without signal, until `tasks_per_iteration` groups have
+    one (DAPO's dynamic sampling, arXiv 2503.14476); what they cost is counted. 0 never."""
+    measure_noise: bool = False
+    """Log the gradient's signal-to-noise ratio before each update (`gradient_snr`): one more pass over the batch."""
     max_kl: float = 1.0
     """Stop when the mean divergence from the reference (or the sampler) exceeds this; the last checkpoint is kept."""
 
     def __post_init__(self) -> None:
-        at_least("optimizer", self, minibatches=1, epochs=1, token_budget=1, max_grad_norm=0, max_kl=0)
+        at_least("optimizer", self, minibatches=1, epochs=1, token_budget=1, max_grad_norm=0, resample=0, max_kl=0)
+        if self.resample and self.without_signal == "keep":
+            raise UsageError("optimizer.resample replaces groups without signal, so without_signal must be drop, not keep")
 
 
 @dataclass(frozen=True)
@@ -187,8 +194,30 @@ COMPONENTS: dict[str, dict[str, str]] = {
         "explore-tag": "spark_rl.branching.explore_tag:ExploreTag",
         "probability": "spark_rl.branching.probability:Probability",
         "chains": "spark_rl.branching.chains:Chains",
+        "entropy": "spark_rl.branching.entropy:Entropy",
+        "every-step": "spark_rl.branching.every_step:EveryStep",
+        "paced": "spark_rl.branching.paced:Paced",
+        "revisits": "spark_rl.branching.revisits:Revisits",
+        "new-roots": "spark_rl.branching.new_roots:NewRoots",
+        "hybrid": "spark_rl.branching.hybrid:Hybrid",
     },
-    "advantage": {"group-mean": "spark_rl.advantage.group:GroupMean"},
+    "branching.rule": {
+        "explore-tag": "spark_rl.branching.explore_tag:ExploreTag",
+        "probability": "spark_rl.branching.probability:Probability",
+        "entropy": "spark_rl.branching.entropy:Entropy",
+        "every-step": "spark_rl.branching.every_step:EveryStep",
+    },
+    "advantage": {
+        "group-mean": "spark_rl.advantage.group:GroupMean",
+        "rows": "spark_rl.advantage.rows:Rows",
+        "leave-one-out": "spark_rl.advantage.leave_one_out:LeaveOneOut",
+        "discounted": "spark_rl.advantage.discounted:Discounted",
+        "node-value": "spark_rl.advantage.node_value:NodeValue",
+        "siblings": "spark_rl.advantage.siblings:Siblings",
+        "anchors": "spark_rl.advantage.anchors:Anchors",
+        "tags": "spark_rl.advantage.tags:Tags",
+        "sum": "spark_rl.advantage.sum:Sum",
+    },
     "prompt.context": {
         "window": "spark_rl.prompting:Window",
         "transcript": "spark_rl.prompting:Transcript",

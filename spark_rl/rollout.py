@@ -5,6 +5,7 @@ Invariants
 * Each tree has one task; it never holds more than its cap of leaves, counting every leaf ever created, and a forest
   of T tasks never more than T * budget.
 * A finished trajectory is never forked, nor a step at the horizon.
+* Every step that was carried out is a node: `Spent.env_steps` is the number of nodes (of trees that did not fail).
 * Growth is frontier-synchronous: each round asks the policy for all open continuations of all trees in one batch.
   Every sample's seed comes from (run seed, iteration, task, path), every strategy's generator from (run seed,
   iteration, task), so one recipe and seed grow one forest.
@@ -18,23 +19,21 @@ from __future__ import annotations
 
 import random
 import time
-from collections import Counter, OrderedDict
+from collections import Counter
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field, replace
 
 from spark_rl.environments.base import Environment, World
-from spark_rl.environments.replay import replay
-from spark_rl.errors import EnvironmentFailure, MissingExtra, PolicyFailure, PromptTooLong, UsageError
+from spark_rl.errors import EnvironmentFailure, MissingExtra, PromptTooLong, UsageError
 from spark_rl.growth import Growth
 from spark_rl.policies.base import Policy
 from spark_rl.prompting import Encoder, parse
+from spark_rl.resampling import ask, resample
 from spark_rl.seeding import derive
-from spark_rl.types import Completion, Forest, Node, Observation, Request, Spent, Task, Tree
+from spark_rl.states import States
+from spark_rl.types import Completion, Forest, Fork, Node, Observation, Request, Spent, Task, Tree
 
 __all__ = ["grow_forest", "grow_tree"]
-
-KEPT_STATES = 8192
-"""Most states held for later forks; older ones are reached again by replay."""
 
 
 Watch = Callable[[Forest, int], None]
@@ -98,6 +97,7 @@ class _Open:
     count: int
     state: Environment
     observation: Observation
+    exclude: bool = False
 
 
 @dataclass
@@ -137,7 +137,7 @@ class _Grower:
         self.world, self.policy, self.growth, self.encoder = world, policy, growth, encoder
         self.forest = Forest([], iteration, seed)
         self.spent = self.forest.spent
-        self.kept: OrderedDict[tuple[int, int], tuple[Environment, Observation]] = OrderedDict()
+        self.states = States(world, self.spent)
         self.pool = len(tasks) * growth.shape.budget
         self.cap = growth.shape.cap or growth.shape.budget
         self.plots: list[_Plot] = []
@@ -146,7 +146,8 @@ class _Grower:
         for task in tasks:
             name = (seed, iteration, task.id, seen[task.id])
             seen[task.id] += 1
-            self.plots.append(_Plot(Tree(task, ""), name, random.Random(derive(*name, "branching")), [0]))
+            tree = Tree(task, "", cap=self.cap, horizon=growth.shape.horizon)
+            self.plots.append(_Plot(tree, name, random.Random(derive(*name, "branching")), [0]))
         self.idle_rng = random.Random(derive(seed, iteration, "idle"))
 
     async def run(self, watch: Watch | None) -> Forest:
@@ -159,8 +160,7 @@ class _Grower:
                 if watch:
                     watch(self._snapshot(), sum(item.count for item in self.open))
         finally:
-            for state, _ in self.kept.values():
-                state.close()
+            self.states.close()
             self._close(self.open)
         for name, count in self.policy.spent.counts().items():
             setattr(self.spent, name, getattr(self.spent, name) + count - getattr(before, name))
@@ -207,22 +207,23 @@ class _Grower:
     def _wish(self, index: int, branch: _Branch) -> None:
         """Ask the strategy about a fresh step and open its continuations."""
         plot = self.plots[index]
-        extra = 0
+        extra, exclude = 0, False
         fork = self.growth.branching.after_step(plot.tree, index, branch.node, plot.rng)
         if fork is not None and (granted := self._grant(index, fork.extra)):
             plot.tree.forks.append(replace(fork, extra=granted))
             if fork.at == "after":
-                extra = granted
+                extra, exclude = granted, fork.exclude
             else:
-                parent = plot.tree.nodes[branch.node].parent
-                self.open.append(_Open(index, parent, granted, *self._state(index, parent)))
-        self.open.append(_Open(index, branch.node, 1 + extra, branch.state, branch.observation))
+                self._reopen(index, replace(fork, node=branch.node, extra=granted))
+        self.open.append(_Open(index, branch.node, 1 + extra, branch.state, branch.observation, exclude))
 
     def _revive(self) -> bool:
         """With no leaf open: let the strategy spend what is left of the budget. Whether anything was opened."""
         if self.pool <= 0 or all(plot.failed for plot in self.plots):
             return False
-        forest = replace(self.forest, trees=[plot.tree for plot in self.plots])
+        # A failed tree keeps its place, but there is nothing in it to fork, and nothing more it may hold.
+        trees = [replace(plot.tree, nodes=[], forks=[], cap=0) if plot.failed else plot.tree for plot in self.plots]
+        forest = replace(self.forest, trees=trees, left=self.pool)
         for fork in self.growth.branching.when_idle(forest, self.idle_rng):
             plot = self.plots[fork.tree]
             if plot.failed or (fork.node is not None and not self._may_fork(plot.tree, fork.node)):
@@ -231,32 +232,16 @@ class _Grower:
                 continue
             plot.tree.forks.append(replace(fork, extra=granted))
             with self._guarded(fork.tree):
-                parent = -1 if fork.node is None else fork.node
-                if fork.node is not None and fork.at == "decision":
-                    parent = plot.tree.nodes[fork.node].parent
-                self.open.append(_Open(fork.tree, parent, granted, *self._state(fork.tree, parent)))
+                self._reopen(fork.tree, replace(fork, extra=granted))
         return bool(self.open)
 
-    # -- states -----------------------------------------------------------------------------------------------------
-
-    def _keep(self, index: int, node: int, state: Environment, observation: Observation) -> None:
-        self.kept[index, node] = (state, observation)
-        if len(self.kept) > KEPT_STATES:
-            _, (oldest, _) = self.kept.popitem(last=False)
-            oldest.close()
-
-    def _state(self, index: int, node: int) -> tuple[Environment, Observation]:
-        """A fresh copy of the state after `node` (-1: the start): a kept one, else by verified replay."""
-        if (kept := self.kept.get((index, node))) is not None:
-            self.spent.env_forks += 1
-            return kept[0].fork(), kept[1]
-        plot = self.plots[index]
-        path = [plot.tree.nodes[i] for i in plot.tree.trajectory(node)]
-        state = self.world.make()
-        expected = [plot.tree.observation, *(step.observation for step in path)]
-        observation = replay(state, plot.tree.task, [step.action for step in path], expected)
-        self.spent.replayed += len(path)
-        return state, observation
+    def _reopen(self, index: int, fork: Fork) -> None:
+        """Open a granted fork from a state that has been passed already."""
+        tree = self.plots[index].tree
+        parent = -1 if fork.node is None else fork.node
+        if fork.node is not None and fork.at == "decision":
+            parent = tree.nodes[fork.node].parent
+        self.open.append(_Open(index, parent, fork.extra, *self.states.reach(index, tree, parent), fork.exclude))
 
     def _actions(self, observation: Observation) -> tuple[str, ...]:
         return observation.actions if self.growth.prompt.list_actions else ()
@@ -269,10 +254,10 @@ class _Grower:
         items, self.open = self.open, []
         requests = [self._request(item) for item in items]
         clock.lap("prompt")
-        answers = await self.policy.sample(requests)
+        answers = await ask(self.policy, requests)
+        if taken := self._taken(items):
+            await resample(self.policy, requests, answers, taken, self.spent)
         clock.lap("generate")
-        if [len(answer) for answer in answers] != [request.n for request in requests]:
-            raise PolicyFailure("the policy did not answer every request with as many completions as were asked for")
         grown: dict[int, list[_Branch]] = {}
         for item, request, answer in zip(items, requests, answers, strict=True):
             with self._guarded(item.tree):
@@ -289,6 +274,15 @@ class _Grower:
         self._close([item for item in self.open if self.plots[item.tree].failed])
         self.open = [item for item in self.open if not self.plots[item.tree].failed]
         clock.lap("environment")
+
+    def _taken(self, items: Sequence[_Open]) -> dict[int, set[str]]:
+        """Actions taken in the states of the continuations (by position) that exclude them; one set a state."""
+        found: dict[tuple[int, int], set[str]] = {}
+        for item in items:
+            if item.exclude and (place := (item.tree, item.parent)) not in found:
+                nodes = self.plots[item.tree].tree.nodes
+                found[place] = {node.action for node in nodes if node.parent == item.parent}
+        return {index: found[item.tree, item.parent] for index, item in enumerate(items) if item.exclude}
 
     def _request(self, item: _Open) -> Request:
         plot, sampling = self.plots[item.tree], self.growth.sampling
@@ -319,7 +313,7 @@ class _Grower:
         states = [item.state.fork() for _ in range(copies)]
         self.spent.env_forks += item.count - 1
         if cheap:
-            self._keep(item.tree, item.parent, item.state, item.observation)
+            self.states.keep(item.tree, item.parent, item.state, item.observation)
         else:
             states.append(item.state)
         key = states[0].state_key()
@@ -355,6 +349,7 @@ class _Grower:
                 done=observation.done,
                 success=observation.success,
                 truncated=request.truncated,
+                entropies=completion.entropies or (),
             )
         )
         plot.born.insert(-1, 0)

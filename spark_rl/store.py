@@ -5,6 +5,7 @@ Invariants
 * `load_forest(save_forest(f)) == f`: every id, log-probability, action and counter comes back exactly.
 * A file is written whole or not at all.
 * The header names the format and its version; an older version is read, a newer one is refused with a sentence.
+  (2 added the tokens' entropies, a tree's cap and horizon, and forks that exclude actions.)
 
 JSON because a stranger can read it with three lines of any language; token ids compress well.
 """
@@ -25,12 +26,12 @@ from spark_rl.types import Forest, Fork, Node, Spent, Task, Tree
 __all__ = ["FORMAT", "VERSION", "forest_path", "iterations", "load_forest", "prune_forests", "save_forest"]
 
 FORMAT = "spark-rl-forest"
-VERSION = 1
+VERSION = 2
 SUFFIX = ".jsonl.gz"
 
 _NODE = [f.name for f in fields(Node)]
 _TASK = ("environment", "id", "instruction", "kind")
-_TUPLES = ("path", "prompt", "completion", "logprobs", "actions")
+_TUPLES = ("path", "prompt", "completion", "logprobs", "actions", "entropies")
 
 
 def save_forest(forest: Forest, path: Path) -> None:
@@ -110,7 +111,9 @@ def _tree_record(tree: Tree) -> dict[str, Any]:
         "observation": tree.observation,
         "actions": tree.actions,
         "opened": tree.opened,
-        "forks": [[fork.tree, fork.node, fork.at, fork.extra] for fork in tree.forks],
+        "cap": tree.cap,
+        "horizon": tree.horizon,
+        "forks": [[fork.tree, fork.node, fork.at, fork.extra, fork.exclude] for fork in tree.forks],
         "nodes": [[getattr(node, name) for name in _NODE] for node in tree.nodes],
     }
 
@@ -119,8 +122,17 @@ def _tree(record: Mapping[str, Any], names: list[str]) -> Tree:
     nodes: list[Node] = []
     for row in record["nodes"]:
         values: dict[str, Any] = dict(zip(names, row, strict=True))
-        for name in _TUPLES:
+        for name in values.keys() & _TUPLES:
             values[name] = tuple(values[name])
         nodes.append(Node(**values))
     forks = [Fork(*fork) for fork in record["forks"]]
-    return Tree(Task(**record["task"]), record["observation"], tuple(record["actions"]), nodes, forks, record["opened"])
+    return Tree(
+        task=Task(**record["task"]),
+        observation=record["observation"],
+        actions=tuple(record["actions"]),
+        nodes=nodes,
+        forks=forks,
+        opened=record["opened"],
+        cap=record.get("cap", 0),
+        horizon=record.get("horizon", 0),
+    )

@@ -24,7 +24,7 @@ import numpy as np
 import torch
 from transformers import set_seed
 
-from spark_rl import checkpoint
+from spark_rl import checkpoint, dynamic
 from spark_rl.batch import Batch, pack
 from spark_rl.errors import TrainingDiverged
 from spark_rl.evaluate import evaluate
@@ -37,9 +37,8 @@ from spark_rl.progress import Watcher
 from spark_rl.recipe import Recipe
 from spark_rl.run import Run
 from spark_rl.seeding import derive
-from spark_rl.tasks import choose_tasks
 from spark_rl.types import Credit, Forest, Task, Tree
-from spark_rl.update import trainer_logprobs, update
+from spark_rl.update import signal_to_noise, trainer_logprobs, update
 
 __all__ = ["has_signal", "train"]
 
@@ -98,7 +97,8 @@ class _Session:
                     f"iteration {iteration}: {error} (optimizer.learning_rate in {self.run.directory}/recipe.json), then go "
                     f"on from the last good checkpoint with --resume {self.run.directory}"
                 ) from error
-            if recipe.evaluation.every and iteration % recipe.evaluation.every == 0:
+            every = recipe.evaluation.every
+            if every and (iteration % every == 0 or iteration == recipe.iterations):
                 row |= self._development()
             self.run.log(row)
             self._keep(iteration, row.get("dev_success"), tokenizer, optimizer)
@@ -131,10 +131,9 @@ class _Session:
         self, iteration: int, tasks: Sequence[Task], reference: Any, optimizer: torch.optim.Optimizer
     ) -> dict[str, float]:
         recipe, started = self.recipe, time.perf_counter()
-        chosen = choose_tasks(tasks, recipe.tasks_per_iteration, seed=recipe.seed, iteration=iteration)
-        forest = asyncio.run(self.executor.grow(chosen, recipe.growth, seed=recipe.seed, iteration=iteration))
+        forest = asyncio.run(dynamic.grow(self.executor, tasks, recipe, iteration, self._has_signal))
         self.run.save_forest(forest)
-        row = {"iteration": float(iteration), **summarise(forest)}
+        row = {"iteration": float(iteration), **summarise(forest, recipe.tree.budget)}
         row |= self._learn(forest, iteration, reference, optimizer)
         self.executor.load_weights()
         return row | {"seconds": time.perf_counter() - started}
@@ -149,6 +148,7 @@ class _Session:
             )
             return {"trained": 0.0, "trained_groups": 0.0}
         batch = pack(trees, [recipe.rewards.credit(tree, recipe.advantage) for tree in trees])
+        noise = {"gradient_snr": self._noise(batch)} if settings.measure_noise else {}
         stats = update(
             self.model,
             reference,
@@ -165,6 +165,7 @@ class _Session:
         stats["kl"] = self._moved(batch)
         self._check(stats)
         return {
+            **noise,
             **{f"update_{name}": value for name, value in stats.items()},
             "trained": stats["trained_tokens"],
             "trained_groups": float(len(trees)),
@@ -174,6 +175,11 @@ class _Session:
     def _has_signal(self, tree: Tree) -> bool:
         """Penalties alone are no signal: they would teach form on groups that say nothing about the task."""
         return has_signal(self.recipe.advantage(self.recipe.rewards.shape(tree)))
+
+    def _noise(self, batch: Batch) -> float:
+        recipe = self.recipe
+        temperature, budget = recipe.sampling.temperature, recipe.optimizer.token_budget
+        return signal_to_noise(self.model, batch, recipe.loss, temperature=temperature, token_budget=budget)
 
     def _moved(self, batch: Batch) -> float:
         """How far the update went: mean divergence of the sampler from the new policy, on some rows it learnt from."""

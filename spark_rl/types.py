@@ -101,6 +101,8 @@ class Completion:
     """Sampled token ids, the end-of-turn token included when it was sampled."""
     logprobs: tuple[float, ...] | None = None
     """Natural log-probabilities of `ids` under the tempered distribution, same length."""
+    entropies: tuple[float, ...] | None = None
+    """Entropy in nats of the tempered distribution that each of `ids` was drawn from; None when the policy does not say."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -146,6 +148,8 @@ class Node:
     success: bool
     truncated: int = 0
     """History steps and listed actions that had to be left out of the prompt to make it fit."""
+    entropies: tuple[float, ...] = ()
+    """Entropy in nats of the tempered distribution that each token was drawn from; empty when the policy does not say."""
 
     @property
     def depth(self) -> int:
@@ -165,6 +169,8 @@ class Fork:
     """`after`: continue from the state the step led to (Eq. 6). `decision`: sample the step itself again (Eq. 8)."""
     extra: int
     """How many continuations beyond those that exist."""
+    exclude: bool = False
+    """Whether an action already taken from that state is drawn again (`resampling.resample` says what that costs)."""
 
 
 @dataclass(slots=True)
@@ -180,6 +186,10 @@ class Tree:
     """Every fork granted, in order, with `extra` as granted."""
     opened: int = 0
     """Leaves ever created: the roots and every granted continuation (what Eq. 7 is charged with)."""
+    cap: int = 0
+    """Most leaves it was allowed; 0 when it is not known (or, while it grows, because its environment failed)."""
+    horizon: int = 0
+    """Most steps a trajectory was allowed; 0 when it is not known."""
 
     def children(self) -> list[list[int]]:
         """Children of every node, in order of creation; the last entry (index -1) holds the roots."""
@@ -221,7 +231,7 @@ class Tree:
 
 @dataclass(slots=True)
 class Spent:
-    """What growing a forest (or an update, or an evaluation) cost. Counters add; nothing is estimated."""
+    """What growing a forest (or an update, or an evaluation) cost. Counters add, nothing is estimated."""
 
     generated: int = 0
     """Tokens sampled."""
@@ -238,6 +248,10 @@ class Spent:
     replayed: int = 0
     """Environment steps taken again to reach an earlier state."""
     env_forks: int = 0
+    discarded: int = 0
+    """Tokens of `generated` whose completion was thrown away, because its action had already been taken (`Fork.exclude`)."""
+    states_kept: int = 0
+    """Most environment states held at once for later forks; of two records the larger, not the sum."""
     failed: int = 0
     """Trees dropped because their environment failed."""
     seconds: dict[str, float] = field(default_factory=dict[str, float])
@@ -245,7 +259,8 @@ class Spent:
 
     def __iadd__(self, other: Spent) -> Spent:
         for name in SPENT_COUNTERS:
-            setattr(self, name, getattr(self, name) + getattr(other, name))
+            mine, theirs = getattr(self, name), getattr(other, name)
+            setattr(self, name, max(mine, theirs) if name == "states_kept" else mine + theirs)
         for phase, seconds in other.seconds.items():
             self.seconds[phase] = self.seconds.get(phase, 0.0) + seconds
         return self
@@ -255,7 +270,19 @@ class Spent:
         return {name: getattr(self, name) for name in SPENT_COUNTERS}
 
 
-SPENT_COUNTERS = ("generated", "prefilled", "reused", "misses", "trained", "env_steps", "replayed", "env_forks", "failed")
+SPENT_COUNTERS = (
+    "generated",
+    "prefilled",
+    "reused",
+    "misses",
+    "trained",
+    "env_steps",
+    "replayed",
+    "env_forks",
+    "discarded",
+    "states_kept",
+    "failed",
+)
 
 
 @dataclass(slots=True)
@@ -268,6 +295,8 @@ class Forest:
     spent: Spent = field(default_factory=Spent)
     failures: list[str] = field(default_factory=list[str])
     """One sentence for each tree that was dropped."""
+    left: int = 0
+    """While it grows: leaves of the forest's budget that are not opened yet, for `Branching.when_idle`."""
 
     def __iter__(self) -> Iterator[Tree]:
         return iter(self.trees)

@@ -16,6 +16,7 @@ from __future__ import annotations
 
 import math
 import random
+from dataclasses import replace
 from typing import Any
 
 import numpy as np
@@ -27,7 +28,7 @@ from spark_rl.batch import Batch, MicroBatch
 from spark_rl.errors import TrainingDiverged, UsageError
 from spark_rl.loss import Loss, Targets, policy_loss, token_logprobs
 
-__all__ = ["accumulate", "trainer_logprobs", "update"]
+__all__ = ["accumulate", "signal_to_noise", "trainer_logprobs", "update"]
 
 
 def update(
@@ -117,6 +118,35 @@ def accumulate(
             before = total.get(name, 0.0)
             total[name] = max(before, number) if name.endswith("_max") else before + number
     return total
+
+
+def signal_to_noise(model: Any, batch: Batch, loss: Loss, *, temperature: float, token_budget: int) -> float:
+    """How well the trees of a batch agree on where to go: |mean gradient|^2 over the variance of one tree's gradient.
+
+    Each tree counts once, with its own policy term (no divergence, no entropy) at the present weights. Both parts are
+    unbiased over trees, so the ratio is near 0, and may be below, when nothing but noise is there. Costs one more pass
+    with gradients over the batch.
+
+    Returns:
+        The ratio; 0 with fewer than two trees, or without variance.
+    """
+    model.eval()
+    policy = replace(loss, kl=0.0, entropy=0.0)
+    trees = sorted({row.tree for row in batch.rows})
+    total, squares = [torch.zeros_like(p, dtype=torch.float64) for p in model.parameters()], 0.0
+    for tree in trees:
+        model.zero_grad(set_to_none=True)
+        part = batch.select([index for index, row in enumerate(batch.rows) if row.tree == tree])
+        accumulate(model, None, part, policy, temperature=temperature, token_budget=token_budget)
+        for held, parameter in zip(total, model.parameters(), strict=True):
+            if parameter.grad is not None:
+                gradient = parameter.grad.double()
+                held += gradient
+                squares += float(gradient.square().sum())
+    model.zero_grad(set_to_none=True)
+    count, together = len(trees), sum(float(held.square().sum()) for held in total)
+    noise = squares - together / max(count, 1)
+    return (together - squares) / count / noise if count > 1 and noise > 0 else 0.0
 
 
 def trainer_logprobs(model: Any, batch: Batch, *, temperature: float, token_budget: int) -> Batch:

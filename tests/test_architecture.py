@@ -22,17 +22,18 @@ LAYERS: tuple[tuple[str, ...], ...] = (
     ("environments.base", "policies.base", "branching.base", "advantage.base", "files", "fresh", "threads", "vocabulary"),
     ("prompting", "tasks"),
     ("environments", "policies", "branching", "advantage", "model"),
-    ("growth", "loss"),
+    ("growth", "loss", "states", "resampling"),
     ("rollout",),
     ("store", "batch", "metrics"),
     ("recipe",),
     ("data", "checkpoint", "run", "progress"),
     ("report",),
     ("evaluate", "update"),
-    ("sft", "executor"),
+    ("sft", "executor", "dynamic"),
     ("prepare",),
     ("trainer",),
     ("recipes",),
+    ("compare",),
     ("options",),
     ("commands",),
     ("cli",),
@@ -55,9 +56,10 @@ MAY_BE_HEAVY = {
 
 # Imported in a process in which torch cannot be.
 WITHOUT_TORCH = (
-    "types", "errors", "seeding", "files", "fresh", "prompting", "growth", "rollout", "loss", "store", "batch", "metrics",
+    "types", "errors", "seeding", "files", "fresh", "prompting", "growth", "states", "resampling", "rollout", "loss",
+    "store", "batch", "metrics",
     "recipe", "cli", "environments", "policies.base", "policies.scripted", "branching", "advantage", "report", "recipes",
-    "tasks", "evaluate", "run",
+    "tasks", "evaluate", "run", "dynamic", "compare",
 )  # fmt: skip
 
 MOST_LINES = 400

@@ -2,14 +2,21 @@
 
 from __future__ import annotations
 
+import random
 import subprocess
 import sys
 from pathlib import Path
 
 import pytest
+from grown import ended
+from trees import draw
 
+from spark_rl.advantage.base import AdvantageEstimator
+from spark_rl.branching.base import Branching
 from spark_rl.environments.base import World, load_world
 from spark_rl.environments.check import check_world
+from spark_rl.recipe import component
+from spark_rl.types import Fork
 
 EXAMPLES = Path(__file__).resolve().parents[1] / "examples"
 
@@ -25,3 +32,22 @@ def test_a_world_of_ones_own_is_found_by_name(monkeypatch):
     world = load_world("custom_environment:Cups")
     assert isinstance(world, World)
     assert check_world(world, tasks=3).passed
+
+
+def test_a_rule_of_ones_own_is_found_by_name(monkeypatch):
+    monkeypatch.syspath_prepend(str(EXAMPLES))
+    rule = component("branching", "custom_branching:Astray")
+    assert isinstance(rule, Branching)
+    tree = draw([-1, 0, 1])
+    for node, key in zip(tree.nodes, ("hall", "attic", "hall"), strict=True):
+        node.state_key = key
+    wishes = [rule.after_step(tree, 4, node, random.Random(0)) for node in range(3)]
+    assert wishes == [None, None, Fork(4, 2, "decision", 1)]  # only the third step stands where the path has been before
+
+
+def test_an_estimator_of_ones_own_is_found_by_name(monkeypatch):
+    monkeypatch.syspath_prepend(str(EXAMPLES))
+    estimator = component("advantage", "custom_advantage:BestBelow")
+    assert isinstance(estimator, AdvantageEstimator)
+    credit = estimator(ended([-1, 0, 0, -1], [10, 0, 0]))  # a step that can still win, a win, two failures
+    assert (credit.positive, credit.negative, credit.weight) == ((5, 5, 0, 0), (0, 0, -5, -5), (1, 1, 1, 1))

@@ -5,7 +5,7 @@ from __future__ import annotations
 import pytest
 from trees import draw
 
-from spark_rl.metrics import fork_depths, repeated, summarise, wilson
+from spark_rl.metrics import coverage_gain, fork_depths, repeated, summarise, wilson
 from spark_rl.types import Forest, Fork
 
 
@@ -51,3 +51,43 @@ def test_new_roots_are_forks_at_depth_zero():
     tree = draw([-1, -1, -1])
     tree.forks.append(Fork(0, None, "decision", 2))
     assert fork_depths(Forest([tree])) == [0, 0]
+
+
+def test_depths_of_forks_and_explore_mode_by_interval_of_five_steps():
+    chain = draw([-1, 0, 1, 2, 3, 4, 5, -1])  # depths 1 to 7, and a second root
+    chain.forks += [Fork(0, None, "decision", 1), Fork(0, 4, "after", 2), Fork(0, 5, "after", 1)]
+    for index in (0, 6):
+        chain.nodes[index].mode = "explore"
+    row = summarise(Forest([chain]))
+    depths = {name: value for name, value in row.items() if name.startswith("fork_depth_")}
+    assert depths == {"fork_depth_0": 1 / 4, "fork_depth_1_5": 2 / 4, "fork_depth_6_10": 1 / 4}
+    assert (row["explore_ratio_1_5"], row["explore_ratio_6_10"]) == (1 / 6, 1 / 2)
+    assert row["fork_depth"] == (0 + 5 + 5 + 6) / 4
+    assert all(isinstance(value, int | float) for value in row.values()), "rows are flat"
+
+
+def test_the_share_of_the_budget_that_was_used():
+    small, large = draw([-1, -1]), draw([-1, -1, -1, -1])
+    row = summarise(Forest([small, large]), budget=4)
+    assert (row["budget_used"], row["trees"]) == ((2 + 4) / 2 / 4, 2)
+    assert "budget_used" not in summarise(Forest([small]))
+
+
+def test_a_fork_gains_coverage_where_its_siblings_end_differently():
+    """Below node 0 one of two won, below node 1 none: a fork at 0 tells something, one at 1 does not."""
+    parents, rewards = [-1, -1, 0, 0, 1, 1], {2: 1.0, 3: 0.0, 4: 0.0, 5: 0.0}
+    for fork, gain in (
+        (Fork(0, 0, "after", 1), 1.0),
+        (Fork(0, 1, "after", 1), 0.0),
+        (Fork(0, 3, "decision", 1), 1.0),  # siblings of the step itself
+        (Fork(0, 5, "decision", 1), 0.0),
+        (Fork(0, 1, "decision", 1), 1.0),  # the roots: one half won, the other nothing
+        (Fork(0, None, "decision", 1), 1.0),
+    ):
+        tree = draw(parents, rewards)
+        tree.forks.append(fork)
+        assert coverage_gain(Forest([tree])) == gain
+    both = draw(parents, rewards)
+    both.forks += [Fork(0, 0, "after", 1), Fork(0, 1, "after", 3)]
+    assert coverage_gain(Forest([both])) == 1 / 4, "weighted by continuations granted"
+    assert coverage_gain(Forest([draw(parents, rewards)])) == 0.0

@@ -19,6 +19,7 @@ from spark_rl.options import INLINE, parse, parse_recipe, take
 from spark_rl.prompting import Window
 from spark_rl.recipe import Recipe
 from spark_rl.recipes import RECIPES, load_recipe
+from spark_rl.recipes.algorithms import with_algorithm
 
 RECIPE = load_recipe("quickstart")
 
@@ -215,7 +216,7 @@ def test_help_documents_every_field(capsys):
     text = capsys.readouterr().out
     for option, _ in leaves(RECIPE):
         assert f"--{option}" in text
-    assert "--branching explore-tag|probability|chains|package.module:Class" in text
+    assert "--branching explore-tag|probability|chains|" in text
     assert "--model DIRECTORY|NAME" in text
     assert "N: leaves a tree on average" in text
     assert "noqa" not in text
@@ -242,3 +243,12 @@ def test_take():
     for argv in (["--from"], ["--from", "--seed", "1"]):
         with pytest.raises(UsageError, match="--from needs a value"):
             take(argv, "--from")
+
+
+def test_parts_of_a_component_are_numbered():
+    recipe = with_algorithm(RECIPE, "gigpo")
+    group, anchors = recipe.advantage.parts  # type: ignore[attr-defined]
+    changed = set_("--advantage.parts.1.gamma", "0.8", recipe=recipe)
+    assert changed.advantage.parts == (group, replace(anchors, gamma=0.8))  # type: ignore[attr-defined]
+    with pytest.raises(UsageError, match=r'"--advantage\.parts\.2\.gamma"; did you mean "--advantage\.parts\.1\.gamma"'):
+        parse_recipe(recipe, ["--advantage.parts.2.gamma", "0.8"], "train")

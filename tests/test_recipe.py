@@ -10,6 +10,7 @@ import pytest
 
 from spark_rl.branching.chains import Chains
 from spark_rl.branching.explore_tag import ExploreTag
+from spark_rl.branching.paced import Paced
 from spark_rl.environments.base import WORLDS
 from spark_rl.environments.household import Household
 from spark_rl.errors import UsageError
@@ -45,6 +46,8 @@ def test_every_component_comes_back_equal_inside_a_recipe(slot, name):
     made = component(slot, name)
     if slot == "prompt.context":
         recipe = Recipe("any", Household(), prompt=Prompt(made))
+    elif slot == "branching.rule":
+        recipe = Recipe("any", Household(), branching=Paced(made))
     else:
         recipe = replace(Recipe("any", Household()), **{slot: made})
     assert decode(stored(recipe)) == recipe
@@ -105,7 +108,7 @@ def test_a_recipe_of_another_version_is_refused(change, message):
         ("branching", "explor-tag", 'unknown branching "explor-tag"; did you mean "explore-tag"'),
         ("env", "houshold", 'unknown env "houshold"; did you mean "household"'),
         ("prompt.context", "windows", 'did you mean "window"'),
-        ("advantage", "zzz", r'unknown advantage "zzz" \(known: group-mean'),
+        ("advantage", "zzz", r'unknown advantage "zzz" \(known: anchors'),
         ("branching", "nowhere:Class", 'branching "nowhere:Class" cannot be imported'),
         ("branching", "spark_rl.branching.chains:Chain", 'branching "spark_rl.branching.chains:Chain" cannot be imported'),
     ],

@@ -235,6 +235,51 @@ def test_idle_forks_may_move_leaves_between_tasks_up_to_the_cap():
     assert [tree.opened for tree in forest] == [7, 3] or [tree.opened for tree in forest] == [7, 2]
 
 
+@dataclass(frozen=True)
+class Onlooker(Chains):
+    """Wishes for a root more in every tree, and remembers what it was shown."""
+
+    shown: list[tuple[int, list[tuple[int, int, int]]]] = field(default_factory=list)
+
+    def when_idle(self, forest: Forest, rng: random.Random) -> list[Fork]:
+        self.shown.append((forest.left, [(len(tree.leaves()), tree.opened, tree.cap) for tree in forest]))
+        return [Fork(index, None, "decision", 1) for index in range(len(forest))]
+
+
+def test_what_is_left_is_shown_to_those_who_wait():
+    rule = Onlooker()
+    forest = grow([2, 6], growth(rule, roots=2, budget=5, horizon=9, cap=6))
+    assert rule.shown[0] == (6, [(2, 2, 6), (2, 2, 6)])
+    assert rule.shown[1:] == [(4, [(3, 3, 6)] * 2), (2, [(4, 4, 6)] * 2)]
+    assert [(tree.opened, tree.cap, tree.horizon) for tree in forest] == [(5, 6, 9)] * 2
+
+
+def test_a_tree_that_failed_is_shown_empty_and_gets_nothing():
+    rule = Onlooker()
+    forest = grow([2, 3], growth(rule, roots=1, budget=2, horizon=4), world=CorridorWorld(fails="step"))
+    assert rule.shown == [(2, [(1, 1, 2), (0, 1, 0)]), (1, [(2, 2, 2), (0, 1, 0)])]
+    assert [tree.opened for tree in forest] == [2]
+
+
+@pytest.mark.parametrize("at", ["after", "decision"])
+def test_siblings_of_a_fork_that_excludes_take_other_actions(at):
+    @dataclass(frozen=True)
+    class Once(Chains):
+        """Forks the second step of the first root, once."""
+
+        def after_step(self, tree: Tree, index: int, node: int, rng: random.Random) -> Fork | None:
+            first = tree.nodes[node].path == (0, 0) and not tree.forks
+            return Fork(index, node, at, 1, exclude=True) if first else None
+
+    pairs: list[list[str]] = []
+    for seed in range(12):
+        tree = grow([9], growth(Once(), roots=1, budget=2, horizon=5), Dice(wait=0.5), seed=seed).trees[0]
+        forked = 2 if at == "after" else 1
+        pairs.append([node.action for node in tree.nodes if node.depth == forked + 1])
+    # Two actions, four draws more: a repeat stays in one case of 32 at most.
+    assert sum(set(pair) == {"more", "wait"} for pair in pairs) >= 11
+
+
 @pytest.mark.parametrize("fails", ["reset", "step"])
 def test_a_failing_environment_costs_its_tree_and_is_told(fails):
     world = CorridorWorld(fails=fails)

@@ -53,6 +53,29 @@ def test_run_directories_hold_numbered_forests(tmp_path):
     assert iterations(tmp_path) == [2, 10]
 
 
+def test_files_of_version_one_are_read(tmp_path):
+    """They know no entropies, no cap and horizon, and no exclusion."""
+    save_forest(forest(), tmp_path / "new")
+    header, *trees = (json.loads(line) for line in gzip.decompress((tmp_path / "new").read_bytes()).splitlines())
+    last = header["node"].index("entropies")
+    del header["node"][last], header["spent"]["discarded"], header["spent"]["states_kept"]
+    header["version"] = 1
+    for tree in trees:
+        del tree["cap"], tree["horizon"]
+        tree["forks"] = [fork[:4] for fork in tree["forks"]]
+        for node in tree["nodes"]:
+            del node[last]
+    (tmp_path / "old").write_bytes(gzip.compress("\n".join(map(json.dumps, [header, *trees])).encode()))
+    assert spark_rl.load_forest(tmp_path / "old") == forest()
+
+
+def test_what_growing_adds_comes_back(tmp_path):
+    tree = draw([-1, 0], None, entropies=(0.25, 1.5))
+    tree.forks, tree.cap, tree.horizon = [Fork(0, None, "decision", 1), Fork(0, 1, "decision", 2, exclude=True)], 9, 30
+    save_forest(Forest([tree], spent=Spent(discarded=3, states_kept=7)), tmp_path / "f")
+    assert spark_rl.load_forest(tmp_path / "f") == Forest([tree], spent=Spent(discarded=3, states_kept=7))
+
+
 def test_equal_forests_are_equal_files(tmp_path):
     for name in "ab":
         save_forest(forest(), tmp_path / name)

@@ -14,6 +14,7 @@ from transformers import set_seed
 from trees import draw
 
 from spark_rl import checkpoint, load_forest, trainer
+from spark_rl.advantage.base import Rewards
 from spark_rl.advantage.group import GroupMean
 from spark_rl.batch import pack
 from spark_rl.errors import TrainingDiverged
@@ -172,6 +173,21 @@ def test_rows_count_the_groups_that_had_signal():
         forest = load_forest(run.directory, int(row["iteration"]))
         credits = [run.recipe.advantage(run.recipe.rewards.shape(tree)) for tree in forest]
         assert row["trained_groups"] == sum(map(has_signal, credits)) > 0
+
+
+def test_further_tasks_replace_groups_without_signal_and_the_gradients_noise_is_logged(tmp_path):
+    settings = replace(RECIPE.optimizer, resample=3, measure_noise=True)
+    # Penalties apart, so that groups in which nobody wins say nothing.
+    run = start(tmp_path / "run", optimizer=settings, rewards=Rewards(), iterations=1)
+    train(run, QUIET)
+    (row,) = run.metrics()
+    forest = load_forest(run.directory, 1)
+    told = sum(len(set(tree.returns())) > 1 for tree in forest)
+    assert row["trees"] == len(forest) == len({tree.task.id for tree in forest})
+    assert len(forest) > 2 or told == 2
+    assert row["trained_groups"] == told <= 2
+    assert row["generated"] == sum(len(node.completion) for tree in forest for node in tree.nodes)
+    assert ("gradient_snr" in row) == (told > 0)
 
 
 def test_signal_is_any_trajectory_that_did_better_than_its_group():

@@ -13,7 +13,7 @@ from spark_rl.advantage.group import GroupMean
 from spark_rl.batch import Batch, pack
 from spark_rl.errors import TrainingDiverged, UsageError
 from spark_rl.loss import Loss
-from spark_rl.update import accumulate, trainer_logprobs, update
+from spark_rl.update import accumulate, signal_to_noise, trainer_logprobs, update
 
 SHAPES = [
     [-1, -1, 0, 0, 1, 2, 2, 3, 4, 5, 6, 6, 10],  # shared prefixes of several lengths
@@ -218,3 +218,19 @@ def test_a_reference_is_asked_for_only_where_it_counts():
 def test_nothing_to_learn_from_makes_no_step():
     model = tiny()
     assert update(model, None, adam(model), pack([], []), Loss(kl=0), **SETTINGS) == {"steps": 0}
+
+
+def test_signal_to_noise_is_that_of_the_trees_gradients():
+    """Against mean and variance of gradients taken one tree at a time; nothing of the model is changed."""
+    model, batch = tiny(), packed(trees(append=True))
+    policy = Loss(kl=0.0, entropy=0.0)
+    parts = [batch.select([i for i, row in enumerate(batch.rows) if row.tree == tree]) for tree in range(3)]
+    gradients = torch.stack([gradient(model, part, policy)[0] for part in parts])
+    noise = gradients.var(dim=0).sum()
+    signal = gradients.mean(dim=0).square().sum() - noise / 3  # the mean's own noise taken off
+    before = [parameter.clone() for parameter in model.parameters()]
+    found = signal_to_noise(model, batch, Loss(kl=0.3, entropy=0.1), temperature=0.8, token_budget=10**6)
+    assert found == pytest.approx(float(signal / noise), rel=1e-9)
+    assert found == pytest.approx(signal_to_noise(model, batch, policy, temperature=0.8, token_budget=1), rel=1e-9)
+    assert all(torch.equal(old, new) and new.grad is None for old, new in zip(before, model.parameters(), strict=True))
+    assert signal_to_noise(model, parts[0], policy, temperature=0.8, token_budget=10**6) == 0.0

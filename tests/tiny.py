@@ -102,3 +102,8 @@ def start(directory: Path, **changes: Any) -> Run:
 def untimed(rows: list[dict[str, float]]) -> list[dict[str, float]]:
     """Rows of metrics without the clock."""
     return [{name: value for name, value in row.items() if not name.startswith("seconds")} for row in rows]
+
+
+def recipe() -> Recipe:
+    """`RECIPE` as the command line takes it: `tiny:recipe`."""
+    return RECIPE

@@ -9,7 +9,7 @@ from __future__ import annotations
 import statistics
 from dataclasses import dataclass
 
-from spark_rl.advantage.base import spread
+from spark_rl.advantage.base import deviations, spread
 from spark_rl.types import Credit, Tree
 
 __all__ = ["GroupMean"]
@@ -31,13 +31,7 @@ class GroupMean:
 
     def __call__(self, tree: Tree) -> Credit:
         """Credit of every node, in the order of `tree.nodes`."""
-        returns = tree.returns()
-        mean = statistics.fmean(returns)
-        spreads = statistics.stdev(returns) if len(returns) > 1 else 0.0
-        if spreads == 0.0:
-            return spread(tree, [0.0] * len(returns))
-        scale = spreads + self.epsilon if self.std else 1.0
-        advantages = [(value - mean) / scale for value in returns]
+        advantages = deviations(tree.returns(), std=self.std, epsilon=self.epsilon)
         if self.by_length:
             steps = [tree.nodes[leaf].depth for leaf in tree.leaves()]
             usual = statistics.fmean(steps)

@@ -10,9 +10,10 @@ from __future__ import annotations
 import random
 from typing import Protocol, runtime_checkable
 
+from spark_rl.errors import UsageError
 from spark_rl.types import Forest, Fork, Tree
 
-__all__ = ["Branching"]
+__all__ = ["Branching", "check_width"]
 
 
 @runtime_checkable
@@ -24,5 +25,19 @@ class Branching(Protocol):
         ...
 
     def when_idle(self, forest: Forest, rng: random.Random) -> list[Fork]:
-        """Asked when no leaf is open; called again after its forks have run, until it returns an empty list."""
+        """Asked when no leaf is open; called again after its forks have run, until none of its wishes is granted.
+
+        `forest.left` and each tree's `cap - opened` say how many leaves may still be opened; a tree whose environment
+        failed is shown empty, with a cap of 0.
+        """
         ...
+
+
+def check_width(width: int) -> None:
+    """Refuse a branching factor that is no fork.
+
+    Raises:
+        UsageError: it is below 2.
+    """
+    if width < 2:
+        raise UsageError(f"branching.width is {width}: a fork needs at least 2 continuations")

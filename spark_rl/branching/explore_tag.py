@@ -5,7 +5,7 @@ from __future__ import annotations
 import random
 from dataclasses import dataclass
 
-from spark_rl.errors import UsageError
+from spark_rl.branching.base import check_width
 from spark_rl.types import Forest, Fork, Moment, Tree
 
 __all__ = ["ExploreTag"]
@@ -24,8 +24,7 @@ class ExploreTag:
     """`after` continues from the state the exploring step led to (Eq. 6); `decision` samples that step again (Eq. 8)."""
 
     def __post_init__(self) -> None:
-        if self.width < 2:
-            raise UsageError(f"branching.width is {self.width}: a fork needs at least 2 continuations")
+        check_width(self.width)
 
     def after_step(self, tree: Tree, index: int, node: int, rng: random.Random) -> Fork | None:
         """Wish for `width - 1` more continuations at an exploring step."""

@@ -5,6 +5,7 @@ from __future__ import annotations
 import random
 from dataclasses import dataclass
 
+from spark_rl.branching.base import check_width
 from spark_rl.errors import UsageError
 from spark_rl.types import Forest, Fork, Moment, Tree
 
@@ -22,8 +23,7 @@ class Probability:
     at: Moment = "after"
 
     def __post_init__(self) -> None:
-        if self.width < 2:
-            raise UsageError(f"branching.width is {self.width}: a fork needs at least 2 continuations")
+        check_width(self.width)
         if not 0 <= self.probability <= 1:
             raise UsageError(f"branching.probability is {self.probability}: it must lie between 0 and 1")
 

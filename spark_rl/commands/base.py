@@ -10,8 +10,10 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, TypeVar
 
 from spark_rl.errors import UsageError
-from spark_rl.options import parse
+from spark_rl.options import parse, take
 from spark_rl.progress import Watcher, watching
+from spark_rl.recipe import Recipe
+from spark_rl.recipes.algorithms import with_algorithm
 from spark_rl.run import Run
 
 if TYPE_CHECKING:
@@ -58,6 +60,18 @@ class Call:
     def options(self, default: T) -> T:
         """The options of this call on top of a default; see `options.parse`."""
         return parse(default, self.argv, self.prog)
+
+    def algorithm(self, recipe: Recipe) -> tuple[Recipe, Call]:
+        """The recipe under the algorithm that `--algorithm` names, if any, and the call without it.
+
+        Applied before fields are set, so that any of its settings can be changed.
+
+        Raises:
+            UsageError: no such algorithm.
+        """
+        name, argv = take(self.argv, "--algorithm")
+        call = replace(self, argv=argv)
+        return (recipe if name is None else with_algorithm(recipe, name)), call
 
     def watching(self) -> AbstractContextManager[Watcher]:
         """Progress on standard error, as quiet as asked."""

@@ -41,7 +41,7 @@ class _Rollout:
 def rollout(call: Call) -> int:
     """Grow, keep and sum up one forest."""
     name, call = call.positional("a recipe", RECIPES)
-    recipe = load_recipe(name)
+    recipe, call = call.algorithm(load_recipe(name))
     options = call.options(_Rollout(Path("runs") / f"{recipe.name}-rollout", recipe))
     if options.tasks < 1 or options.iteration < 1:
         raise UsageError(f"tasks is {options.tasks} and iteration {options.iteration}: both must be at least 1")

@@ -39,9 +39,10 @@ def train(call: Call) -> int:
     else:
         if source is not None:
             recipe, call = _repeated(call.open_run(source)), replace(call, prog=f"{call.prog} --from {source}")
+            recipe, call = call.algorithm(recipe)
         else:
             name, call = call.positional("a recipe", RECIPES)
-            recipe = load_recipe(name)
+            recipe, call = call.algorithm(load_recipe(name))
         options = call.options(_Train(Path("runs") / recipe.name, recipe))
         run = Run.create(options.out, options.recipe)
     _go(run, call)

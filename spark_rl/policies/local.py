@@ -185,6 +185,7 @@ class _Batch:
         self.longest = max(len(job.ids) for job in jobs)
         self.tokens = np.zeros((len(self.samples), int(self.limits.max())), np.int32)
         self.logprobs = np.zeros(self.tokens.shape, np.float32)
+        self.entropies = np.zeros(self.tokens.shape, np.float64)
         self.lengths = np.zeros(len(self.samples), np.int64)
 
     def run(self) -> Iterator[tuple[_Sample, Completion]]:
@@ -202,7 +203,10 @@ class _Batch:
         for index, sample in enumerate(self.samples):
             ids = self.tokens[index, : self.lengths[index]].tolist()
             text = engine.tokenizer.decode(ids[:-1] if engine.stops[ids[-1]] else ids, clean_up_tokenization_spaces=False)
-            yield sample, Completion(text, tuple(ids), tuple(self.logprobs[index, : len(ids)].tolist()))
+            logprobs = self.logprobs[index, : len(ids)].tolist()
+            # They decide where to fork and train nothing: four decimals keep saved forests small.
+            entropies = self.entropies[index, : len(ids)].round(4).tolist()
+            yield sample, Completion(text, tuple(ids), tuple(logprobs), tuple(entropies))
 
     # -- prompts ----------------------------------------------------------------------------------------------------
 
@@ -287,10 +291,11 @@ class _Batch:
         logits, alive = logits[owners], np.ones(len(self.samples), bool)
         step = 0
         while True:
-            drawn, chosen = draw(logits, temperature, uniform(seeds[self.rows], step))
+            drawn, chosen, entropy = draw(logits, temperature, uniform(seeds[self.rows], step))
             token = drawn.numpy(force=True)
             self.tokens[self.rows[alive], step] = token[alive]
             self.logprobs[self.rows[alive], step] = chosen.numpy(force=True)[alive]
+            self.entropies[self.rows[alive], step] = entropy.numpy(force=True)[alive]
             step += 1
             alive &= ~(self.engine.stops[token] | (step >= self.limits[self.rows]))
             self.lengths[self.rows[~alive & (self.lengths[self.rows] == 0)]] = step

@@ -26,7 +26,9 @@ def _mix(state: NDArray[np.uint64]) -> NDArray[np.uint64]:
     return state ^ (state >> np.uint64(31))
 
 
-def draw(logits: torch.Tensor, temperature: torch.Tensor, numbers: NDArray[np.float64]) -> tuple[torch.Tensor, torch.Tensor]:
+def draw(
+    logits: torch.Tensor, temperature: torch.Tensor, numbers: NDArray[np.float64]
+) -> tuple[torch.Tensor, torch.Tensor, torch.Tensor]:
     """Invert the cumulated tempered distribution at the given numbers.
 
     Args:
@@ -35,13 +37,18 @@ def draw(logits: torch.Tensor, temperature: torch.Tensor, numbers: NDArray[np.fl
         numbers: [rows], in [0, 1).
 
     Returns:
-        Token ids, and their log-probabilities at the temperature (at 1 where it is 0), both [rows].
+        Token ids, their log-probabilities and the entropies (nats) of what they were drawn from, at the temperature (at 1
+        where it is 0), all [rows].
     """
     greedy = temperature == 0
     logprobs = torch.log_softmax(logits.float() / temperature.masked_fill(greedy, 1.0), dim=-1)
-    cumulated = logprobs.exp().cumsum(-1, dtype=torch.float64)
+    probabilities = logprobs.exp()
+    cumulated = probabilities.cumsum(-1, dtype=torch.float64)
     target = torch.from_numpy(numbers).to(logits.device)[:, None] * cumulated[:, -1:]
     # "right" never lands on a token of probability zero.
     token = torch.searchsorted(cumulated, target, right=True).clamp_(max=logits.shape[-1] - 1)
     token = torch.where(greedy, logprobs.argmax(-1, keepdim=True), token)
-    return token[:, 0], logprobs.gather(-1, token)[:, 0]
+    chosen = logprobs.gather(-1, token)[:, 0]
+    # A token of probability zero adds nothing, where 0 * -inf would be NaN; log-probabilities are not needed any more.
+    entropy = probabilities.mul_(logprobs.clamp_(min=torch.finfo(logprobs.dtype).min)).sum(-1).neg_()
+    return token[:, 0], chosen, entropy

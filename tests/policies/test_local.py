@@ -97,6 +97,13 @@ def plain(model: PreTrainedModel, prompt: Sequence[int], ids: Sequence[int], tem
     return logprobs[torch.arange(len(ids)), torch.tensor(ids)].tolist()
 
 
+def entropies(model: PreTrainedModel, prompt: Sequence[int], ids: Sequence[int], temperature: float) -> list[float]:
+    """Entropies (nats) of what each of `ids` was drawn from, by one unpadded forward pass."""
+    with torch.no_grad():
+        logits = model(torch.tensor([[*prompt, *ids]])).logits[0, len(prompt) - 1 : -1]
+    return torch.distributions.Categorical(logits=logits.float() / (temperature or 1.0)).entropy().tolist()
+
+
 def assert_exact(model: PreTrainedModel, requests: Sequence[Request], answers: list[list[Completion]]) -> None:
     for asked, answer in zip(requests, answers, strict=True):
         assert len(answer) == asked.n
@@ -105,6 +112,9 @@ def assert_exact(model: PreTrainedModel, requests: Sequence[Request], answers: l
             assert asked.prompt
             assert completion.logprobs == pytest.approx(
                 plain(model, asked.prompt, completion.ids, asked.temperature), abs=1e-5
+            )
+            assert completion.entropies == pytest.approx(
+                entropies(model, asked.prompt, completion.ids, asked.temperature), abs=1e-4
             )
 
 

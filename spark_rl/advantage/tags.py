@@ -1,0 +1,76 @@
+"""Rewards for how a step is tagged: RLVMR (arXiv 2507.22844), its four tags mapped on the two modes.
+
+RLVMR gives a step 1 where its tag kept its word (values as in its released configuration), and compares steps of one tag:
+
+| RLVMR | here | earns 1 when |
+|---|---|---|
+| planning | `think` | its trajectory succeeds |
+| explore | `explore` | its action was not taken before on the trajectory, by a well-formed step |
+| reflection | `think` right after a refused or malformed step | its action is another one |
+| monitor, none | a step that is not well-formed | never: no credit |
+
+This is the step term alone; RLVMR is its `Sum` with `GroupMean`. Unlike there, a tag that occurs once in a group has
+nothing to be compared with and gets no credit (there: its raw reward).
+"""
+
+from __future__ import annotations
+
+from collections import defaultdict
+from dataclasses import dataclass
+from typing import Literal
+
+from spark_rl.advantage.base import deviations, spread_rows
+from spark_rl.types import Credit, Tree
+
+__all__ = ["Tags"]
+
+_Tag = Literal["plan", "explore", "reflect"]
+
+
+@dataclass(frozen=True)
+class Tags:
+    """A = weight * (tag reward - mean) / std over the tree's rows with the same tag, a row being a step of a trajectory.
+
+    Rows, as whether a plan came true depends on the trajectory: a shared step's weight is the leaves below.
+    """
+
+    weight: float = 0.5
+    """What the credit is multiplied by (0.5 in the released configuration)."""
+    std: bool = True
+    """Divide by the unbiased standard deviation of the tag's rows (+ 1e-6)."""
+
+    def __call__(self, tree: Tree) -> Credit:
+        """Credit of every node, in the order of `tree.nodes`."""
+        rows: list[list[float]] = []
+        groups: defaultdict[_Tag, list[tuple[int, int]]] = defaultdict(list)  # tag -> (trajectory, step)
+        for number, leaf in enumerate(tree.leaves()):
+            judged = _judge(tree, leaf)
+            rows.append([reward for _, reward in judged])
+            for step, (tag, _) in enumerate(judged):
+                if tag is not None:
+                    groups[tag].append((number, step))
+        for group in groups.values():
+            away = deviations([rows[number][step] for number, step in group], std=self.std)
+            for (number, step), value in zip(group, away, strict=True):
+                rows[number][step] = self.weight * value
+        return spread_rows(tree, rows)
+
+
+def _judge(tree: Tree, leaf: int) -> list[tuple[_Tag | None, float]]:
+    """Tag and reward of each step of a trajectory; without a tag the reward is 0."""
+    judged: list[tuple[_Tag | None, float]] = []
+    taken: set[str] = set()
+    refused, before = False, ""
+    for node in (tree.nodes[index] for index in tree.trajectory(leaf)):
+        if not node.well_formed:
+            judged.append((None, 0.0))
+        elif node.mode == "explore":
+            judged.append(("explore", float(node.action not in taken)))
+        elif refused:
+            judged.append(("reflect", float(node.action != before)))
+        else:
+            judged.append(("plan", float(tree.nodes[leaf].success)))
+        if node.well_formed:
+            taken.add(node.action)
+        refused, before = not (node.well_formed and node.admissible), node.action
+    return judged

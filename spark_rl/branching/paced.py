@@ -1,0 +1,74 @@
+"""Any rule, with its budget paced: first come, first served spends it at depth 1, where a fork is little but a root."""
+
+from __future__ import annotations
+
+import random
+from dataclasses import dataclass, replace
+
+from spark_rl.branching.base import Branching
+from spark_rl.branching.explore_tag import ExploreTag
+from spark_rl.errors import UsageError
+from spark_rl.types import Forest, Fork, Tree
+
+__all__ = ["Paced"]
+
+
+@dataclass(frozen=True)
+class Paced:
+    """Ask another rule after each step, and hold back what comes too early, too densely or too often below one root."""
+
+    rule: Branching = ExploreTag()
+    """Says where to fork. What it wishes for when all has ended is passed on as it is."""
+    gap: int = 0
+    """Least steps between two forks of a path; 1 keeps the result of a fork at its `decision` from being forked itself."""
+    skip: int = 0
+    """First steps that never fork."""
+    spread: bool = False
+    """Release a tree's extra leaves evenly over the horizon: up to depth d of K a share of d / K, rounded up."""
+    per_root: int = 0
+    """Most extra leaves below one root; 0 sets no limit. A first step sampled again is charged to the root it stands for."""
+
+    def __post_init__(self) -> None:
+        for name, least in (("gap", 0), ("skip", 0), ("per_root", 0)):
+            if getattr(self, name) < least:
+                raise UsageError(f"branching.{name} is {getattr(self, name)}: it must be at least {least}")
+
+    def after_step(self, tree: Tree, index: int, node: int, rng: random.Random) -> Fork | None:
+        """The rule's wish, clipped to what may be out by now, or None."""
+        fork = self.rule.after_step(tree, index, node, rng)
+        if fork is None or fork.node is None:
+            return fork
+        if tree.nodes[fork.node].depth <= self.skip or self._crowded(tree, fork.node):
+            return None
+        extra = min(fork.extra, self._released(tree, fork.node))
+        return replace(fork, extra=extra) if extra > 0 else None
+
+    def when_idle(self, forest: Forest, rng: random.Random) -> list[Fork]:
+        """What the rule wishes for."""
+        return self.rule.when_idle(forest, rng)
+
+    def _crowded(self, tree: Tree, node: int) -> bool:
+        """Whether the path has forked less than `gap` steps above; a step sampled again lies on its siblings' paths too."""
+        here = tree.nodes[node]
+        for fork in tree.forks:
+            if fork.node is None:
+                continue
+            there = tree.nodes[fork.node]
+            shared = there.path if fork.at == "after" else there.path[:-1]
+            if here.path[: len(shared)] == shared and 0 <= here.depth - there.depth < self.gap:
+                return True
+        return False
+
+    def _released(self, tree: Tree, node: int) -> int:
+        """Extra leaves that this step may open."""
+        here, out = tree.nodes[node], sum(fork.extra for fork in tree.forks)
+        extra = tree.cap - (tree.opened - out)
+        free = tree.cap - tree.opened
+        if self.spread:
+            free = min(free, -(-extra * here.depth // tree.horizon) - out)
+        if self.per_root:
+            below = sum(
+                fork.extra for fork in tree.forks if fork.node is not None and tree.nodes[fork.node].path[0] == here.path[0]
+            )
+            free = min(free, self.per_root - below)
+        return free

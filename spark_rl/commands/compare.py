@@ -1,0 +1,144 @@
+"""`spark-rl compare`: algorithms on one recipe, seed by seed, side by side; then tables and plots.
+
+Cells are worked through seed by seed, so that whatever is there when it is stopped can be compared; the cold start of the
+next seeds is made ahead, so that no process waits for one.
+"""
+
+from __future__ import annotations
+
+import itertools
+import shlex
+from collections.abc import Sequence
+from concurrent.futures import Future, ThreadPoolExecutor, as_completed
+from dataclasses import dataclass, field, replace
+from pathlib import Path
+from typing import Any
+
+from spark_rl.commands.base import Call
+from spark_rl.compare.cells import Cell, Plan, prepared
+from spark_rl.compare.tables import Comparison, markdown
+from spark_rl.errors import MissingExtra, SparkError, UsageError
+from spark_rl.files import write_bytes
+from spark_rl.options import INLINE, parse, take
+from spark_rl.progress import Watcher
+from spark_rl.recipe import Recipe
+from spark_rl.recipes import RECIPES, load_recipe
+from spark_rl.recipes.algorithms import ALGORITHMS, with_algorithm
+
+__all__ = ["compare"]
+
+ARMS = "grpo,paper,random,gigpo,strategic,strategic_chains"
+
+
+@dataclass(frozen=True)
+class _Compare:
+    """Train every arm (--arms NAME,NAME,..., the first is the baseline) with every seed and compare them at equal cost.
+
+    Fields of the recipe are set for all arms, after the arm's own; `seed` is the first of the seeds. Called again with the
+    same --out it does what is missing.
+    """
+
+    out: Path
+    """Directory of results (cells/), runs, tables (report.md) and plots."""
+    recipe: Recipe = field(metadata=INLINE)
+    seeds: int = 10
+    """How many, from `seed` on."""
+    jobs: int = 2
+    """Processes side by side, each with one thread."""
+
+
+def compare(call: Call) -> int:
+    """Run what is missing, then print the tables. Exit code 1 when a cell failed; the others are compared all the same."""
+    names, argv = take(call.argv, "--arms")
+    arms = [name.strip() for name in (names or ARMS).split(",") if name.strip()]
+    name, call = replace(call, argv=argv).positional(f"a recipe (arms: {', '.join(ALGORITHMS)})", RECIPES)
+    if not arms:
+        raise UsageError(f"--arms names none; choose from {', '.join(ALGORITHMS)}, or package.module:function")
+    chosen = [_options(call, load_recipe(name), arm) for arm in arms]
+    options = chosen[0]
+    if options.seeds < 1 or options.jobs < 1:
+        raise UsageError(f"seeds is {options.seeds} and jobs {options.jobs}: both must be at least 1")
+    cells = [
+        [Cell(arm, replace(each.recipe, seed=each.recipe.seed + i)) for arm, each in zip(arms, chosen, strict=True)]
+        for i in range(options.seeds)
+    ]
+    plan = Plan(options.out)
+    plan.check(list(itertools.chain(*cells)))
+    with call.watching() as watcher:
+        failures = _work(plan, cells, options.jobs, watcher)
+        results = [found for cell in itertools.chain(*cells) if (found := plan.result(cell)) is not None]
+        comparison = Comparison.of(arms, results)
+        command = f"spark-rl compare {name} --arms {','.join(arms)} {shlex.join(call.argv)}"
+        tables = _report(comparison, options.out, command, watcher)
+    print(tables)
+    for failure in failures:
+        print(f"failed: {failure}")
+    return 1 if failures else 0
+
+
+def _options(call: Call, recipe: Recipe, arm: str) -> _Compare:
+    """What the command line asks of an arm: its algorithm first, then the fields that are set."""
+    default = _Compare(Path("runs") / f"{recipe.name}-compare", with_algorithm(prepared(recipe), arm))
+    return parse(default, call.argv, call.prog)
+
+
+def _work(plan: Plan, seeds: Sequence[Sequence[Cell]], jobs: int, watcher: Watcher) -> list[str]:
+    """Run the cells that have no result; returns what failed."""
+    missing = [left for cells in seeds if (left := [cell for cell in cells if plan.result(cell) is None])]
+    total = sum(map(len, seeds))
+    done = total - sum(map(len, missing))
+    watcher.phase("cells", total, done)
+    failures: list[str] = []
+    with ThreadPoolExecutor(jobs) as pool:
+        try:
+            for future in as_completed(futures := _submit(plan, missing, jobs, pool)):
+                cell = futures[future]
+                try:
+                    result = future.result()
+                except SparkError as error:
+                    failures.append(f"{cell.name}: {error}")
+                    watcher.note(failures[-1])
+                else:
+                    done += 1
+                    watcher.advance(done)
+                    watcher.note(f"{cell.name}: {result['curve'][-1]['success']:.3f} ({done}/{total})")
+        except BaseException as error:
+            plan.stop()
+            pool.shutdown(cancel_futures=True)
+            if isinstance(error, KeyboardInterrupt):
+                raise KeyboardInterrupt("the same command continues it") from None
+            raise
+    return failures
+
+
+def _submit(
+    plan: Plan, missing: Sequence[Sequence[Cell]], jobs: int, pool: ThreadPoolExecutor
+) -> dict[Future[dict[str, Any]], Cell]:
+    """Queue cold starts `jobs` seeds ahead of their cells. A cell waits only for what was queued before it."""
+    starts: list[Future[None]] = []
+    futures: dict[Future[dict[str, Any]], Cell] = {}
+
+    def begin(cell: Cell, start: Future[None]) -> dict[str, Any]:
+        start.result()
+        return plan.run(cell)
+
+    for place, cells in enumerate(missing):
+        ahead = missing[len(starts) : place + jobs]
+        starts += [pool.submit(plan.cold_start, others[0]) for others in ahead]
+        futures |= {pool.submit(begin, cell, starts[place]): cell for cell in cells}
+    return futures
+
+
+def _report(comparison: Comparison, out: Path, command: str, watcher: Watcher) -> str:
+    """Write report.md and the plots, as far as they can be drawn; returns the tables."""
+    tables, pictures = markdown(comparison), list[Path]()
+    if comparison.seeds:
+        try:
+            from spark_rl.compare.plots import draw
+
+            pictures = draw(comparison, out)
+        except MissingExtra as error:
+            watcher.note(f"tables only: {error}")
+    links = "".join(f"\n![{path.stem}]({path.name})\n" for path in pictures)
+    write_bytes(out / "report.md", f"# Comparison\n\n```sh\n{command}\n```\n\n{tables}{links}".encode())
+    return tables

@@ -1,0 +1,246 @@
+"""Cells of a comparison: one arm and one seed, each a run of its own that leaves one small result file.
+
+    DIR/cold/seed-S/             a run that stops after its cold start, which all arms of the seed begin with
+    DIR/runs/seed-S/ARM/         the run of a cell; a cell that was killed continues from its last checkpoint
+    DIR/cells/seed-S.ARM.json    its result, written whole when the run has finished; a cell that has one is not run again
+    DIR/logs/                    what each process said
+
+Invariants
+----------
+* All arms of a seed begin with the same weights and are evaluated on the same tasks: a difference between two cells of a
+  seed is the algorithm's.
+* A result belongs to the settings it was made with: a directory with others is refused, never mixed.
+* Each process has one thread, so that side by side they take nothing from one another.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import os
+import re
+import shutil
+import subprocess
+import sys
+import threading
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field, replace
+from pathlib import Path
+from typing import Any
+
+from spark_rl.errors import SparkError, UsageError
+from spark_rl.files import atomic_directory, write_json
+from spark_rl.recipe import Recipe, encode
+from spark_rl.run import Run
+
+__all__ = ["Cell", "Plan", "curve", "prepared"]
+
+KEPT = ("success", "wins", "tasks", "steps", "invalid_ratio", "repetitive_ratio", "explore_ratio", "tokens")
+"""What a result holds of an evaluation."""
+SUMS = ("leaves", "generated", "env_steps", "unique_steps", "trained", "seconds")
+"""What a result adds up from iteration to iteration."""
+
+
+@dataclass(frozen=True)
+class Cell:
+    """One arm with one seed."""
+
+    arm: str
+    recipe: Recipe
+
+    @property
+    def name(self) -> str:
+        """Part of its file names."""
+        return f"seed-{self.recipe.seed}.{_slug(self.arm)}"
+
+
+def prepared(recipe: Recipe) -> Recipe:
+    """Defaults of a comparison: one thread, and no more on disk than resuming needs. What a user sets comes after."""
+    every = recipe.evaluation.every or 5
+    return replace(
+        recipe,
+        threads=1,
+        evaluation=replace(recipe.evaluation, every=every),
+        keep=replace(recipe.keep, forests=1, checkpoints=1, every=every),
+    )
+
+
+@dataclass
+class Plan:
+    """Where a comparison lives, and the processes it has running."""
+
+    out: Path
+    running: set[subprocess.Popen[bytes]] = field(default_factory=set[subprocess.Popen[bytes]])
+    stopped: threading.Event = field(default_factory=threading.Event)
+
+    # -- results ----------------------------------------------------------------------------------------------------
+
+    def result(self, cell: Cell) -> dict[str, Any] | None:
+        """The result of a cell, if it has one.
+
+        Raises:
+            UsageError: it was made with other settings.
+        """
+        path = self._file(cell)
+        if not path.exists():
+            return None
+        result = json.loads(path.read_text())
+        if result["fingerprint"] != _fingerprint(cell.recipe):
+            raise UsageError(f"{path} was made with other settings: give another --out, or delete it to run the cell again")
+        return result
+
+    def check(self, cells: Sequence[Cell]) -> None:
+        """Refuse cells that cannot be compared, or a directory that holds others.
+
+        Raises:
+            UsageError: which.
+        """
+        names = [cell.name for cell in cells]
+        for name in names:
+            if names.count(name) > 1:
+                raise UsageError(f"two arms are both {name.partition('.')[2]}: name each once")
+        shared = {cell.recipe.seed: cell for cell in reversed(cells)}
+        for cell in cells:
+            if _shared(cell.recipe) != _shared(first := shared[cell.recipe.seed].recipe):
+                arm = shared[first.seed].arm
+                raise UsageError(f"arm {cell.arm} changes world, model, cold start or evaluation of {arm}: compare its like")
+            if self.result(cell) is None:
+                self._open(self._run(cell), cell.recipe)
+        for cell in shared.values():
+            self._open(self._cold(cell), _cold_recipe(cell.recipe), _shared)
+
+    # -- work -------------------------------------------------------------------------------------------------------
+
+    def cold_start(self, cell: Cell) -> None:
+        """Make the cold start of the cell's seed, and evaluate it on every task that its arms are evaluated on."""
+        recipe, directory = _cold_recipe(cell.recipe), self._cold(cell)
+        log = self.out / "logs" / f"seed-{recipe.seed}.cold.log"
+        if self._open(directory, recipe, _shared) is None:
+            Run.create(directory, recipe)
+        if not (directory / "checkpoints" / "cold-start").exists():
+            self._call(log, "train", "--resume", str(directory))
+        settings, level = recipe.evaluation, recipe.evaluation.dev_level
+        self._evaluate(log, directory, "dev", "--level", level, "--split", "dev", "--tasks", str(settings.dev_tasks))
+        if levels := cell.recipe.evaluation.levels:
+            self._evaluate(log, directory, "test", "--level", *levels)
+
+    def _evaluate(self, log: Path, directory: Path, split: str, *options: str) -> None:
+        if not (path := directory / f"{split}.json").exists():
+            self._call(log, "eval", str(directory), "--checkpoint", "cold-start", *options, "--out", str(path))
+
+    def run(self, cell: Cell) -> dict[str, Any]:
+        """Train a cell from its seed's cold start, or go on with it, and write its result.
+
+        Raises:
+            SparkError: the training failed; its log says how.
+        """
+        directory, cold = self._run(cell), self._cold(cell)
+        before: dict[str, Any] = json.loads((cold / "test.json").read_text()) if cell.recipe.evaluation.levels else {}
+        if not (directory / "recipe.json").exists():
+            with atomic_directory(directory) as work:
+                run = Run.create(work, cell.recipe)
+                run.save_evaluation("before", before)
+                shutil.copytree(cold / "checkpoints" / "cold-start", run.checkpoints / "cold-start")
+        self._call(self.out / "logs" / f"{cell.name}.log", "train", "--resume", str(directory))
+        evaluations = json.loads((directory / "eval.json").read_text())
+        rows = [json.loads(line) for line in (directory / "metrics.jsonl").read_text().splitlines()]
+        start = json.loads((cold / "dev.json").read_text())[cell.recipe.evaluation.dev_level]["success"]
+        result = {
+            "arm": cell.arm,
+            "seed": cell.recipe.seed,
+            "recipe": cell.recipe.name,
+            "fingerprint": _fingerprint(cell.recipe),
+            "curve": curve(rows, start),
+            "training_success": [round(row["success"], 4) for row in rows],
+            **{
+                moment: {level: {name: round(found[name], 4) for name in KEPT} for level, found in levels.items()}
+                for moment, levels in evaluations.items()
+            },
+        }
+        write_json(self._file(cell), result)
+        return result
+
+    def stop(self) -> None:
+        """End what is running; it can be continued."""
+        self.stopped.set()
+        for process in list(self.running):
+            process.terminate()
+
+    def _call(self, log: Path, *words: str) -> None:
+        """A command in a process with one thread."""
+        if self.stopped.is_set():
+            raise SparkError("stopped")
+        log.parent.mkdir(parents=True, exist_ok=True)
+        command = [sys.executable, "-m", "spark_rl", *words, "--yes"]
+        with log.open("ab") as file:
+            process = subprocess.Popen(
+                command, stdin=subprocess.DEVNULL, stdout=file, stderr=file, env=os.environ | {"OMP_NUM_THREADS": "1"}
+            )
+            self.running.add(process)
+            try:
+                code = process.wait()
+            finally:
+                self.running.discard(process)
+        if code:
+            last = next((line for line in reversed(log.read_text(errors="replace").splitlines()) if line.strip()), "")
+            raise SparkError(f"`spark-rl {' '.join(words[:3])}` ended with code {code} ({last.strip()}); see {log}")
+
+    # -- places -----------------------------------------------------------------------------------------------------
+
+    def _file(self, cell: Cell) -> Path:
+        return self.out / "cells" / f"{cell.name}.json"
+
+    def _run(self, cell: Cell) -> Path:
+        return self.out / "runs" / f"seed-{cell.recipe.seed}" / _slug(cell.arm)
+
+    def _cold(self, cell: Cell) -> Path:
+        return self.out / "cold" / f"seed-{cell.recipe.seed}"
+
+    def _open(self, directory: Path, recipe: Recipe, part: Any = encode) -> Run | None:
+        """The run in a directory, None if there is none yet; refused when (a part of) its recipe is another."""
+        if not (directory / "recipe.json").exists():
+            return None
+        run = Run.open(directory, foreign=lambda _: True)  # the user has just named the arm
+        if part(run.recipe) != part(recipe):
+            raise UsageError(f"{directory} was begun with other settings: give another --out, or delete it")
+        return run
+
+
+def curve(rows: Sequence[Mapping[str, float]], start: float) -> list[dict[str, float]]:
+    """Held-out success and what was spent so far, at the cold start and wherever it was evaluated.
+
+    Args:
+        rows: of metrics.jsonl, in order; `env_steps` counts those replayed as well.
+        start: success of the cold start.
+    """
+    spent = dict.fromkeys(SUMS, 0.0)
+    points = [{"iteration": 0.0, **spent, "success": start}]
+    for row in rows:
+        here = {**row, "leaves": row["leaves"] * row["trees"], "env_steps": row["env_steps"] + row["replayed"]}
+        spent = {name: spent[name] + here[name] for name in SUMS}
+        if "dev_success" in row:
+            point = {"iteration": row["iteration"], **spent, "success": row["dev_success"]}
+            points.append({name: round(value, 4) for name, value in point.items()})
+    return points
+
+
+def _fingerprint(recipe: Recipe) -> str:
+    """Tells settings apart; the code of a user's own arm is not among them."""
+    return hashlib.blake2b(json.dumps(encode(recipe), sort_keys=True).encode(), digest_size=8).hexdigest()
+
+
+def _cold_recipe(recipe: Recipe) -> Recipe:
+    """Nothing but the cold start; its own evaluations are made apart, on the tasks of the cells."""
+    return replace(recipe, iterations=0, evaluation=replace(recipe.evaluation, levels=(), every=0))
+
+
+def _shared(recipe: Recipe) -> Any:
+    """What must be the same for all arms of a seed, apart from which levels are evaluated and how often."""
+    settings = replace(recipe.evaluation, levels=(), every=0)
+    parts = (recipe.env, recipe.model, recipe.level, recipe.seed, recipe.prompt, recipe.cold_start, settings)
+    return [*map(encode, parts), recipe.tree.horizon, recipe.sampling.max_tokens, recipe.threads]
+
+
+def _slug(arm: str) -> str:
+    """An arm's name as a file name."""
+    return re.sub(r"[^\w-]+", ".", arm)
