@@ -15,8 +15,8 @@ import errno
 import importlib
 import os
 import sys
-import warnings
 import traceback
+import warnings
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path

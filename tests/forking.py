@@ -10,6 +10,7 @@ import asyncio
 import random
 from collections.abc import Sequence
 from dataclasses import dataclass, field, replace
+from typing import Any, Literal
 
 from spark_rl.branching.base import Branching
 from spark_rl.growth import Growth, Sampling, TreeShape
@@ -24,7 +25,7 @@ SYMBOLS = ("sun", "moon", "star")
 class Lock:
     """Opens when every wheel shows the sun; `wait` turns nothing."""
 
-    fork_cost: str = "cheap"
+    fork_cost: Literal["cheap", "replay"] = "cheap"
     wheels: int = 0
     turned: tuple[str, ...] = ()
 
@@ -56,7 +57,7 @@ class Lock:
 class Locks:
     """Its tasks are numbers of wheels."""
 
-    fork_cost: str = "cheap"
+    fork_cost: Literal["cheap", "replay"] = "cheap"
     name: str = "lock"
 
     def tasks(self, level: str, split: str) -> Sequence[Task]:
@@ -104,15 +105,15 @@ def grow(
     *,
     world: Locks | None = None,
     seed: int = 0,
-    **shape: int,
+    **shape: Any,
 ) -> Forest:
     """A forest of locks with these numbers of wheels."""
     plan = Growth(TreeShape(**shape), branching, Prompt(instructions="none"), Sampling())
     tasks = [lock(number) for number in wheels]
-    return asyncio.run(grow_forest(tasks, world or Locks(), policy or Hand(), plan, seed=seed))  # type: ignore[arg-type]
+    return asyncio.run(grow_forest(tasks, world or Locks(), policy or Hand(), plan, seed=seed))
 
 
-def check(forest: Forest, policy: Hand, **shape: int) -> None:
+def check(forest: Forest, policy: Hand, **shape: Any) -> None:
     """What holds of every forest, whatever the rule (design rule 4)."""
     size = TreeShape(**shape)
     for index, tree in enumerate(forest):

@@ -14,6 +14,8 @@ SCRIPT = Path(__file__).resolve().parents[1] / "benchmarks" / "simulation.py"
 @pytest.fixture(scope="module")
 def simulation():
     spec = importlib.util.spec_from_file_location("simulation", SCRIPT)
+    assert spec is not None
+    assert spec.loader is not None
     module = importlib.util.module_from_spec(spec)
     sys.modules["simulation"] = module  # dataclasses look their module up
     spec.loader.exec_module(module)

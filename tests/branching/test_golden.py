@@ -5,6 +5,8 @@
 
 from __future__ import annotations
 
+from typing import Any
+
 import pytest
 from forking import Hand, check, grow, sketch
 
@@ -19,8 +21,8 @@ from spark_rl.branching.paced import Paced
 from spark_rl.branching.probability import Probability
 from spark_rl.branching.revisits import Revisits
 
-GROWING = {"roots": 2, "budget": 4, "horizon": 6}
-WAITING = {"roots": 2, "budget": 4, "horizon": 6, "cap": 7}
+GROWING: dict[str, Any] = {"roots": 2, "budget": 4, "horizon": 6}
+WAITING: dict[str, Any] = {"roots": 2, "budget": 4, "horizon": 6, "cap": 7}
 
 
 @pytest.mark.parametrize(

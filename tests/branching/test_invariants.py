@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from typing import Any
+
 import pytest
 from forking import Hand, Locks, check, grow
 from hypothesis import given, settings
@@ -65,7 +67,7 @@ def test_every_rule_keeps_the_rules(rule, wheels, roots, more, spare, horizon, s
 @settings(max_examples=30, deadline=None)
 @given(rule=RULES, seed=st.integers(0, 9))
 def test_one_rule_and_seed_grow_one_forest(rule: Branching, seed: int):
-    shape = {"roots": 2, "budget": 5, "cap": 8, "horizon": 6}
+    shape: dict[str, Any] = {"roots": 2, "budget": 5, "cap": 8, "horizon": 6}
     first, again = (grow([2, 4], rule, Hand(), seed=seed, **shape) for _ in range(2))
     assert first == again
     replayed = grow([2, 4], rule, Hand(), world=Locks("replay"), seed=seed, **shape)

@@ -24,11 +24,11 @@ def group(lengths: Sequence[int], won: Sequence[int]) -> Tree:
     return tree
 
 
-def share(rule: Revisits, tree: Tree) -> dict[int | None, float]:
+def share(rule: Revisits, tree: Tree) -> dict[int, float]:
     """How often each step is gone back to."""
     rng = random.Random(0)
     counts = Counter(rule.fork(tree, 3, rng).node for _ in range(DRAWS))
-    return {node: count / DRAWS for node, count in counts.items()}
+    return {node: count / DRAWS for node, count in counts.items() if node is not None}
 
 
 def near(*expected: float) -> object:
