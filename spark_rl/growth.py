@@ -3,9 +3,10 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
+from typing import Literal
 
 from spark_rl.branching.base import Branching
-from spark_rl.errors import UsageError
+from spark_rl.errors import UsageError, unknown_name
 from spark_rl.prompting import Prompt
 
 __all__ = ["Growth", "Sampling", "TreeShape"]
@@ -23,11 +24,16 @@ class TreeShape:
     """K: most steps of a trajectory."""
     cap: int = 0
     """Most leaves of one tree; 0 means `budget`. Larger lets a strategy move leaves between tasks."""
+    counted: Literal["created", "active"] = "created"
+    """Which leaves are charged to the budget: all that were ever created, or those that are not finished (Eq. 7 to the
+    letter), so that groups may outgrow N. Rules that wait for outcomes spend what is left: of `active` leaves nothing is."""
 
     def __post_init__(self) -> None:
         for name, least in (("budget", 1), ("roots", 1), ("horizon", 1), ("cap", 0)):
             if getattr(self, name) < least:
                 raise UsageError(f"tree.{name} is {getattr(self, name)}: it must be at least {least}")
+        if self.counted not in ("created", "active"):
+            raise unknown_name("tree.counted", self.counted, ("created", "active"))
         if self.roots > self.budget:
             raise UsageError(
                 f"tree.roots is {self.roots}, more than tree.budget {self.budget}: lower roots or raise the budget"

@@ -3,7 +3,7 @@
 Invariants
 ----------
 * Each tree has one task; it never holds more than its cap of leaves, counting every leaf ever created, and a forest
-  of T tasks never more than T * budget.
+  of T tasks never more than T * budget. (Of active leaves only, where `TreeShape.counted` says so.)
 * A finished trajectory is never forked, nor a step at the horizon.
 * Every step that was carried out is a node: `Spent.env_steps` is the number of nodes (of trees that did not fail).
 * Growth is frontier-synchronous: each round asks the policy for all open continuations of all trees in one batch.
@@ -118,6 +118,8 @@ class _Plot:
     rng: random.Random
     born: list[int] = field(default_factory=list[int])
     """Children created so far of each node; the last entry is the roots."""
+    ended: int = 0
+    """Finished leaves that are not charged to the budget any more."""
     failed: str = ""
 
 
@@ -140,6 +142,7 @@ class _Grower:
         self.states = States(world, self.spent)
         self.pool = len(tasks) * growth.shape.budget
         self.cap = growth.shape.cap or growth.shape.budget
+        self.only_active = growth.shape.counted == "active"
         self.plots: list[_Plot] = []
         self.open: list[_Open] = []
         seen: Counter[str] = Counter()
@@ -195,10 +198,10 @@ class _Grower:
 
     def _grant(self, index: int, wish: int) -> int:
         """Charge at most `wish` leaves to the tree's cap and the forest's pool; how many there were."""
-        tree = self.plots[index].tree
-        granted = max(0, min(wish, self.cap - tree.opened, self.pool))
-        tree.opened += granted
-        self.pool -= granted
+        plot = self.plots[index]
+        granted = max(0, min(wish, self.cap - (plot.tree.opened - plot.ended), self.pool))
+        plot.tree.opened += granted
+        self.pool -= 0 if self.only_active else granted
         return granted
 
     def _may_fork(self, tree: Tree, node: int) -> bool:
@@ -219,7 +222,7 @@ class _Grower:
 
     def _revive(self) -> bool:
         """With no leaf open: let the strategy spend what is left of the budget. Whether anything was opened."""
-        if self.pool <= 0 or all(plot.failed for plot in self.plots):
+        if self.pool <= 0 or self.only_active or all(plot.failed for plot in self.plots):
             return False
         # A failed tree keeps its place, but there is nothing in it to fork, and nothing more it may hold.
         trees = [replace(plot.tree, nodes=[], forks=[], cap=0) if plot.failed else plot.tree for plot in self.plots]
@@ -264,6 +267,8 @@ class _Grower:
                 grown.setdefault(item.tree, []).extend(self._steps(item, request, answer))
         for index, branches in grown.items():
             plot = self.plots[index]
+            if self.only_active:
+                plot.ended += sum(not self._may_fork(plot.tree, branch.node) for branch in branches)
             # The budget is first come, first served: in a random order, so that no root is favoured.
             for branch in plot.rng.sample(branches, len(branches)):
                 with self._guarded(index):

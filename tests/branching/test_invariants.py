@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections import Counter
 from typing import Any
 
 import pytest
@@ -79,3 +80,22 @@ def test_one_rule_and_seed_grow_one_forest(rule: Branching, seed: int):
 def test_without_entropies_a_rule_that_needs_them_says_so(rule: Branching):
     with pytest.raises(UsageError, match="needs the entropy of each token, which this policy does not give"):
         grow([5, 5], rule, Hand(sun=0.5, entropies=False), roots=2, budget=4, horizon=6)
+
+
+@settings(max_examples=30, deadline=None)
+@given(seed=st.integers(0, 99), sun=st.floats(0.3, 1.0))
+def test_counting_active_leaves_bounds_each_round_and_not_the_group(seed: int, sun: float):
+    shape: dict[str, Any] = {"roots": 2, "budget": 4, "horizon": 8, "counted": "active"}
+    (tree,) = grow([4], EveryStep(), Hand(sun=sun), seed=seed, **shape)
+    widths = Counter(node.depth for node in tree.nodes)
+    assert max(widths.values()) <= 4
+    assert tree.opened == len(tree.leaves())
+
+
+def test_finished_leaves_make_room_where_only_active_ones_count():
+    shape: dict[str, Any] = {"roots": 2, "budget": 4, "horizon": 8}
+    created = [len(grow([4], EveryStep(), seed=seed, **shape).trees[0].leaves()) for seed in range(9)]
+    active = [len(grow([4], EveryStep(), seed=seed, counted="active", **shape).trees[0].leaves()) for seed in range(9)]
+    assert set(created) == {4}
+    assert min(active) == 4
+    assert max(active) > 4
