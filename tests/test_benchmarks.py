@@ -66,7 +66,13 @@ def test_household_counts_steps():
 def test_learning_prints_a_table_of_known_results(tmp_path):
     results = tmp_path / "results.jsonl"
     levels = [{"success": 0.25, "tasks": 100}, {"success": 0.5, "tasks": 100}]
-    rows = [{"seed": seed, "before": {"L1": levels[0]}, "after": {"L1": levels[1]}} for seed in (1, 2)]
+    each = {
+        moment + at: {"L1": level}
+        for moment, level in zip(("before", "after"), levels, strict=True)
+        for at in ("", "_at_0.4")
+    }
+    rows = [{"seed": seed, **each} for seed in (1, 2)]
     results.write_text("".join(json.dumps(row) + "\n" for row in rows))
-    [row] = [line for line in output("learning.py", "--seeds", "1", "2", "--results", results) if "| L1 |" in line]
-    assert "0.250 [0.250, 0.250]" in row
+    table = [line for line in output("learning.py", "--seeds", "1", "2", "--results", results) if "| L1 |" in line]
+    assert len(table) == 2
+    assert all("0.250 [0.250, 0.250]" in row for row in table)

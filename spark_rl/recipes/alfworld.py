@@ -34,6 +34,7 @@ def alfworld_tiny() -> Recipe:
             learning_rate=3e-3,
             prompt_weight=0.3,
             optimizer="muon",
+            muon_learning_rate=0.02,  # few steps to learn a language in: 14 of 134 unseen games won, at 0.005 6
         ),
         evaluation=Evaluation(levels=("L1",), temperature=0.4, every=0),
     )
