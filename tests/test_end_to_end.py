@@ -31,7 +31,8 @@ def test_a_run_directory_holds_all_there_is_to_a_run(run):
 
 def test_the_recipe_is_saved_with_every_field_and_what_was_measured(run):
     saved = json.loads((run.directory / "recipe.json").read_text())
-    assert saved["recipe"]["tree"] == {"type": "spark_rl.growth:TreeShape", "budget": 4, "roots": 2, "horizon": 8, "cap": 0}
+    fields = {"budget": 4, "roots": 2, "horizon": 8, "cap": 0, "counted": "created"}
+    assert saved["recipe"]["tree"] == {"type": "spark_rl.growth:TreeShape", **fields}
     assert saved["settings"] == {"threads": 1}
     assert Run.open(run.directory).recipe == RECIPE
 
