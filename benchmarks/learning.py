@@ -13,9 +13,7 @@ from __future__ import annotations
 
 import argparse
 import json
-import math
 import os
-import statistics
 import subprocess
 import sys
 import time
@@ -23,14 +21,14 @@ from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import Any, TextIO
 
+from spark_rl.compare.curves import interval, paired
+
 ROOT = Path(__file__).resolve().parent.parent
 COOLER = 0.4
 """The paper's temperature of validation."""
 SUFFIX = f"_at_{COOLER}"
 MOMENTS = {"before": "cold-start", "after": "last"}
 """Name of an evaluation -> checkpoint."""
-T_95 = {2: 12.706, 3: 4.303, 4: 3.182, 5: 2.776, 6: 2.571, 7: 2.447, 8: 2.365, 9: 2.306, 10: 2.262}
-"""Two-sided 95 % quantile of Student's t, by number of seeds."""
 
 
 def main() -> None:
@@ -98,23 +96,13 @@ def call(command: list[str], log: TextIO) -> None:
     subprocess.run(command, check=True, stdout=log, stderr=log, env=os.environ | {"OMP_NUM_THREADS": "1"})
 
 
-def interval(values: list[float]) -> str:
-    """Mean and 95 % interval."""
-    mean = statistics.fmean(values)
-    if len(values) not in T_95:
-        return f"{mean:+.3f}"
-    half = T_95[len(values)] * statistics.stdev(values) / math.sqrt(len(values))
-    return f"{mean:.3f} [{mean - half:.3f}, {mean + half:.3f}]"
-
-
 def table(rows: list[dict[str, Any]], suffix: str) -> str:
     """Markdown: success before and after on each level, and the difference paired by seed."""
     lines = ["| level | tasks | cold start | after RL | difference |", "|---" * 5 + "|"]
     for level in rows[0]["before"]:
         before, after = ([row[moment + suffix][level]["success"] for row in rows] for moment in MOMENTS)
         tasks = rows[0]["before"][level]["tasks"]
-        gain = [b - a for a, b in zip(before, after, strict=True)]
-        lines.append(f"| {level} | {tasks:.0f} | {interval(before)} | {interval(after)} | {interval(gain)} |")
+        lines.append(f"| {level} | {tasks:.0f} | {interval(before)} | {interval(after)} | {paired(after, before)} |")
     return "\n".join(lines)
 
 

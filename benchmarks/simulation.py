@@ -11,7 +11,6 @@ from __future__ import annotations
 
 import argparse
 import asyncio
-import math
 import random
 import re
 import statistics
@@ -24,6 +23,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from spark_rl.branching.chains import Chains
+from spark_rl.compare.curves import paired
 from spark_rl.environments.household import Household
 from spark_rl.environments.household.catalogue import CONDITIONS, LAMP, TOOLS, likelihood
 from spark_rl.environments.household.houses import Goal
@@ -324,14 +324,6 @@ def compare(arms: Sequence[str], seeds: Sequence[int], budget: int, every: int) 
     return curves
 
 
-def paired(differences: Sequence[float]) -> tuple[float, float, float]:
-    """Mean and 95 % interval (Student's t; above ten differences that of ten, which is wider) of paired differences."""
-    mean = statistics.fmean(differences)
-    t = {2: 12.71, 3: 4.30, 4: 3.18, 5: 2.78, 6: 2.57, 7: 2.45, 8: 2.36, 9: 2.31, 10: 2.26}.get(len(differences), 2.26)
-    half = t * statistics.stdev(differences) / math.sqrt(len(differences)) if len(differences) > 1 else math.inf
-    return mean, mean - half, mean + half
-
-
 def main(arguments: Sequence[str] | None = None) -> None:
     """Run the arms, print the table."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
@@ -355,8 +347,7 @@ def table(curves: dict[str, list[Curve]], budget: int) -> None:
     for arm, both in numbers.items():
         cells = [f"{statistics.fmean(values):.3f}" for values in both]
         for mine, theirs in zip(both, baseline, strict=True):
-            mean, low, high = paired([a - b for a, b in zip(mine, theirs, strict=True)])
-            cells.append("-" if both is baseline else f"{mean:+.3f} [{low:+.3f}, {high:+.3f}]")
+            cells.append("-" if both is baseline else f"{paired(mine, theirs):+.3f}")
         print(f"| {arm} | {' | '.join(cells)} |")
 
 

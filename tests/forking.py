@@ -113,12 +113,12 @@ def grow(
     return asyncio.run(grow_forest(tasks, world or Locks(), policy or Hand(), plan, seed=seed))
 
 
-def check(forest: Forest, policy: Hand, **shape: Any) -> None:
-    """What holds of every forest, whatever the rule (design rule 4)."""
-    size = TreeShape(**shape)
+def check_forest(forest: Forest, size: TreeShape) -> None:
+    """What holds of every forest, whatever the rule and the world (design rule 4)."""
     for index, tree in enumerate(forest):
         leaves = tree.leaves()
         assert size.roots <= len(leaves) == tree.opened <= tree.cap == (size.cap or size.budget)
+        assert len({node.path for node in tree.nodes}) == len(tree.nodes)
         for fork in tree.forks:
             assert fork.tree == index
             assert fork.extra > 0
@@ -128,12 +128,23 @@ def check(forest: Forest, policy: Hand, **shape: Any) -> None:
             path = tree.trajectory(leaf)
             assert tree.nodes[path[0]].parent == -1
             assert [tree.nodes[i].depth for i in path] == list(range(1, len(path) + 1))
+        for i, node in enumerate(tree.nodes):
+            assert -1 <= node.parent < i
+            assert node.parent < 0 or not tree.nodes[node.parent].done
+    assert sum(tree.opened for tree in forest) <= len(forest) * size.budget
+    assert forest.spent.env_steps == sum(len(tree.nodes) for tree in forest)
+
+
+def check(forest: Forest, policy: Hand, **shape: Any) -> None:
+    """What holds of every forest of locks: the rules of all forests, true records, every token counted."""
+    check_forest(forest, TreeShape(**shape))
+    for tree in forest:
+        for leaf in tree.leaves():
+            path = tree.trajectory(leaf)
             turned = [tree.nodes[i].action for i in path if tree.nodes[i].action in SYMBOLS]
             assert tree.nodes[leaf].observation == f"wheel {len(turned)}"
             assert tree.nodes[leaf].success == (turned == ["sun"] * tree.task.data["wheels"])
-    assert sum(tree.opened for tree in forest) <= len(forest) * size.budget
     steps = sum(len(tree.nodes) for tree in forest)
-    assert forest.spent.env_steps == steps
     assert forest.spent.generated == policy.spent.generated == 2 * steps + forest.spent.discarded
 
 

@@ -8,6 +8,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass, field, replace
 
 import pytest
+from forking import check_forest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
@@ -108,28 +109,6 @@ def grow(goals: Sequence[int], plan: Growth, policy: Dice | None = None, world: 
     )
 
 
-def check(forest: Forest, plan: Growth) -> None:
-    """What must hold of every forest (design rule 4)."""
-    shape = plan.shape
-    for index, tree in enumerate(forest):
-        leaves = tree.leaves()
-        assert shape.roots <= len(leaves) == tree.opened <= (shape.cap or shape.budget)
-        assert len({node.path for node in tree.nodes}) == len(tree.nodes)
-        for fork in tree.forks:
-            assert fork.tree == index
-            assert fork.node is None or not (tree.nodes[fork.node].done or tree.nodes[fork.node].depth >= shape.horizon)
-        for leaf in leaves:
-            assert tree.nodes[leaf].done or tree.nodes[leaf].depth == shape.horizon
-            path = tree.trajectory(leaf)
-            assert tree.nodes[path[0]].parent == -1
-            assert [tree.nodes[i].depth for i in path] == list(range(1, len(path) + 1))
-        for i, node in enumerate(tree.nodes):
-            assert -1 <= node.parent < i
-            assert node.parent < 0 or not tree.nodes[node.parent].done
-    assert sum(tree.opened for tree in forest) <= len(forest) * shape.budget
-    assert forest.spent.env_steps == sum(len(tree.nodes) for tree in forest)
-
-
 @settings(max_examples=1000, deadline=None)
 @given(
     goals=st.lists(st.integers(1, 6), min_size=1, max_size=3),
@@ -144,7 +123,7 @@ def check(forest: Forest, plan: Growth) -> None:
 )
 def test_every_forest_keeps_the_rules(goals, roots, more, horizon, width, at, explore, fork_cost, seed):
     plan = growth(ExploreTag(width, at), roots=roots, budget=roots + more, horizon=horizon)
-    check(grow(goals, plan, Dice(explore), CorridorWorld(fork_cost), seed), plan)
+    check_forest(grow(goals, plan, Dice(explore), CorridorWorld(fork_cost), seed), plan.shape)
 
 
 @pytest.mark.parametrize("fork_cost", ["cheap", "replay"])
@@ -231,7 +210,7 @@ class NewRoots:
 def test_idle_forks_may_move_leaves_between_tasks_up_to_the_cap():
     plan = growth(NewRoots(), roots=2, budget=5, horizon=9, cap=7)
     forest = grow([2, 6], plan)
-    check(forest, plan)
+    check_forest(forest, plan.shape)
     assert [tree.opened for tree in forest] == [7, 3] or [tree.opened for tree in forest] == [7, 2]
 
 
