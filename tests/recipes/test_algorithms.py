@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import asyncio
 import json
-from dataclasses import replace
+from dataclasses import fields, replace
+from pathlib import Path
 
 import pytest
 from tiny import RECIPE
@@ -42,6 +43,22 @@ def test_world_model_prompt_and_cold_start_are_the_recipes(name):
     assert changed.tree.budget == RECIPE.tree.budget, "the same number of leaves at most"
     assert changed.tree.horizon == RECIPE.tree.horizon
     assert changed.name == f"tiny-{name.replace('_', '-')}"
+
+
+@pytest.mark.parametrize(
+    ("part", "changes"),
+    [
+        ("without_values", {"advantage"}),
+        ("without_anchors", {"advantage"}),
+        ("without_backup", {"advantage"}),
+        ("without_reallocation", {"tree", "branching"}),
+    ],
+)
+def test_an_ablation_takes_one_part_out_of_strategic(part, changes, monkeypatch):
+    monkeypatch.syspath_prepend(str(Path(__file__).resolve().parents[2]))
+    whole, ablated = (with_algorithm(RECIPE, name) for name in ("strategic", f"benchmarks.ablations:{part}"))
+    differ = {field.name for field in fields(Recipe) if getattr(whole, field.name) != getattr(ablated, field.name)}
+    assert differ == changes | {"name"}
 
 
 @NAMES
