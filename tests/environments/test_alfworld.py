@@ -16,10 +16,11 @@ from pathlib import Path
 
 import pytest
 
-from spark_rl.environments import alfworld_engine, alfworld_memo
-from spark_rl.environments.alfworld import HELD_OUT, KINDS, Alfworld
-from spark_rl.environments.alfworld_engine import Engine
-from spark_rl.environments.alfworld_expert import explain
+from spark_rl.environments.alfworld import HELD_OUT, KINDS, Alfworld, environment, memo
+from spark_rl.environments.alfworld import engine as engines
+from spark_rl.environments.alfworld.engine import Engine
+from spark_rl.environments.alfworld.games import FolderGames
+from spark_rl.environments.alfworld.walkthrough import explain
 from spark_rl.environments.base import Environment, World, find_task, load_world
 from spark_rl.environments.check import check_world
 from spark_rl.errors import EnvironmentFailure, MissingExtra, PolicyFailure, ReplayMismatch, SparkError, UsageError
@@ -46,7 +47,7 @@ def world(files: Alfworld) -> Alfworld:
 
 @pytest.fixture
 def empty_pool(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(alfworld_engine, "_engines", {})
+    monkeypatch.setattr(engines, "_engines", {})
 
 
 @pytest.fixture(scope="session")
@@ -68,11 +69,16 @@ def wander(env: Environment, actions: tuple[str, ...], seed: int, steps: int) ->
 
 def fresh(world: Alfworld, task: Task, actions: list[str]) -> tuple[str, tuple[str, ...], bool]:
     """Text, actions and verdict at the end of a replay in an engine of its own."""
-    with alfworld_engine.LOCK:
+    with engines.LOCK:
         engine = Engine()
-        engine.load(world.game(task.id))
+        engine.load(world.source(), task.id)
         shown = [engine.step(action).shown for action in actions][-1]
     return shown.text, tuple(action for action in shown.actions if action != "help"), shown.won
+
+
+def file(world: Alfworld, task_id: str) -> Path:
+    """Where a game lies."""
+    return FolderGames(Path(world.data) / "json_2.1.1").file(task_id)
 
 
 def make_games(root: Path, names: list[str], goal: str = "put a mug in desk.", tail: str = '"solvable": true}') -> Path:
@@ -112,22 +118,22 @@ def test_answers_equal_the_original_engine(world: Alfworld, episodes: list[dict]
 @pytest.mark.slow
 def test_the_stock_functions_answer_the_same(world: Alfworld, episodes: list[dict], empty_pool: None) -> None:
     episode = episodes[ONE_OF_EACH_KIND[0]]
-    alfworld_memo.uninstall()
+    memo.uninstall()
     env = Alfworld(data=world.data, memoise=False).make()
     env.reset(world.task(episode["game"].removesuffix("/game.tw-pddl")))
     for step in episode["random_walk"]:
         assert env.step(step["action"]).text == step["feedback"]
-    assert alfworld_memo.install()
+    assert memo.install()
 
 
 def test_other_versions_of_the_engine_are_left_alone(world: Alfworld, monkeypatch: pytest.MonkeyPatch) -> None:
     import textworld
     from textworld.envs.pddl import textgen
 
-    alfworld_memo.uninstall()
+    memo.uninstall()
     stock = textgen.copy_context
     monkeypatch.setattr(textworld, "__version__", "1.8.0")
-    assert not alfworld_memo.install()
+    assert not memo.install()
     assert textgen.copy_context is stock
 
 
@@ -207,7 +213,7 @@ def test_games_that_take_turns_on_one_engine_are_rebuilt(world: Alfworld) -> Non
     for task in tasks:
         env = world.make()
         apart.append(wander(env, env.reset(task).actions, seed=3, steps=4))
-    alfworld_engine._engines.clear()
+    engines._engines.clear()
     narrow = Alfworld(data=world.data, engines=1)
     envs = [narrow.make() for _ in tasks]
     for env, task in zip(envs, tasks, strict=True):
@@ -219,7 +225,7 @@ def test_games_that_take_turns_on_one_engine_are_rebuilt(world: Alfworld) -> Non
             envs[game] = env.fork()
             together[game].append((action, envs[game].step(action), envs[game].state_key()))
     assert together == apart
-    assert len(alfworld_engine._engines) == 1
+    assert len(engines._engines) == 1
 
 
 @pytest.mark.usefixtures("empty_pool")
@@ -227,8 +233,9 @@ def test_a_planner_without_a_registry_forks_by_replay(world: Alfworld, monkeypat
     task = world.task(DESK)
     env = world.make()
     expected = wander(env, env.reset(task).actions, seed=4, steps=6)
-    monkeypatch.setattr(alfworld_engine, "has_registry", lambda: False)
-    alfworld_engine._engines.clear()
+    for module in (engines, environment):
+        monkeypatch.setattr(module, "has_registry", lambda: False)
+    engines._engines.clear()
     env = world.make()
     assert env.fork_cost == "replay"
     actions = env.reset(task).actions
@@ -244,16 +251,16 @@ def test_a_planner_without_a_registry_forks_by_replay(world: Alfworld, monkeypat
 
 @pytest.mark.usefixtures("empty_pool")
 def test_a_game_changed_on_disk_is_noticed(world: Alfworld, tmp_path: Path) -> None:
-    ours, other = (world.game(task.id) for task in world.tasks("L1", "test")[::100])
+    ours, other = (file(world, task.id) for task in world.tasks("L1", "test")[::100])
     first, second = (f"valid_unseen/pick_and_place_simple-A-None-B-1/trial_{name}" for name in "xy")
     copied = Alfworld(data=str(make_games(tmp_path, [first, second])), engines=1)
-    shutil.copy(ours, copied.game(first))
-    shutil.copy(other, copied.game(second))
+    shutil.copy(ours, file(copied, first))
+    shutil.copy(other, file(copied, second))
     env = copied.make()
     env.reset(copied.task(first))
     env.step("look")
     copied.make().reset(copied.task(second))
-    shutil.copy(other, copied.game(first))
+    shutil.copy(other, file(copied, first))
     with pytest.raises(ReplayMismatch, match="was the game file changed"):
         env.step("look")
 
@@ -433,15 +440,15 @@ def test_missing_extra(files: Alfworld, monkeypatch: pytest.MonkeyPatch) -> None
 def test_corrupt_game(world: Alfworld, tmp_path: Path, spoil) -> None:
     task_id = "valid_seen/pick_and_place_simple-Mug-None-Desk-1/trial_a"
     spoilt = Alfworld(data=str(make_games(tmp_path, [task_id])), engines=1)
-    spoilt.game(task_id).write_text(spoil(world.game(DESK).read_text()))
+    file(spoilt, task_id).write_text(spoil(file(world, DESK).read_text()))
     env = spoilt.make()
     for _ in range(2):  # the failure leaves nothing behind that a second try could mistake for a game
-        with pytest.raises(EnvironmentFailure, match=r"game\.tw-pddl cannot be loaded") as error:
+        with pytest.raises(EnvironmentFailure, match=r"cannot be (read|loaded)") as error:
             env.reset(spoilt.task(task_id))
         assert sentence(error)
-    shutil.copy(world.game(DESK), spoilt.game(task_id))
+    shutil.copy(file(world, DESK), file(spoilt, task_id))
     assert env.reset(spoilt.task(task_id)).actions
-    assert len(alfworld_engine._engines) == 1
+    assert len(engines._engines) == 1
 
 
 def test_a_file_that_is_no_game(tmp_path: Path) -> None:

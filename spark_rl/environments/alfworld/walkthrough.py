@@ -14,12 +14,10 @@ first step, as forks there would spend the whole budget on the start. All other 
 
 from __future__ import annotations
 
-import json
 import re
 from collections.abc import Callable, Sequence
-from functools import lru_cache
-from pathlib import Path
-from typing import Literal
+from functools import lru_cache, partial
+from typing import Any, Literal
 
 from spark_rl.errors import PolicyFailure
 from spark_rl.prompting import respond
@@ -36,11 +34,10 @@ _ACTION = re.compile(
 class Walkthrough:
     """A policy that follows the stored solutions. It answers only while it has been followed from the start."""
 
-    def __init__(self, game: Callable[[str], Path], tags: Tags = "sparse") -> None:
+    def __init__(self, read: Callable[[str], dict[str, Any]], tags: Tags = "sparse") -> None:
         self.spent = Spent()
-        self._game = game
         self._tags: Tags = tags
-        self._solution = lru_cache(maxsize=1024)(self._read)
+        self._solution = lru_cache(maxsize=1024)(partial(_solution, read))
 
     async def sample(self, requests: Sequence[Request]) -> list[list[Completion]]:
         """The same next step for each sample of a request.
@@ -57,14 +54,12 @@ class Walkthrough:
         mode, reason = explain(solution, done, request.observation.text, self._tags)
         return respond(mode, reason, solution[done])
 
-    def _read(self, task_id: str) -> tuple[str, ...]:
-        path = self._game(task_id)
-        try:
-            return tuple(json.loads(path.read_text(encoding="utf-8"))["walkthrough"])
-        except (OSError, ValueError, KeyError, TypeError) as error:
-            raise PolicyFailure(
-                f"game file {path} holds no walkthrough ({error}); unpack the ALFWorld archive again"
-            ) from error
+
+def _solution(read: Callable[[str], dict[str, Any]], task_id: str) -> tuple[str, ...]:
+    solution: list[str] | None = read(task_id).get("walkthrough")
+    if not solution:
+        raise PolicyFailure(f'game "{task_id}" holds no walkthrough; unpack the ALFWorld archive again')
+    return tuple(solution)
 
 
 def explain(solution: Sequence[str], step: int, observation: str, tags: Tags = "dense") -> tuple[Mode, str]:

@@ -26,17 +26,16 @@ import functools
 import importlib
 import io
 import itertools
-import json
 import sys
 import threading
 from collections import defaultdict
 from collections.abc import Iterator
 from dataclasses import dataclass
-from pathlib import Path
 from types import SimpleNamespace
 from typing import Any
 
-from spark_rl.environments import alfworld_memo
+from spark_rl.environments.alfworld.games import Games
+from spark_rl.environments.alfworld.memo import install
 from spark_rl.errors import EnvironmentFailure, MissingExtra
 
 __all__ = ["LOCK", "Engine", "Shown", "State", "engine_for", "has_registry", "require"]
@@ -104,32 +103,33 @@ class Engine:
         from textworld import EnvInfos
         from textworld.envs import PddlEnv
 
-        self.game: Path | None = None
+        self.game: tuple[Games, str] | None = None
         self._env: Any = PddlEnv(EnvInfos(admissible_commands=True, won=True))
         self._loading = -1
         self._first: State | None = None
         self._now: State | None = None
 
-    def load(self, game: Path) -> None:
-        """Load a `game.tw-pddl`.
+    def load(self, games: Games, task_id: str) -> None:
+        """Load a game.
 
         Raises:
-            EnvironmentFailure: the file is missing or is not a game; the message names it.
+            EnvironmentFailure: it is missing or the engine cannot read it; the message names it.
         """
         self.game = self._first = self._now = None
         self._loading = next(self._loadings)
+        game = games.read(task_id)
         try:
             with _undisturbed():
                 # Given as a value: given a path, the engine would leave the file open.
-                self._env.load(json.loads(game.read_text(encoding="utf-8")))
+                self._env.load(game)
                 self._name_objects()
                 self._first = self._reset()
         except (Exception, SystemExit) as error:  # the translator leaves by sys.exit on what it cannot read
             reason = f"{type(error).__name__}: {error}".splitlines()[0]
             raise EnvironmentFailure(
-                f"game file {game} cannot be loaded ({reason}); unpack the ALFWorld archive again"
+                f'game "{task_id}" cannot be loaded ({reason}); unpack the ALFWorld archive again'
             ) from error
-        self.game = game
+        self.game = games, task_id
 
     def start(self) -> State:
         """Go to the state before the first action."""
@@ -208,22 +208,23 @@ class Engine:
             entity.name = demangler.demangle_alfred_name(entity.id)
 
 
-_engines: dict[Path, Engine] = {}
+_engines: dict[tuple[Games, str], Engine] = {}
 """Engines by the game they have loaded, the one used longest ago first."""
 
 
-def engine_for(game: Path, *, limit: int, memoise: bool) -> Engine:
+def engine_for(games: Games, task_id: str, *, limit: int, memoise: bool) -> Engine:
     """The engine that has this game loaded, else a new one, or beyond `limit` the one used longest ago, loaded with it.
 
     Needs `LOCK`. Raises `EnvironmentFailure` as `Engine.load` does.
     """
+    game = games, task_id
     if (engine := _engines.pop(game, None)) is None:
         if memoise:
-            alfworld_memo.install()
+            install()
         engine = _engines.pop(next(iter(_engines))) if len(_engines) >= limit else Engine()
     _engines[game] = engine  # even if loading fails: a library cannot be unloaded, only used again
     if engine.game != game:
-        engine.load(game)
+        engine.load(games, task_id)
     return engine
 
 
