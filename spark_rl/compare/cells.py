@@ -9,13 +9,13 @@ Invariants
 ----------
 * All arms of a seed begin with the same weights and are evaluated on the same tasks: a difference between two cells of a
   seed is the algorithm's.
-* A result belongs to the settings it was made with: a directory with others is refused, never mixed.
+* A result belongs to the settings it was made with, which it holds: a directory with others is refused, never mixed. The
+  code of a user's own arm is not among them.
 * Each process has one thread, so that side by side they take nothing from one another.
 """
 
 from __future__ import annotations
 
-import hashlib
 import json
 import os
 import re
@@ -30,7 +30,7 @@ from typing import Any
 
 from spark_rl.errors import SparkError, UsageError
 from spark_rl.files import atomic_directory, write_json
-from spark_rl.recipe import Recipe, encode
+from spark_rl.recipe import Recipe, decode, encode
 from spark_rl.run import Run
 
 __all__ = ["Cell", "Plan", "curve", "prepared"]
@@ -85,7 +85,8 @@ class Plan:
         if not path.exists():
             return None
         result = json.loads(path.read_text())
-        if result["fingerprint"] != _fingerprint(cell.recipe):
+        # Decoded, so that a setting that came later has the value which says "as before".
+        if decode(result["settings"], foreign=lambda _: True) != cell.recipe:
             raise UsageError(f"{path} was made with other settings: give another --out, or delete it to run the cell again")
         return result
 
@@ -149,13 +150,13 @@ class Plan:
             "arm": cell.arm,
             "seed": cell.recipe.seed,
             "recipe": cell.recipe.name,
-            "fingerprint": _fingerprint(cell.recipe),
             "curve": curve(rows, start),
             "training_success": [round(row["success"], 4) for row in rows],
             **{
                 moment: {level: {name: round(found[name], 4) for name in KEPT} for level, found in levels.items()}
                 for moment, levels in evaluations.items()
             },
+            "settings": encode(cell.recipe),
         }
         write_json(self._file(cell), result)
         return result
@@ -222,11 +223,6 @@ def curve(rows: Sequence[Mapping[str, float]], start: float) -> list[dict[str, f
             point = {"iteration": row["iteration"], **spent, "success": row["dev_success"]}
             points.append({name: round(value, 4) for name, value in point.items()})
     return points
-
-
-def _fingerprint(recipe: Recipe) -> str:
-    """Tells settings apart; the code of a user's own arm is not among them."""
-    return hashlib.blake2b(json.dumps(encode(recipe), sort_keys=True).encode(), digest_size=8).hexdigest()
 
 
 def _cold_recipe(recipe: Recipe) -> Recipe:

@@ -16,7 +16,7 @@ from tiny import RECIPE
 from spark_rl.cli import main
 from spark_rl.compare.cells import Cell, Plan, curve, prepared
 from spark_rl.errors import SparkError, UsageError
-from spark_rl.recipe import Recipe
+from spark_rl.recipe import Recipe, encode
 from spark_rl.recipes.algorithms import with_algorithm
 from spark_rl.run import Run
 
@@ -53,6 +53,18 @@ def test_a_curve_adds_up_what_was_spent_and_starts_at_the_cold_start():
     assert [point["leaves"] for point in points] == [0, 8, 24], "leaves a tree times trees"
     assert [point["generated"] for point in points] == [0, 10, 30]
     assert [point["env_steps"] for point in points] == [0, 6, 18], "replayed steps are steps"
+
+
+def test_a_result_holds_its_settings_and_outlives_fields_that_came_later(tmp_path):
+    plan, cell = Plan(tmp_path), Cell("grpo", with_algorithm(prepared(RECIPE), "grpo"))
+    settings = encode(cell.recipe)
+    del settings["optimizer"]["resample"]
+    path = tmp_path / "cells" / f"{cell.name}.json"
+    path.parent.mkdir()
+    path.write_text(json.dumps({"settings": settings}))
+    assert plan.result(cell) == {"settings": settings}
+    with pytest.raises(UsageError, match="made with other settings"):
+        plan.result(replace(cell, recipe=replace(cell.recipe, cache_gb=1.0)))
 
 
 def test_what_cannot_be_compared_is_refused(tmp_path):
