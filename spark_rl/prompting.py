@@ -75,8 +75,8 @@ class Window:
 class Transcript:
     """The whole episode as a growing conversation: each step appends, so that computation is shared along the tree."""
 
-    repeat_actions: bool = False
-    """List the admissible actions at every turn, not only at the first."""
+    actions: Literal["first", "changes", "all"] = "first"
+    """At which turns admissible actions are listed: the first; the first, and then what is new and what is gone; all."""
     repeat_task: bool = False
     """Say the task again after every observation, where a small model finds it."""
 
@@ -169,49 +169,49 @@ class Prompt:
         shown = min(self.context.history, len(path))
         actions = self._actions(tree, path)
 
-        def attempt(history: int, listed: int) -> Rendered:
-            messages = (_user(self._step_text(tree, path, history, actions[:listed])),)
+        def attempt(history: int, listed: int | None) -> Rendered:
+            kept = actions[:listed]
+            messages = (_user(self._step_text(tree, path, history, kept)),)
             ids = encoder.conversation(messages) if encoder else None
-            return Rendered(messages, ids, shown - history + len(actions) - listed)
+            return Rendered(messages, ids, shown - history + len(actions) - len(kept))
 
         return self._shorten(tree, attempt, shown, len(actions))
 
     def _transcript(self, tree: Tree, path: list[int], encoder: Encoder | None) -> Rendered:
         assert isinstance(self.context, Transcript)
-        actions = self._actions(tree, path) if self.context.repeat_actions or not path else ()
 
-        def attempt(history: int, listed: int) -> Rendered:
-            turn = self._turn_text(tree, path, actions[:listed])
-            messages = self._dialogue(tree, path, history, turn)
-            whole = history == len(path) and path and listed == len(actions)
+        def attempt(history: int, listed: int | None) -> Rendered:
+            messages, cut = self._dialogue(tree, path, history, listed)
             if encoder is None:
                 ids = None
-            elif whole:
+            elif path and history == len(path) and not cut:
                 last = tree.nodes[path[-1]]
-                ids = encoder.extend((*last.prompt, *last.completion), turn)
+                ids = encoder.extend((*last.prompt, *last.completion), messages[-1]["content"])
             else:
                 ids = encoder.conversation(messages)
-            return Rendered(messages, ids, len(path) - history + len(actions) - listed)
+            return Rendered(messages, ids, len(path) - history + cut)
 
-        return self._shorten(tree, attempt, len(path), len(actions))
+        return self._shorten(tree, attempt, len(path), len(self._actions(tree, path)))
 
-    def _shorten(self, tree: Tree, attempt: Callable[[int, int], Rendered], history: int, actions: int) -> Rendered:
+    def _shorten(self, tree: Tree, attempt: Callable[[int, int | None], Rendered], history: int, actions: int) -> Rendered:
         """The first attempt that fits: all, less history (halved, to rewrite transcripts seldom), then fewer actions."""
-        rendered = attempt(history, actions)
+        listed: int | None = None
+        rendered = attempt(history, listed)
         while rendered.ids is not None and len(rendered.ids) > self.limit:
             if history > 0:
                 history //= 2
             elif actions > 0:
-                actions //= 2
+                actions = listed = actions // 2
             else:
                 raise PromptTooLong(
                     f"prompt.limit is {self.limit} tokens, but task and observation of {tree.task.id} alone need "
                     f"{len(rendered.ids)}: raise prompt.limit (or use a model with a longer context)"
                 )
-            rendered = attempt(history, actions)
+            rendered = attempt(history, listed)
         return rendered
 
     def _actions(self, tree: Tree, path: list[int]) -> tuple[str, ...]:
+        """What can be done at the end of a path."""
         if not self.list_actions:
             return ()
         return tree.nodes[path[-1]].actions if path else tree.actions
@@ -230,34 +230,46 @@ class Prompt:
             ]
             parts.append("\n".join([f"Steps taken: {len(path)}. The last {history}:", *pairs]))
         parts.append(f"Observation {len(path) + 1}: {_before(tree, path, len(path))}")
-        return "\n".join([*parts, *_listed(actions)])
+        return "\n".join([*parts, *([_ADMISSIBLE, *actions] if actions else [])])
 
-    def _turn_text(self, tree: Tree, path: list[int], actions: Sequence[str]) -> str:
-        return self._turn(tree, _before(tree, path, len(path)), actions, opening=not path)
-
-    def _turn(self, tree: Tree, observation: str, actions: Sequence[str], *, opening: bool) -> str:
-        """A user's turn of a transcript; the opening one says what never changes."""
-        again = isinstance(self.context, Transcript) and self.context.repeat_task
-        head = [self._head(tree)] if opening else []
-        task = [f"Task: {tree.task.instruction}"] if again else []
-        return "\n".join([*head, observation, *_listed(actions), *task])
-
-    def _dialogue(self, tree: Tree, path: list[int], history: int, turn: str) -> tuple[Message, ...]:
-        """The conversation: the opening turn, the last `history` answers with what followed each, then `turn`."""
-        if not path:
-            return (_user(turn),)
+    def _dialogue(self, tree: Tree, path: list[int], history: int, listed: int | None) -> tuple[tuple[Message, ...], int]:
+        """The conversation of the last `history` answers, and how many lines of its last turn were left out."""
         start = len(path) - history
-        if history == 0:
-            return (_user(f"{self._head(tree)}\n{turn}"),)
-        listed = self._actions(tree, []) if start == 0 else ()
-        messages: list[Message] = [_user(self._turn(tree, _before(tree, path, start), listed, opening=True))]
-        for i in range(start, len(path)):
-            messages.append({"role": "assistant", "content": tree.nodes[path[i]].text})
-            if i + 1 < len(path):
-                repeated = isinstance(self.context, Transcript) and self.context.repeat_actions and self.list_actions
-                shown = tree.nodes[path[i]].actions if repeated else ()
-                messages.append(_user(self._turn(tree, tree.nodes[path[i]].observation, shown, opening=False)))
-        return (*messages, _user(turn))
+        messages: list[Message] = []
+        cut = 0
+        for i in range(start, len(path) + 1):
+            heading, lines = self._listing(tree, path[:i], opening=i == start)
+            if i == len(path):
+                kept = lines[:listed]
+                cut, lines = len(lines) - len(kept), kept
+            parts = [
+                *([self._head(tree)] if i == start else []),
+                _before(tree, path, i),
+                *([heading, *lines] if lines else []),
+            ]
+            if isinstance(self.context, Transcript) and self.context.repeat_task:
+                parts.append(f"Task: {tree.task.instruction}")
+            messages.append(_user("\n".join(parts)))
+            if i < len(path):
+                messages.append({"role": "assistant", "content": tree.nodes[path[i]].text})
+        return tuple(messages), cut
+
+    def _listing(self, tree: Tree, path: list[int], *, opening: bool) -> tuple[str, tuple[str, ...]]:
+        """Heading and lines of the actions that the turn after a path of a transcript lists."""
+        assert isinstance(self.context, Transcript)
+        now = self._actions(tree, path)
+        if opening or self.context.actions == "all":
+            return _ADMISSIBLE, now
+        if self.context.actions == "first":
+            return "", ()
+        before = self._actions(tree, path[:-1])
+        new = (f"+ {action}" for action in now if action not in before)
+        gone = (f"- {action}" for action in before if action not in now)
+        return _CHANGED, (*new, *gone)
+
+
+_ADMISSIBLE = "Admissible actions:"
+_CHANGED = "Admissible actions, new (+) and gone (-):"
 
 
 def _user(content: str) -> Message:
@@ -267,7 +279,3 @@ def _user(content: str) -> Message:
 def _before(tree: Tree, path: list[int], i: int) -> str:
     """The observation that step i (from 0) of the path answered."""
     return tree.nodes[path[i - 1]].observation if i else tree.observation
-
-
-def _listed(actions: Sequence[str]) -> list[str]:
-    return ["Admissible actions:", *actions] if actions else []

@@ -17,7 +17,7 @@ from spark_rl.prompting import Encoder, Prompt, Transcript, Window
 from spark_rl.types import Tree
 
 WORLD = Household(train_tasks=40)
-CONTEXTS = [Window(3), Transcript(), Transcript(repeat_actions=True)]
+CONTEXTS = [Window(3), Transcript(), Transcript("changes"), Transcript("all")]
 
 
 PROMPT = Prompt(Transcript(), instructions="none")

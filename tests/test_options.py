@@ -88,12 +88,12 @@ def test_every_field_takes_its_own_value(name):
 
 def test_fields_of_all_depths():
     recipe = set_(
-        "--iterations", "20", "--tree.budget=16", "--tree.roots", "12", "--prompt.context.repeat-actions", "true",
+        "--iterations", "20", "--tree.budget=16", "--tree.roots", "12", "--prompt.context.actions", "changes",
         "--env.kinds", "place", "heat", "--loss.entropy", "-0.0", "--env.receptacles", "8", "9",
     )  # fmt: skip
     assert recipe.iterations == 20
     assert recipe.tree == replace(RECIPE.tree, budget=16, roots=12)
-    assert recipe.prompt == replace(RECIPE.prompt, context=replace(RECIPE.prompt.context, repeat_actions=True))
+    assert recipe.prompt == replace(RECIPE.prompt, context=replace(RECIPE.prompt.context, actions="changes"))
     assert recipe.env == replace(RECIPE.env, kinds=("place", "heat"), receptacles=(8, 9))  # pyright: ignore[reportArgumentType]
     assert type(recipe) is Recipe
     assert type(recipe.env) is Household

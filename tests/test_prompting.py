@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
+
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
@@ -133,7 +135,7 @@ def test_full_instructions_come_first_and_explain_the_tags():
 
 
 @pytest.mark.parametrize("cut", [0, 1, 3])
-@pytest.mark.parametrize("context", [Transcript(), Transcript(repeat_actions=True), Transcript(repeat_task=True)])
+@pytest.mark.parametrize("context", [Transcript(), Transcript("changes"), Transcript("all"), Transcript(repeat_task=True)])
 def test_a_transcript_only_appends(cut, context):
     prompt = Prompt(context, instructions="none")
     tree = walk(prompt, 4, cut=cut)
@@ -153,7 +155,40 @@ def test_ids_and_messages_of_a_transcript_agree():
     assert rendered.messages[-1]["content"] == "saw 1"
 
 
-@pytest.mark.parametrize("context", [Window(5), Transcript(), Transcript(True)])
+def rooms(context: Transcript, limit: int = 10**6) -> list[str]:
+    """The turns of a user whose second action opens a door."""
+    prompt = Prompt(context, instructions="none", limit=limit)
+    tree = walk(prompt, 2)
+    tree.nodes[0] = replace(tree.nodes[0], actions=("left", "right"))
+    tree.nodes[1] = replace(tree.nodes[1], actions=("right", "enter"))
+    messages = prompt.render(tree, 1, ENCODER).messages
+    return [message["content"] for message in messages if message["role"] == "user"]
+
+
+def test_a_transcript_lists_actions_at_the_first_turn_all_turns_or_what_has_changed():
+    opening = "Task: find the key\nstart\nAdmissible actions:\nleft\nright"
+    assert rooms(Transcript("first")) == [opening, "saw 0", "saw 1"]
+    assert rooms(Transcript("all")) == [
+        opening,
+        "saw 0\nAdmissible actions:\nleft\nright",
+        "saw 1\nAdmissible actions:\nright\nenter",
+    ]
+    assert rooms(Transcript("changes")) == [
+        opening,
+        "saw 0",
+        "saw 1\nAdmissible actions, new (+) and gone (-):\n+ enter\n- left",
+    ]
+
+
+def test_a_shortened_transcript_begins_with_the_list_of_its_first_turn():
+    assert rooms(Transcript("first"), limit=150) == [
+        "Task: find the key\nsaw 0\nAdmissible actions:\nleft\nright",
+        "saw 1",
+    ]
+    assert rooms(Transcript("changes"), limit=100) == ["Task: find the key\nsaw 1\nAdmissible actions:\nright\nenter"]
+
+
+@pytest.mark.parametrize("context", [Window(5), Transcript(), Transcript("changes"), Transcript("all")])
 def test_too_long_loses_oldest_history_then_actions_and_counts(context):
     whole = Prompt(context, instructions="none", limit=10**6)
     tree = walk(whole, 4)
@@ -173,7 +208,7 @@ def test_too_long_loses_oldest_history_then_actions_and_counts(context):
         lost.append(rendered.truncated)
     assert lost[0] == 0
     assert lost == sorted(lost)
-    assert lost[-1] == (4 if context == Transcript() else 6)
+    assert lost[-1] == 6, "four steps and two actions"
 
 
 def test_a_template_that_rewrites_turns_is_refused_for_transcripts():

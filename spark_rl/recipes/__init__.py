@@ -14,6 +14,8 @@ RECIPES: dict[str, str] = {
     "quickstart": "spark_rl.recipes.household:quickstart",
     "household": "spark_rl.recipes.household:household",
     "alfworld-tiny": "spark_rl.recipes.alfworld:alfworld_tiny",
+    "alfworld-qwen-1-5b": "spark_rl.recipes.alfworld:alfworld_qwen_1_5b",
+    "alfworld-qwen-7b": "spark_rl.recipes.alfworld:alfworld_qwen_7b",
 }
 """Name -> `module:function`."""
 
