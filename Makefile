@@ -19,7 +19,7 @@ CORE := $(VENV)/.installed-core
 DEV := $(VENV)/.installed-dev
 
 .DEFAULT_GOAL := help
-.PHONY: help quickstart test test-slow check format bench setup clean
+.PHONY: help quickstart test test-slow check format bench prove setup clean
 
 help: ## show this list
 	@grep -hE '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | sed -E 's/^([a-z-]+):.*## /  make \1\t/' | expand -t 20
@@ -45,6 +45,9 @@ format: $(DEV) ## format, and mend what lint can mend
 bench: $(CORE) ## the quick benchmarks; docs/performance.md says how to read them
 	@set -e; for script in benchmarks/household.py benchmarks/rollout.py benchmarks/update.py; do \
 	    echo "== $$script"; $(BIN)/python $$script; done
+
+prove: $(DEV) ## proofs too long for tests, on all official ALFWorld games; goes on where it was stopped
+	$(BIN)/python benchmarks/prove.py
 
 setup: $(DEV) ## .venv with everything, and the hooks that run `make check` before a commit
 	@if git rev-parse --git-dir >/dev/null 2>&1; then $(BIN)/pre-commit install; fi

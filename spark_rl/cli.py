@@ -80,6 +80,7 @@ COMMANDS: dict[str, Command] = {
     "env list": Command("env:list_worlds", "", "which environments there are"),
     "env tasks": Command("env:tasks", "ENV [--level L] [--split S]", "ids of tasks, one a line"),
     "env check": Command("env:check", "ENV", "does an environment keep the contract?"),
+    "env fetch": Command("env:fetch", "ENV [--from ARCHIVE_OR_DIR] [--to DIR]", "get an environment's data, and verify it"),
     "env play": Command("env:play", "ENV [--task ID]", "be the agent yourself"),
     "env replay": Command(
         "env:replay", "ENV EPISODES.jsonl --out OUT.jsonl", "what an environment answers to given actions"

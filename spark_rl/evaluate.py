@@ -16,7 +16,7 @@ from spark_rl.growth import Growth, Sampling, TreeShape
 from spark_rl.metrics import step_ratios, wilson
 from spark_rl.types import Forest, Spent, Task, Tree
 
-__all__ = ["Grows", "chains", "evaluate", "markdown", "summary"]
+__all__ = ["Grows", "by_kind", "chains", "evaluate", "markdown", "summary"]
 
 Result = dict[str, Any]
 
@@ -122,3 +122,18 @@ def markdown(results: Mapping[str, Mapping[str, Any]]) -> str:
         for level, r in results.items()
     ]
     return "\n".join([head, "|---" * 9 + "|", *rows])
+
+
+def by_kind(results: Mapping[str, Mapping[str, Any]]) -> str:
+    """A table of wins by task type, a column a level; empty where no level has two types."""
+    if all(len(result["kinds"]) < 2 for result in results.values()):
+        return ""
+    rows = [f"| type | {' | '.join(results)} |", "|---" * (len(results) + 1) + "|"]
+    for kind in sorted({kind for result in results.values() for kind in result["kinds"]}):
+        cells = (_fraction(result["kinds"].get(kind)) for result in results.values())
+        rows.append(f"| {kind} | {' | '.join(cells)} |")
+    return "\n".join(rows)
+
+
+def _fraction(pair: Mapping[str, int] | None) -> str:
+    return "" if pair is None else f"{pair['wins']}/{pair['tasks']}"

@@ -120,12 +120,14 @@ def accumulate(
     return total
 
 
-def signal_to_noise(model: Any, batch: Batch, loss: Loss, *, temperature: float, token_budget: int) -> float:
+def signal_to_noise(
+    model: Any, batch: Batch, loss: Loss, *, temperature: float, token_budget: int, silent: int = 0
+) -> float:
     """How well the trees of a batch agree on where to go: |mean gradient|^2 over the variance of one tree's gradient.
 
     Each tree counts once, with its own policy term (no divergence, no entropy) at the present weights. Both parts are
     unbiased over trees, so the ratio is near 0, and may be below, when nothing but noise is there. Costs one more pass
-    with gradients over the batch.
+    with gradients over the batch. `silent` further trees are counted that gave no gradient.
 
     Returns:
         The ratio; 0 with fewer than two trees, or without variance.
@@ -144,7 +146,7 @@ def signal_to_noise(model: Any, batch: Batch, loss: Loss, *, temperature: float,
                 held += gradient
                 squares += float(gradient.square().sum())
     model.zero_grad(set_to_none=True)
-    count, together = len(trees), sum(float(held.square().sum()) for held in total)
+    count, together = len(trees) + silent, sum(float(held.square().sum()) for held in total)
     noise = squares - together / max(count, 1)
     return (together - squares) / count / noise if count > 1 and noise > 0 else 0.0
 

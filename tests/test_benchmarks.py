@@ -10,6 +10,8 @@ from pathlib import Path
 import pytest
 from tiny import finished
 
+from spark_rl.environments.alfworld import KINDS
+
 BENCHMARKS = Path(__file__).resolve().parents[1] / "benchmarks"
 
 pytestmark = pytest.mark.slow
@@ -76,3 +78,26 @@ def test_learning_prints_a_table_of_known_results(tmp_path):
     table = [line for line in output("learning.py", "--seeds", "1", "2", "--results", results) if "| L1 |" in line]
     assert len(table) == 2
     assert all("0.250 [0.250, 0.250]" in row for row in table)
+
+
+def test_alfworld_answers_as_the_stock_engine():
+    pytest.importorskip("textworld", reason="ALFWorld's engine is the extra alfworld")
+    lines = output("alfworld.py", "--generated", "--games", "1")
+    assert "same answers" in lines[0]
+    for measure in ("reset, first", "step", "fork by replay"):
+        assert any(measure in line for line in lines)
+
+
+def test_walkthroughs_win_on_four_games_of_each_type(alfworld_games, tmp_path):
+    pytest.importorskip("textworld", reason="ALFWorld's engine is the extra alfworld")
+    root = alfworld_games / "json_2.1.1"
+    for split in ("valid_seen", "valid_unseen"):
+        for kind in KINDS:
+            for game in sorted(root.glob(f"{split}/{kind}-*/*"))[:2]:
+                link = tmp_path / "json_2.1.1" / game.relative_to(root)
+                link.parent.mkdir(parents=True, exist_ok=True)
+                link.symlink_to(game)
+    arguments = ("alfworld-walkthroughs", "--data", tmp_path, "--out", tmp_path / "proofs")
+    for _ in range(2):  # what has been checked is not checked again
+        assert "| 24 of 24 |" in output("prove.py", *arguments)[-1]
+    assert len((tmp_path / "proofs" / "alfworld-walkthroughs.jsonl").read_text().splitlines()) == 24

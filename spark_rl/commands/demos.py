@@ -5,11 +5,11 @@ from __future__ import annotations
 import asyncio
 from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import Literal
+from typing import Any, Literal, cast, get_args, get_type_hints
 
 from spark_rl.commands.base import Call
 from spark_rl.environments.base import WORLDS, World, load_world
-from spark_rl.errors import UsageError
+from spark_rl.errors import UsageError, unknown_name
 from spark_rl.options import take
 from spark_rl.prompting import Prompt
 from spark_rl.recipes import load_recipe
@@ -33,6 +33,8 @@ class _Demos:
     level: Level = "L0"
     """Level whose training split is played."""
     seed: int = 0
+    expert: str = ""
+    """Who demonstrates: alfworld has search, walkthrough and planner. Empty: `env.solver`; other worlds have one expert."""
     tags: Literal["sparse", "dense"] = "sparse"
     """How often the expert says explore: at true pivots only, or at every search step."""
     slips: float = 0.0
@@ -52,6 +54,8 @@ def demos(call: Call) -> int:
     options = call.options(default)
     if options.count < 1:
         raise UsageError(f"--count is {options.count}: it must be at least 1")
+    if options.expert:
+        options = replace(options, env=_with_expert(options.env, options.expert))
     with call.watching() as watcher:
         watcher.phase("demonstrations", options.count)
         shown = asyncio.run(
@@ -72,6 +76,19 @@ def demos(call: Call) -> int:
     explored = sum(node.mode == "explore" for node in nodes) / len(nodes)
     print(f"{len(shown)} demonstrations, {len(nodes)} steps, {explored:.0%} of them explore: {options.out}")
     return 0
+
+
+def _with_expert(world: World, name: str) -> World:
+    """The world with its field `solver` set."""
+    hint = get_type_hints(type(world)).get("solver")
+    if hint is None:
+        raise UsageError(
+            f"--expert is {name}, but {world.name} has one expert only: leave it out "
+            "(alfworld has search, walkthrough, planner)"
+        )
+    if name not in get_args(hint):
+        raise unknown_name("expert", name, get_args(hint))
+    return cast(World, replace(cast(Any, world), solver=name))
 
 
 def _of_recipe(recipe_name: str, environment: str) -> _Demos:

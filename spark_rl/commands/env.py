@@ -4,8 +4,10 @@ from __future__ import annotations
 
 import asyncio
 import json
+import os
+import shlex
 from collections.abc import Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -13,9 +15,10 @@ from spark_rl.commands.base import Call, show
 from spark_rl.environments.base import WORLDS, World, find_task, load_world
 from spark_rl.errors import UsageError
 from spark_rl.files import write_bytes
+from spark_rl.options import take
 from spark_rl.types import Level, Split
 
-__all__ = ["check", "list_worlds", "play", "replay", "tasks"]
+__all__ = ["check", "fetch", "list_worlds", "play", "replay", "tasks"]
 
 
 @dataclass(frozen=True)
@@ -37,6 +40,16 @@ class _Check:
     steps: int = 30
     """Length of the walks."""
     seed: int = 0
+
+
+@dataclass(frozen=True)
+class _Fetch:
+    """Get a world's data and look at every piece: `--from ARCHIVE_OR_DIR` takes what lies here, else it is downloaded."""
+
+    to: Path | None = None
+    """Folder to put it into; by default where the world looks for it."""
+    link: bool = False
+    """With --from DIR: link to the folder instead of copying it."""
 
 
 @dataclass(frozen=True)
@@ -93,6 +106,8 @@ def check(call: Call) -> int:
 
     name, call = call.positional("an environment", WORLDS)
     options = call.options(_Check(load_world(name)))
+    if (about := getattr(options.env, "about", None)) is not None:
+        print(about())
     report = check_world(options.env, tasks=options.tasks, steps=options.steps, seed=options.seed)
     table = Table(title=report.world, title_justify="left", box=None, show_header=False, pad_edge=False)
     for clause in report.checks:
@@ -100,6 +115,35 @@ def check(call: Call) -> int:
         table.add_row(mark, clause.name, Text(clause.sentence))
     show(table)
     return 0 if report.passed else 1
+
+
+def fetch(call: Call) -> int:
+    """What was found, as a table, what is missing or broken, and what to set; exit code 1 when something is broken."""
+    from rich.table import Table
+
+    name, call = call.positional("an environment", WORLDS)
+    source, argv = take(call.argv, "--from")
+    world = load_world(name)
+    get = getattr(world, "fetch", None)
+    if get is None:
+        raise UsageError(f"{world.name} has nothing to fetch: its tasks come with it")
+    options = replace(call, argv=argv).options(_Fetch())
+    with call.watching() as watcher:
+        found = get(None if source is None else Path(source), options.to, link=options.link, tell=watcher)
+    heading, *rows = found.table()
+    table = Table(box=None, header_style="bold", pad_edge=False)
+    for number, column in enumerate(heading):
+        table.add_column(column, justify="right" if number else "left")
+    for row in rows:
+        table.add_row(*row)
+    print(found.root)
+    show(table)
+    for remark in found.remarks():
+        print(remark)
+    variable, value = found.setting
+    if os.environ.get(variable) != value:
+        print(f"export {variable}={shlex.quote(value)}")
+    return 1 if found.broken else 0
 
 
 def play(call: Call) -> int:

@@ -32,7 +32,8 @@ from spark_rl.types import Node, Task, Tree
 
 __all__ = ["Demonstration", "collect", "load", "save", "texts", "tokenize"]
 
-BATCH = 64
+BATCH = 32
+"""Tasks played side by side: no more than ALFWorld keeps engines for, since a game that lost its engine is loaded again."""
 ATTEMPTS = 4
 """Passes over the training split before giving up on the count asked for."""
 

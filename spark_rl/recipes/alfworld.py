@@ -18,7 +18,7 @@ def alfworld_tiny() -> Recipe:
     """A model from nothing on real ALFWorld games, after a cold start on their expert paths; for a CPU."""
     return Recipe(
         name="alfworld-tiny",
-        env=Alfworld(engines=64),  # as many games as are played at once
+        env=Alfworld(engines=64, solver="walkthrough"),  # as many engines as games are played at once
         model=FreshModel(vocabulary=2048, hidden=96, layers=3, heads=3, kv_heads=3, intermediate=288),
         level="L0",
         iterations=10,

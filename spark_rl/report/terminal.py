@@ -34,6 +34,7 @@ __all__ = [
     "draw_tree",
     "evaluation_table",
     "forest_summary",
+    "kinds_table",
     "leaf_advantages",
     "sparkline",
     "summary",
@@ -202,6 +203,26 @@ def evaluation_table(evaluations: Mapping[str, Mapping[str, Mapping[str, Any]]])
     return table
 
 
+def kinds_table(evaluations: Mapping[str, Mapping[str, Mapping[str, Any]]]) -> Table | None:
+    """Wins by task type: a column a level, the moments in turn; None where no level has two types."""
+    found: dict[str, dict[str, list[str]]] = {}
+    for results in evaluations.values():
+        for level, result in results.items():
+            for kind, pair in result.get("kinds", {}).items():
+                found.setdefault(kind, {}).setdefault(level, []).append(f"{pair['wins']}/{pair['tasks']}")
+    if len(found) < 2:
+        return None
+    title = f"won by type, {' → '.join(evaluations)}"
+    table = Table(title=title, title_justify="left", box=None, header_style="bold", pad_edge=False)
+    levels = sorted({level for row in found.values() for level in row})
+    table.add_column("type", no_wrap=True, min_width=len(title))  # else the title would be broken to the table's width
+    for level in levels:
+        table.add_column(level, no_wrap=True)
+    for kind, row in sorted(found.items()):
+        table.add_row(clean(kind, 32), *(" → ".join(row.get(level, [])) for level in levels))
+    return table
+
+
 def forest_summary(forest: Forest) -> Table:
     """The numbers of one forest."""
     row = summarise(forest)
@@ -234,6 +255,8 @@ def summary(run: Run) -> RenderableType:
     parts: list[RenderableType] = [head]
     if evaluations:
         parts += ["", evaluation_table(evaluations)]
+        if (kinds := kinds_table(evaluations)) is not None:
+            parts += ["", kinds]
     if rows:
         parts += ["", _curves(rows), "", _costs(rows)]
     return Group(*parts)

@@ -1,7 +1,8 @@
 """ALFWorld: household tasks on the real text engine.
 
 `world` says which games are whose tasks, `games` where games come from, `environment` is an episode, `engine` the text
-engine behind it and `memo` what makes it fast; `walkthrough` plays the stored solutions.
+engine behind it and `memo` what makes it fast. Experts: `search` plays by what it reads, `walkthrough` the stored solutions,
+`planner` from any state.
 """
 
 from spark_rl.environments.alfworld.environment import AlfworldEnvironment

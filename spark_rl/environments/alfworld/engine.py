@@ -1,11 +1,13 @@
 # pyright: standard
 """ALFWorld's text engine behind a small door: games are loaded, states are saved and gone back to.
 
-Invariant
----------
-A `State` is a value: after `engine.restore(state)` returned True the engine answers exactly as it did when the state was
-made, whatever was played in between. It returns False, and changes nothing, when it cannot: the engine has loaded
-another game since, or the planner library has no registry of states.
+Invariants
+----------
+* A `State` is a value: after `engine.restore(state)` returned True the engine answers exactly as it did when the state
+  was made, whatever was played in between. It returns False, and changes nothing, when it cannot: the engine has loaded
+  another game since, or the planner library has no registry of states.
+* A `Place` outlives its state: with the engine gone, or in another process, its actions are replayed, and a step is only
+  taken where all that is shown equals what was shown before.
 
 Mechanism
 ---------
@@ -15,7 +17,7 @@ number and copies of the tables, so going back takes a fraction of a millisecond
 engine by taking turns. Each engine costs a private copy of the planner library (34 MB of address space) that is
 never unloaded; so engines are pooled by game, and the one used longest ago is given the next game when the pool is full.
 
-One lock serves all engines: loading a game rewrites `sys.argv`, `sys.stdout` and options of the translator.
+One lock serves all engines of a process: loading a game rewrites `sys.argv`, `sys.stdout` and options of the translator.
 """
 
 from __future__ import annotations
@@ -23,22 +25,23 @@ from __future__ import annotations
 import contextlib
 import ctypes
 import functools
+import gc
 import importlib
 import io
 import itertools
 import sys
 import threading
 from collections import defaultdict
-from collections.abc import Iterator
+from collections.abc import Callable, Collection, Iterator
 from dataclasses import dataclass
 from types import SimpleNamespace
 from typing import Any
 
 from spark_rl.environments.alfworld.games import Games
 from spark_rl.environments.alfworld.memo import install
-from spark_rl.errors import EnvironmentFailure, MissingExtra
+from spark_rl.errors import EnvironmentFailure, MissingExtra, ReplayMismatch
 
-__all__ = ["LOCK", "Engine", "Shown", "State", "engine_for", "has_registry", "require"]
+__all__ = ["LOCK", "Engine", "Engines", "Place", "Shown", "State", "engine_for", "has_registry", "require"]
 
 LOCK = threading.RLock()
 """Held around every use of an engine."""
@@ -70,6 +73,20 @@ class State:
     """The planner's number of it; None where the planner has no registry."""
     memory: dict[str, Any]
     """Python's side: never changed, copied when it is put back."""
+
+
+@dataclass(slots=True, eq=False)
+class Place:
+    """Where an episode stands: what led there and what was seen there. It is pickled without its state."""
+
+    task_id: str
+    actions: tuple[str, ...]
+    shown: Shown
+    state: State | None = None
+    """The engine's, in the process that made it; put back when a replay has found it again. Needs `LOCK`."""
+
+    def __reduce__(self) -> tuple[type[Place], tuple[Any, ...]]:
+        return Place, (self.task_id, self.actions, self.shown)
 
 
 def require() -> None:
@@ -116,6 +133,7 @@ class Engine:
             EnvironmentFailure: it is missing or the engine cannot read it; the message names it.
         """
         self.game = self._first = self._now = None
+        _forget_facts()
         self._loading = next(self._loadings)
         game = games.read(task_id)
         try:
@@ -163,6 +181,20 @@ class Engine:
         self._now = state
         return True
 
+    def plan(self, simplify: Callable[[str, Collection[str]], str]) -> tuple[str, ...]:
+        """Commands that win from where the engine is, found by the planner; empty when there are none.
+
+        `simplify` makes a problem of fewer choices out of the game's, given its text and the ids of what the agent carries.
+        """
+        from fast_downward.interface import pddl2sas  # the original: `memo` keeps translations that planning is slow with
+
+        facts = self._env._pddl_state
+        problem = simplify(facts.pddl_problem, [thing for thing, _ in self._held()])
+        with _undisturbed():
+            _, text = pddl2sas(facts._logic.domain, problem, optimize=True)
+            self._env.downward_lib.load_sas_replan(text.encode())
+            return tuple(facts.replan(self._env._entity_infos))
+
     def _reset(self) -> State:
         return self._save(self._env.reset())
 
@@ -173,14 +205,7 @@ class Engine:
             text=game_state.feedback,
             actions=tuple(game_state["admissible_commands"]),
             won=bool(game_state["won"]),
-            holding=tuple(
-                sorted(
-                    self._env._entity_infos[fact.arguments[1].name].name
-                    for signature, held in facts._facts.items()
-                    if signature.name == "holds"
-                    for fact in held
-                )
-            ),
+            holding=tuple(sorted(name for _, name in self._held())),
         )
         number: int | None = None
         memory: dict[str, Any] = {}
@@ -197,6 +222,12 @@ class Engine:
             memory["commands"] = {name: game_state[name] for name in ("_valid_commands", "_valid_actions")}
         self._now = State(shown, self._loading, number, memory)
         return self._now
+
+    def _held(self) -> list[tuple[str, str]]:
+        """(id, name) of what the agent carries."""
+        facts = self._env._pddl_state._facts
+        held = [fact.arguments[1].name for signature, some in facts.items() if signature.name == "holds" for fact in some]
+        return [(thing, self._env._entity_infos[thing].name) for thing in held]
 
     def _name_objects(self) -> None:
         """Give objects the names the agent reads (`fridge 1`), as ALFWorld's wrapper does without shuffling."""
@@ -228,17 +259,77 @@ def engine_for(games: Games, task_id: str, *, limit: int, memoise: bool) -> Engi
     return engine
 
 
+@dataclass(frozen=True)
+class Engines:
+    """Who plays a set of games: the engines of this process. Equal values share what is loaded."""
+
+    games: Games
+    limit: int = 32
+    """Most engines of this process."""
+    memoise: bool = True
+
+    def start(self, task_id: str) -> Place:
+        """Where a game starts.
+
+        Raises:
+            EnvironmentFailure: it is missing or corrupt.
+        """
+        with LOCK:
+            state = self._engine(task_id).start()
+        return Place(task_id, (), state.shown, state)
+
+    def step(self, place: Place, action: str) -> Place:
+        """Where an action leads.
+
+        Raises:
+            ReplayMismatch: the actions up to here were replayed, and show something else now.
+        """
+        with LOCK:
+            state = self._reach(place).step(action)
+        return Place(place.task_id, (*place.actions, action), state.shown, state)
+
+    def _reach(self, place: Place) -> Engine:
+        """The game's engine, in the state of this place."""
+        engine = self._engine(place.task_id)
+        if place.state is not None and engine.restore(place.state):
+            return engine
+        state = engine.start()
+        for action in place.actions:
+            state = engine.step(action)
+        if state.shown != place.shown:
+            raise ReplayMismatch(
+                f'alfworld task "{place.task_id}": {len(place.actions)} actions replayed end with "{state.shown.text}", '
+                f'before they ended with "{place.shown.text}"; was the game file changed?'
+            )
+        place.state = state  # its forks need not replay
+        return engine
+
+    def _engine(self, task_id: str) -> Engine:
+        return engine_for(self.games, task_id, limit=self.limit, memoise=self.memoise)
+
+
 def _copied(table: dict[Any, set[Any]], first: dict[Any, frozenset[Any]]) -> dict[Any, frozenset[Any]]:
     """A frozen copy that shares what has not changed with the copy made at the start."""
     return {key: first[key] if first.get(key) == values else frozenset(values) for key, values in table.items()}
 
 
+def _forget_facts() -> None:
+    """Drop the table in which TextWorld keeps every fact it has ever met, some 0.8 MB a game: facts are equal by value."""
+    importlib.import_module("mementos.core")._memento_cache.clear()
+
+
 @contextlib.contextmanager
 def _undisturbed() -> Iterator[None]:
-    """Keep `sys.argv` and `sys.stdout`, which the translator overwrites, and drop what it prints."""
-    argv = sys.argv
+    """Keep `sys.argv` and `sys.stdout`, which the translator overwrites, and drop what it prints.
+
+    The collector of cycles waits: over the translator's many small objects it takes two fifths of the time, for nothing.
+    """
+    argv, collects = sys.argv, gc.isenabled()
+    gc.disable()
     try:
         with contextlib.redirect_stdout(io.StringIO()):
             yield
     finally:
         sys.argv = argv
+        if collects:
+            gc.enable()

@@ -4,21 +4,31 @@ Invariant: an id names one game for good, and says its split and its type: `<spl
 
 A game is what the engine loads: a dictionary with the texts of domain, grammar and problem (`pddl_domain`, `grammar`,
 `pddl_problem`) and the stored `walkthrough`. In a folder it is a file `game.tw-pddl`, as `alfworld-download` lays it out.
+
+To list a split, head and tail of each of its files are read once: what they say is kept in an index in the user's cache
+folder (`$XDG_CACHE_HOME/spark-rl/alfworld`, never beside the data, which may be shared or read-only), under a seal of names,
+sizes and modification times. So a game added, removed, replaced or edited is noticed when a process first lists the split;
+an edit that keeps size and time is not, nor is any within a process. An index that is damaged or cannot be written does no
+harm: the files are read again.
 """
 
 from __future__ import annotations
 
 import functools
+import hashlib
 import json
+import os
 import re
+from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, Protocol
+from typing import Any, Protocol, cast
 
-from spark_rl.errors import EnvironmentFailure, UsageError
+from spark_rl.errors import EnvironmentFailure, StorageError, UsageError
+from spark_rl.files import write_bytes
 from spark_rl.types import Task
 
-__all__ = ["KINDS", "FolderGames", "Games"]
+__all__ = ["KINDS", "OFFICIAL", "FolderGames", "Games", "data_folder", "find_root", "game_files", "root_in"]
 
 KINDS = (
     "pick_and_place_simple",
@@ -30,10 +40,19 @@ KINDS = (
 )
 """The six task types that the text engine plays; games of other types in the official archive are left out, as there."""
 
+OFFICIAL = {
+    "train": (790, 308, 650, 459, 533, 813),
+    "valid_seen": (35, 13, 27, 16, 25, 24),
+    "valid_unseen": (24, 18, 31, 23, 21, 17),
+}
+"""Games of each official split by type, in the order of `KINDS`: 3,553, 140 and 134."""
+
 _GAME = "game.tw-pddl"
 _GOAL = re.compile(rb'Your task is to: (.*?)\\"')
 _HEAD, _TAIL = 24_576, 4_096
 _UNSOLVABLE = b'"solvable": false'
+_WORTH_AN_INDEX = 500
+"""Files of a smaller split are read each time: it takes some 10 ms."""
 
 
 class Games(Protocol):
@@ -79,10 +98,10 @@ class FolderGames:
         parts = task_id.split("/")
         if len(parts) != 3 or not all(re.fullmatch(r"[\w-]+", part) for part in parts) or not self.file(task_id).is_file():
             raise UsageError(f'alfworld has no task "{task_id}" in {self.root}; `spark-rl env tasks alfworld` lists them')
-        task = _task(self.file(task_id), task_id)
-        if task is None:
+        goal = _read_goal(self.file(task_id))
+        if goal is None:
             raise UsageError(f'alfworld task "{task_id}" is marked as unsolvable; choose another')
-        return task
+        return _task(task_id, goal)
 
     def read(self, task_id: str) -> dict[str, Any]:
         """The content of a game file."""
@@ -100,15 +119,62 @@ class FolderGames:
         return self.root / task_id / _GAME
 
 
-@functools.lru_cache(maxsize=8)
-def _listed(root: Path, split: str) -> tuple[Task, ...]:
-    folders = (folder for folder in sorted(root.glob(f"{split}/*-*")) if _is_playable(folder.name))
-    games = (game for folder in folders for game in sorted(folder.glob(f"*/{_GAME}")))
-    found = (_task(game, game.parent.relative_to(root).as_posix()) for game in games)
-    tasks = tuple(task for task in found if task is not None)
-    if not tasks:
-        raise UsageError(f"no ALFWorld games in {root / split}: unpack the archive that holds this split there")
-    return tasks
+def data_folder() -> Path:
+    """Where the official tools keep the data: `$ALFWORLD_DATA`, else `~/.cache/alfworld`."""
+    return Path(os.environ.get("ALFWORLD_DATA") or "~/.cache/alfworld").expanduser().resolve()
+
+
+def find_root(given: str = "") -> Path:
+    """The folder whose children are the splits.
+
+    Args:
+        given: that folder or the one that holds it as `json_2.1.1`; empty: `data_folder()`.
+
+    Raises:
+        UsageError: there is none; the message says what to set or to call.
+    """
+    folder = Path(given).expanduser().resolve() if given else data_folder()
+    if (root := root_in(folder)) is not None:
+        return root
+    fetch = "or get them by `spark-rl env fetch alfworld`"
+    if not given and not os.environ.get("ALFWORLD_DATA"):
+        raise UsageError(
+            f"ALFWorld needs its games: set ALFWORLD_DATA or --env.data to the folder that holds json_2.1.1, {fetch}"
+        )
+    raise UsageError(
+        f"no ALFWorld games in {folder}: ALFWORLD_DATA or --env.data must name the folder with json_2.1.1, {fetch}"
+    )
+
+
+def root_in(folder: Path) -> Path | None:
+    """The folder of the splits, at or in another."""
+    roots = (folder / "json_2.1.1", folder)
+    return next((root for root in roots if any((root / split).is_dir() for split in OFFICIAL)), None)
+
+
+def game_files(root: Path, split: str) -> list[tuple[str, os.stat_result]]:
+    """Id and status of each file of a split that may be a game the text engine plays, in the order of ids.
+
+    Raises:
+        UsageError: a folder cannot be read.
+    """
+    found: list[tuple[str, os.stat_result]] = []
+    try:
+        for folder in filter(_is_playable, _names(f"{root}/{split}")):
+            for trial in _names(f"{root}/{split}/{folder}"):
+                with suppress(FileNotFoundError, NotADirectoryError):
+                    # Plain strings: thousands of Path objects would take twice as long as all else here.
+                    found.append((f"{split}/{folder}/{trial}", os.stat(f"{root}/{split}/{folder}/{trial}/{_GAME}")))  # noqa: PTH116
+    except OSError as error:
+        raise UsageError(f"{error.filename} cannot be read ({error.strerror}); make the ALFWorld games readable") from error
+    return found
+
+
+def _names(folder: str) -> list[str]:
+    try:
+        return sorted(os.listdir(folder))  # noqa: PTH208
+    except (FileNotFoundError, NotADirectoryError):
+        return []
 
 
 def _is_playable(folder: str) -> bool:
@@ -116,13 +182,61 @@ def _is_playable(folder: str) -> bool:
     return folder.partition("-")[0] in KINDS and "Sliced" not in folder
 
 
-def _task(game: Path, task_id: str) -> Task | None:
-    """The task of a game file, read off its head and tail; None when it is marked as unsolvable."""
-    with game.open("rb") as file:
-        head = file.read(_HEAD)
-        file.seek(max(game.stat().st_size - _TAIL, 0))
-        tail = file.read()
+@functools.lru_cache(maxsize=8)
+def _listed(root: Path, split: str) -> tuple[Task, ...]:
+    files = game_files(root, split)
+    if len(files) < _WORTH_AN_INDEX:
+        goals = _read_goals(root, files)
+    else:
+        text = "\n".join(f"{task_id} {status.st_size} {status.st_mtime_ns}" for task_id, status in files)
+        seal = hashlib.sha256(f"1 {root}\n{text}".encode()).hexdigest()
+        index = _cache_folder() / f"{hashlib.sha256(str(root).encode()).hexdigest()[:16]}-{split}.json"
+        goals = _load_index(index, seal)
+        if goals is None:
+            goals = _read_goals(root, files)
+            with suppress(StorageError):
+                write_bytes(index, json.dumps({"seal": seal, "goals": goals}).encode())
+    if not goals:
+        raise UsageError(f"no ALFWorld games in {root / split}: unpack the archive that holds this split there")
+    return tuple(_task(task_id, goal) for task_id, goal in goals.items())
+
+
+def _cache_folder() -> Path:
+    return Path(os.environ.get("XDG_CACHE_HOME") or "~/.cache").expanduser() / "spark-rl" / "alfworld"
+
+
+def _load_index(file: Path, seal: str) -> dict[str, str] | None:
+    """Goals by id, when the index is whole and speaks of these very files."""
+    with suppress(OSError, ValueError):
+        match json.loads(file.read_bytes()):
+            case {"seal": found, "goals": dict()} as index if found == seal:
+                return cast(dict[str, str], index["goals"])
+            case _:
+                pass
+    return None
+
+
+def _read_goals(root: Path, files: list[tuple[str, os.stat_result]]) -> dict[str, str]:
+    """What is asked in each game that can be solved, by id."""
+    goals = ((task_id, _read_goal(root / task_id / _GAME)) for task_id, _ in files)
+    return {task_id: goal for task_id, goal in goals if goal is not None}
+
+
+def _read_goal(game: Path) -> str | None:
+    """What a game file asks, read off its head and tail; None when it is marked as unsolvable."""
+    try:
+        with game.open("rb") as file:
+            head = file.read(_HEAD)
+            file.seek(max(os.fstat(file.fileno()).st_size - _TAIL, 0))
+            tail = file.read()
+    except OSError as error:
+        raise EnvironmentFailure(
+            f"game file {game} cannot be read ({error.strerror}); unpack the ALFWorld archive again"
+        ) from error
     if (goal := _GOAL.search(head)) is None:
         raise EnvironmentFailure(f"game file {game} names no task; unpack the ALFWorld archive again")
-    kind = task_id.split("/")[1].partition("-")[0]
-    return None if _UNSOLVABLE in tail else Task("alfworld", task_id, goal[1].decode(), kind)
+    return None if _UNSOLVABLE in tail else goal[1].decode(errors="replace")
+
+
+def _task(task_id: str, goal: str) -> Task:
+    return Task("alfworld", task_id, goal, task_id.split("/")[1].partition("-")[0])

@@ -11,8 +11,9 @@ Mechanism
 The stock engine translates each game into the planner's language four times before the first step, parses the same
 grammar templates at every step, and deep-copies the names of all entities for every symbol it expands. Here
 
-* a translation is kept for the `GAMES` games seen last, and the second kind of translation, which only serves
-  `replan`, is the first one again (a correct if slower input of the planner, which this package never asks);
+* a translation is kept for the `GAMES` games seen last, packed: the planner's text, and of the translator's objects the
+  few that are read again; the second kind of translation, which only serves planning, is the first one again (correct,
+  but slow to plan with: `Engine.plan` loads the other one itself);
 * a parsed template and a parsed query are kept by their text;
 * contexts of the grammar are copied one level deep: entities, placeholders and facts are never changed by it;
 * expressions of the grammar are compiled once, and given their names outright: the stock code puts them among the local
@@ -25,16 +26,21 @@ from __future__ import annotations
 
 import copy
 import functools
+import hashlib
 import importlib
+import pickle
+import zlib
+from collections import OrderedDict
 from collections.abc import Callable
+from types import SimpleNamespace
 from typing import Any
 
 __all__ = ["GAMES", "VERSION", "install", "uninstall"]
 
 VERSION = "1.7.0"
 """The version of textworld whose private functions are known."""
-GAMES = 64
-"""Translations kept, the least recently used dropped first: some 3 MB each."""
+GAMES = 256
+"""Translations kept, the least recently used dropped first: 20 to 65 kB each."""
 
 _stock: list[tuple[Any, str, Any]] = []
 """What was replaced: (owner, name, original)."""
@@ -70,12 +76,29 @@ def _replace(owner: Any, name: str, value: Any) -> None:
 
 
 def _translate_once(translate: Callable[..., Any]) -> Callable[..., Any]:
-    kept = functools.lru_cache(maxsize=GAMES)(lambda domain, problem: translate(domain, problem))
+    packed: OrderedDict[bytes, bytes] = OrderedDict()
 
-    def pddl2sas(domain: str, problem: str, verbose: bool = False, optimize: bool = False) -> Any:
+    @functools.lru_cache(maxsize=1)  # loading a game asks four times
+    def kept(domain: str, problem: str) -> tuple[Any, str]:
+        key = hashlib.sha256(f"{len(domain)} {domain}{problem}".encode()).digest()
+        if key not in packed:
+            task, text = translate(domain, problem)
+            packed[key] = zlib.compress(pickle.dumps((_read_again(task), text)))
+            if len(packed) > GAMES:
+                packed.popitem(last=False)
+        packed.move_to_end(key)
+        return pickle.loads(zlib.decompress(packed[key]))
+
+    def pddl2sas(domain: str, problem: str, verbose: bool = False, optimize: bool = False) -> tuple[Any, str]:
         return kept(domain, problem)
 
     return pddl2sas
+
+
+def _read_again(task: Any) -> SimpleNamespace:
+    """What TextWorld's `PddlState` reads of a translated task."""
+    actions = [SimpleNamespace(name=action.name, parameters=action.parameters) for action in task.actions]
+    return SimpleNamespace(actions=actions, types=task.types, objects=task.objects, init=task.init)
 
 
 def _parse_once(parse: Callable[..., Any]) -> Callable[..., Any]:

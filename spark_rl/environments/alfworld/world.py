@@ -9,16 +9,21 @@ Invariants
 from __future__ import annotations
 
 import hashlib
-import os
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Literal
 
 from spark_rl.environments.alfworld.environment import AlfworldEnvironment
-from spark_rl.environments.alfworld.games import KINDS, FolderGames, Games
+from spark_rl.environments.alfworld.fetch import fetch
+from spark_rl.environments.alfworld.games import KINDS, FolderGames, Games, find_root
+from spark_rl.environments.alfworld.generated import FEWEST, MOST, GeneratedGames
+from spark_rl.environments.alfworld.inventory import Inventory, Tells, counted
+from spark_rl.environments.alfworld.planner import PlannerExpert
+from spark_rl.environments.alfworld.search import SearchExpert
 from spark_rl.environments.alfworld.walkthrough import Walkthrough
 from spark_rl.errors import UsageError, unknown_name
+from spark_rl.policies.base import Policy
 from spark_rl.types import Task
 
 __all__ = ["HELD_OUT", "Alfworld"]
@@ -29,14 +34,18 @@ HELD_OUT = KINDS[4:]
 
 @dataclass(frozen=True)
 class Alfworld:
-    """The games under a folder, as tasks of three levels.
+    """Games, official or generated, as tasks of three levels.
 
     L0 trains on all types and is tested on `valid_seen`; L1 trains on the same and is tested on `valid_unseen`;
     L2 trains on four types and is tested on the two others in `valid_unseen`.
     """
 
     data: str = ""
-    """Folder that holds `json_2.1.1` (or is it); empty: `$ALFWORLD_DATA`."""
+    """Folder that holds `json_2.1.1` (or is it); empty: `$ALFWORLD_DATA`, else `~/.cache/alfworld`. For official games."""
+    games: Literal["official", "generated"] = "official"
+    """Where games come from: the folder, or made up on the spot (3,600 to train on, 120 in each split to test on)."""
+    objects: int = 40
+    """Things in a generated game, 6 to 120; official kitchens hold 44 as a rule, other rooms 16 to 23."""
     train_tasks: int = 0
     """Train on this many games only, a fixed choice mixed over the types; 0 means all."""
     dev_tasks: int = 50
@@ -45,11 +54,27 @@ class Alfworld:
     """Engines kept, some 7 MB each. With more games in play at once, states are rebuilt by replay (some 0.1 s each)."""
     memoise: bool = True
     """Do the engine's pure work once (`alfworld_memo`): the same text, some 15 times faster. Holds for the process."""
+    workers: int = 0
+    """Processes that hold the engines; 0: this one does. One that hangs or dies is replaced, its states are replayed."""
+    timeout: float = 60.0
+    """Seconds a worker has for a step or a reset before it is killed."""
+    accept_put: bool = False
+    """Take `put X in/on Y`, as older data sets and papers say it, for `move X to Y`."""
+    solver: Literal["search", "walkthrough", "planner"] = "search"
+    """Who demonstrates: one who searches by what it sees, or, knowing where all is, the stored solution or the planner."""
 
     def __post_init__(self) -> None:
-        for name, least in (("train_tasks", 0), ("dev_tasks", 0), ("engines", 1)):
+        for name, least in (("train_tasks", 0), ("dev_tasks", 0), ("engines", 1), ("workers", 0)):
             if (value := getattr(self, name)) < least:
                 raise UsageError(f"alfworld: {name} is {value}; give {least} or more")
+        if not self.timeout > 0:
+            raise UsageError(f"alfworld: timeout is {self.timeout}; give seconds above 0")
+        if self.games not in (known := ("official", "generated")):
+            raise unknown_name("kind of ALFWorld games", self.games, known)
+        if self.solver not in (solvers := ("search", "walkthrough", "planner")):
+            raise unknown_name("expert", self.solver, solvers)
+        if not FEWEST <= self.objects <= MOST:
+            raise UsageError(f"alfworld: objects is {self.objects}; give {FEWEST} to {MOST}")
 
     @property
     def name(self) -> str:
@@ -87,23 +112,37 @@ class Alfworld:
 
     def source(self) -> Games:
         """Where the games come from."""
-        return FolderGames(self._root())
+        return FolderGames(find_root(self.data)) if self.games == "official" else GeneratedGames(self.objects)
 
     def make(self) -> AlfworldEnvironment:
         """A fresh environment; raises `MissingExtra` where the engine is not installed."""
-        return AlfworldEnvironment(self.source(), limit=self.engines, memoise=self.memoise)
+        return AlfworldEnvironment(
+            self.source(),
+            limit=self.engines,
+            memoise=self.memoise,
+            workers=self.workers,
+            timeout=self.timeout,
+            accept_put=self.accept_put,
+        )
 
-    def expert(self, tags: Literal["sparse", "dense"] = "sparse") -> Walkthrough:
-        """A policy that follows the solution stored with each game; `tags` says how often it explores."""
-        return Walkthrough(self.source().read, tags)
+    def expert(self, tags: Literal["sparse", "dense"] = "sparse") -> Policy:
+        """A policy that wins, chosen by `solver`; `tags` says how often it explores."""
+        if self.solver == "search":
+            return SearchExpert(self.make, tags)
+        if self.solver == "walkthrough":
+            return Walkthrough(self.source().read, tags)
+        return PlannerExpert(self.source(), tags, limit=self.engines, memoise=self.memoise)
 
-    def _root(self) -> Path:
-        """The folder whose children are `train`, `valid_seen` and `valid_unseen`."""
-        given = self.data or os.environ.get("ALFWORLD_DATA", "")
-        if not given:
-            raise UsageError("ALFWorld needs its games: set ALFWORLD_DATA or --env.data to the folder that holds json_2.1.1")
-        folder = Path(given).expanduser().resolve()
-        for root in (folder / "json_2.1.1", folder):
-            if any((root / name).is_dir() for name in ("train", "valid_seen", "valid_unseen")):
-                return root
-        raise UsageError(f"no ALFWorld games in {folder}: ALFWORLD_DATA or --env.data must name the folder with json_2.1.1")
+    def about(self) -> str:
+        """Which games there are, by split; said by `spark-rl env check`.
+
+        Raises:
+            UsageError: official games are asked for and there are none.
+        """
+        if self.games == "generated":
+            return f"generated games of {self.objects} objects"
+        return counted(find_root(self.data))
+
+    def fetch(self, source: Path | None, to: Path | None, *, link: bool, tell: Tells) -> Inventory:
+        """Get the official games: see `fetch.fetch`."""
+        return fetch(source, to, link=link, tell=tell)

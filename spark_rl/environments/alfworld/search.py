@@ -1,0 +1,349 @@
+"""An expert that searches: it knows where things tend to lie and what it has read, and nothing else.
+
+Invariants
+----------
+* A decision is a function of the observations of the path and of the sample's seed: hidden state is never read.
+* It continues any path, whoever began it, and speaks in few, short sentences that name what is needed first.
+
+Mechanism
+---------
+A belief is folded from the texts of the path. A request carries only the latest one; so beliefs are kept by path, and a
+path whose beginning was not asked about is played again in an own environment. Where to look next is drawn in proportion
+to the chance of finding the thing there for each step it takes: demonstrations are varied, sensible, and can be improved on.
+"""
+
+from __future__ import annotations
+
+import random
+import re
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, field, replace
+from typing import Literal
+
+from spark_rl.environments.alfworld.placement import CHANCES, CLOSED, into
+from spark_rl.environments.base import Environment
+from spark_rl.errors import PolicyFailure
+from spark_rl.prompting import respond
+from spark_rl.types import Completion, Request, Spent
+
+__all__ = ["Belief", "Decision", "Goal", "SearchExpert", "decide"]
+
+BELIEFS = 4096
+"""Paths whose belief is kept, the oldest dropped first."""
+_TOOLS = {"clean": "sinkbasin", "heat": "microwave", "cool": "fridge"}
+_STATES = {"clean": "clean", "heat": "hot", "cool": "cool"}
+_VERBS = {state: verb for verb, state in _STATES.items()}
+_FAINT = 0.001
+"""Chance of a place where no such thing was ever counted."""
+
+_NAME = r"[a-z]+ \d+"
+_NAMES = re.compile(rf"\ban? ({_NAME})")
+_CONTENTS = re.compile(rf"(?:On the ({_NAME})|The ({_NAME}) is open\. In it), you see (.*)")
+_SHUT = re.compile(rf"(?:The ({_NAME}) is closed|^You close the ({_NAME}))\.")
+_TAKEN = re.compile(rf"You pick up the ({_NAME}) from the ({_NAME})\.")
+_MOVED = re.compile(rf"You move the ({_NAME}) to the ({_NAME})\.")
+_TREATED = re.compile(rf"You (clean|heat|cool) the ({_NAME}) using ")
+_GOAL = re.compile(
+    r"(?:examine the|look at) (?P<seen>\w+) (?:with|under) the (?P<lamp>\w+)\.?"
+    r"|(?P<verb>put|find|clean|heat|cool) (?:an?|some|(?P<two>two)) (?:(?P<state>clean|hot|cool) )?(?P<thing>\w+)"
+    r"(?: and put (?:it|them))? (?:in|on) (?P<target>\w+)\.?"
+)
+
+
+@dataclass(frozen=True)
+class Goal:
+    """What a task asks, in nouns."""
+
+    kind: Literal["place", "two", "clean", "heat", "cool", "light"]
+    object: str
+    target: str
+    """Where it goes; for `light` the lamp."""
+
+    @classmethod
+    def read(cls, instruction: str) -> Goal:
+        """Understand a task's sentence.
+
+        Raises:
+            PolicyFailure: it is none of ALFWorld's.
+        """
+        if (match := _GOAL.fullmatch(instruction)) is None:
+            raise PolicyFailure(f'the searching expert does not understand the task "{instruction}"')
+        if match["lamp"]:
+            return cls("light", match["seen"], match["lamp"])
+        kind = "two" if match["two"] else _VERBS.get(match["state"] or "", match["verb"])
+        return cls(kind if kind in ("two", *_TOOLS) else "place", match["thing"], match["target"])  # pyright: ignore[reportArgumentType]
+
+
+@dataclass(frozen=True)
+class Belief:
+    """What a path has told. Never changed: `after` makes a new one."""
+
+    places: tuple[str, ...]
+    """All receptacles, in the order of the first observation."""
+    contents: dict[str, tuple[str, ...]] = field(default_factory=dict[str, tuple[str, ...]])
+    """Receptacle looked into -> what it is known to hold."""
+    closed: frozenset[str] = frozenset()
+    """Receptacles that are known to be closed."""
+    held: str = ""
+    origin: str = ""
+    """Where the thing that is held was."""
+    treated: frozenset[tuple[str, str]] = frozenset()
+    """(verb, thing): what has been cleaned, what is hot, what is cool."""
+
+    @classmethod
+    def first(cls, text: str) -> Belief:
+        """What the first observation tells."""
+        return cls(tuple(_NAMES.findall(text.partition("Your task is to:")[0])))
+
+    def after(self, text: str) -> Belief:
+        """What is known when an action has been answered so; texts that tell nothing new change nothing."""
+        if match := _TAKEN.match(text):
+            thing, place = match.groups()
+            # Some things are listed in two receptacles; wherever it was listed, it is no longer there.
+            left = {where: tuple(name for name in names if name != thing) for where, names in self.contents.items()}
+            return replace(self, contents=left, held=thing, origin=place)
+        if match := _MOVED.match(text):
+            thing, place = match.groups()
+            return replace(self, contents=self.contents | {place: (*self.contents.get(place, ()), thing)}, held="")
+        if match := _TREATED.match(text):
+            verb, thing = match.groups()
+            undone = {("heat", thing), ("cool", thing)} if verb != "clean" else set[tuple[str, str]]()
+            return replace(self, treated=(self.treated - undone) | {(verb, thing)})
+        belief = self
+        for on, inside, names in _CONTENTS.findall(text):
+            place = on or inside
+            seen = self.contents | {place: tuple(_NAMES.findall(names))}
+            belief = replace(belief, contents=seen, closed=belief.closed - {place})
+        if match := _SHUT.search(text):
+            belief = replace(belief, closed=belief.closed | {match[1] or match[2]})
+        return belief
+
+    def where(self, noun: str) -> list[tuple[str, str]]:
+        """(thing, receptacle) of all known things of a noun."""
+        return [(name, place) for place, names in self.contents.items() for name in names if _noun(name) == noun]
+
+
+@dataclass(frozen=True)
+class Decision:
+    """What the expert does, why, and whether that was a search, and an open choice."""
+
+    action: str
+    reason: str
+    search: bool = False
+    """What is needed is not located yet."""
+    open_choice: bool = False
+    """Where to look is open: none of the places left weighs more than the others together."""
+
+
+@dataclass
+class SearchExpert:
+    """Plays from observations.
+
+    `tags` says which steps are in explore mode. `sparse`: the pivots, where the next place to look is an open choice
+    (`Decision.open_choice`), except the first step, as forks there would spend the whole budget on the start.
+    `dense`: every step of a search, opening doors included. All other steps think.
+    """
+
+    make: Callable[[], Environment]
+    """Makes the environment that plays a path again."""
+    tags: Literal["sparse", "dense"] = "sparse"
+    spent: Spent = field(default_factory=Spent)
+    _beliefs: dict[tuple[str, tuple[str, ...]], Belief] = field(
+        default_factory=dict[tuple[str, tuple[str, ...]], Belief], init=False, repr=False
+    )
+    """By task and path."""
+
+    async def sample(self, requests: Sequence[Request]) -> list[list[Completion]]:
+        """One decision for each seed of each request.
+
+        Raises:
+            PolicyFailure: the task is none of ALFWorld's, or its room lacks what the task needs.
+        """
+        return [self._answers(request) for request in requests]
+
+    def mistake(self, request: Request) -> Completion | None:
+        """A beginner's mistake, for demonstrations of how to recover: taking what one needs where it does not lie.
+
+        Returns:
+            None where nothing is searched for, or nothing has been looked into here.
+        """
+        belief, goal = self._recall(request), Goal.read(request.task.instruction)
+        here = [place for place in _within_reach(belief, request.observation.actions) if place in belief.contents]
+        if not here or not decide(belief, goal, request.observation.actions, random.Random(0)).search:
+            return None
+        if belief.held:
+            return Completion(respond("think", _USE.format(goal.target), f"use {goal.target} 1"))
+        return Completion(respond("think", _found(_a(goal.object)), f"take {goal.object} 1 from {here[0]}"))
+
+    def _answers(self, request: Request) -> list[Completion]:
+        belief, goal, actions = self._recall(request), Goal.read(request.task.instruction), request.observation.actions
+        answers: list[Completion] = []
+        for seed in request.seeds:
+            decision = decide(belief, goal, actions, random.Random(seed))
+            explore = decision.search if self.tags == "dense" else decision.open_choice and bool(request.history)
+            answers.append(Completion(respond("explore" if explore else "think", decision.reason, decision.action)))
+        return answers
+
+    def _recall(self, request: Request) -> Belief:
+        """The belief of a path, from that of the path before the last action where it is kept."""
+        task, path = request.task, request.history
+        if (belief := self._beliefs.get((task.id, path))) is None:
+            before = self._beliefs.get((task.id, path[:-1])) if path else None
+            if not path:
+                belief = Belief.first(request.observation.text)
+            elif before is not None:
+                belief = before.after(request.observation.text)
+            else:
+                belief = self._replay(request)
+            self._beliefs[task.id, path] = belief
+            if len(self._beliefs) > BELIEFS:
+                del self._beliefs[next(iter(self._beliefs))]
+        return belief
+
+    def _replay(self, request: Request) -> Belief:
+        environment = self.make()
+        belief = Belief.first(environment.reset(request.task).text)
+        for action in request.history:
+            belief = belief.after(environment.step(action).text)
+        environment.close()
+        return belief
+
+
+def decide(belief: Belief, goal: Goal, actions: Sequence[str], rng: random.Random) -> Decision:
+    """The next step; `actions` are the admissible ones, which tell what is within reach, and `rng` draws what is open."""
+    return _Mind(belief, goal, frozenset(actions), rng).decide()
+
+
+@dataclass(frozen=True)
+class _Mind:
+    belief: Belief
+    goal: Goal
+    actions: frozenset[str]
+    rng: random.Random
+
+    def decide(self) -> Decision:
+        goal, belief = self.goal, self.belief
+        if belief.held and _noun(belief.held) != goal.object:
+            return self._put_away()
+        if belief.held:
+            if goal.kind == "light":
+                return self._use_lamp()
+            treat = goal.kind in _TOOLS and (goal.kind, belief.held) not in belief.treated
+            return self._treat() if treat else self._deliver()
+        return self._fetch()
+
+    def _fetch(self) -> Decision:
+        goal, belief = self.goal, self.belief
+        delivered = self._delivered()
+        wanted = f"another {goal.object}" if delivered else _a(goal.object)
+        known = [(thing, place) for thing, place in belief.where(goal.object) if place != delivered]
+        known.sort(key=lambda found: (goal.kind, found[0]) not in belief.treated)
+        for thing, place in known:
+            if (take := f"take {thing} from {place}") in self.actions:
+                return Decision(take, _found(wanted))
+        for _, place in known:
+            if place in belief.closed and (step := f"open {place}") in self.actions:
+                return Decision(step, f"I need {wanted}. I saw one in the {_noun(place)}, so I open it again.")
+        if known:
+            place = known[0][1]
+            where = f"{into(_noun(place))} the {_noun(place)}"
+            return Decision(f"go to {place}", f"I need {wanted}. I saw one {where}, so I go back.")
+        return self._search(goal.object, wanted)
+
+    def _delivered(self) -> str:
+        """Where the first of two already is."""
+        if self.goal.kind != "two":
+            return ""
+        there = [place for _, place in self.belief.where(self.goal.object) if _noun(place) == self.goal.target]
+        return max(there, key=there.count, default="")
+
+    def _search(self, noun: str, wanted: str) -> Decision:
+        belief, reach = self.belief, _within_reach(self.belief, self.actions)
+        left = [place for place in belief.places if place not in belief.contents]
+        if not left:
+            return Decision("look", f"I need {wanted}. I have looked everywhere.", search=True)
+        for place in left:
+            if place in belief.closed and (step := f"open {place}") in self.actions:
+                return Decision(step, f"I need {wanted}. The {_noun(place)} is closed, so I open it.", search=True)
+        # Where places are independent, looking in the order of chance over cost is the shortest search.
+        chances = CHANCES.get(noun, {})
+        cost = {place: 1 if place in reach else 1 + (_noun(place) in CLOSED) for place in left}
+        weights = [chances.get(_noun(place), _FAINT) / cost[place] for place in left]
+        place = self.rng.choices(left, weights)[0]
+        step = f"open {place}" if f"open {place}" in self.actions else f"{'examine' if place in reach else 'go to'} {place}"
+        return Decision(
+            step,
+            f"I need {wanted}. It may be {into(_noun(place))} {_a(_noun(place))}{' here' if place in reach else ''}.",
+            search=True,
+            open_choice=2 * max(weights) <= sum(weights) and len(left) > 1,
+        )
+
+    def _put_away(self) -> Decision:
+        """Another hand took what is not needed. Where it was it can be put again."""
+        held, place = self.belief.held, self.belief.origin
+        reason = f"I do not need the {_noun(held)}, so I put it away."
+        moves = sorted(action for action in self.actions if action.startswith(f"move {held} to "))
+        if moves:
+            return Decision(moves[0], reason)
+        return Decision(step if (step := f"open {place}") in self.actions else f"go to {place}", reason)
+
+    def _treat(self) -> Decision:
+        held, verb, tool = self.belief.held, self.goal.kind, _TOOLS[self.goal.kind]
+        thing = _noun(held)
+        here = sorted(action for action in self.actions if action.startswith(f"{verb} {held} with "))
+        if here:
+            return Decision(here[0], f"Now I {verb} the {thing}.")
+        return Decision(f"go to {self._one_of(tool)}", f"I have the {thing}. Next I {verb} it with {_a(tool)}.")
+
+    def _deliver(self) -> Decision:
+        belief, thing, target = self.belief, self.goal.object, self.goal.target
+        there = self._delivered()
+        places = [there] if there else [place for place in belief.places if _noun(place) == target]
+        for place in places:
+            if (move := f"move {belief.held} to {place}") in self.actions:
+                return Decision(move, f"Now I put the {thing} {into(target)} the {target}.")
+        for place in places:
+            if (step := f"open {place}") in self.actions:
+                return Decision(step, f"The {target} is closed, so I open it.")
+        known = [place for place in places if place in belief.contents and place not in belief.closed]
+        place = self.rng.choice(known) if known else there or self._one_of(target)
+        which = "other " if there else f"{_STATES[self.goal.kind]} " if self.goal.kind in _STATES else ""
+        return Decision(f"go to {place}", f"I have the {which}{thing}. Next I put it {into(target)} {_a(target)}.")
+
+    def _use_lamp(self) -> Decision:
+        belief, lamp = self.belief, self.goal.target
+        here = sorted(action for action in self.actions if action.startswith(f"use {lamp} "))
+        if here:
+            return Decision(here[0], _USE.format(lamp))
+        if known := belief.where(lamp):
+            place = known[0][1]
+            if (step := f"open {place}") in self.actions:
+                return Decision(step, f"The {_noun(place)} is closed, so I open it.")
+            return Decision(f"go to {place}", f"I have the {self.goal.object}. Next I look at it under a {lamp}.")
+        return self._search(lamp, _a(lamp))
+
+    def _one_of(self, noun: str) -> str:
+        """A receptacle of a noun."""
+        if places := [place for place in self.belief.places if _noun(place) == noun]:
+            return self.rng.choice(places)
+        raise PolicyFailure(f"the task needs {_a(noun)}, and the room has none")
+
+
+_USE = "Now I turn on the {}."
+
+
+def _within_reach(belief: Belief, actions: Sequence[str] | frozenset[str]) -> list[str]:
+    """The receptacles where the agent stands: several may share a place."""
+    return [place for place in belief.places if f"examine {place}" in actions]
+
+
+def _found(wanted: str) -> str:
+    return f"I need {wanted}. Here is one, so I take it."
+
+
+def _noun(name: str) -> str:
+    return name.partition(" ")[0]
+
+
+def _a(noun: str) -> str:
+    return f"an {noun}" if noun[0] in "aeiou" else f"a {noun}"
