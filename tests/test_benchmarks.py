@@ -20,7 +20,7 @@ pytestmark = pytest.mark.slow
 def output(script: str, *arguments: str | Path) -> list[str]:
     """What a benchmark prints, by line."""
     command = [sys.executable, str(BENCHMARKS / script), *map(str, arguments)]
-    done = subprocess.run(command, capture_output=True, text=True, timeout=300, check=False)
+    done = subprocess.run(command, capture_output=True, text=True, timeout=1800, check=False)
     assert done.returncode == 0, done.stdout + done.stderr
     return done.stdout.splitlines()
 
