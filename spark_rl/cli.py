@@ -117,7 +117,9 @@ def main(argv: Sequence[str] | None = None) -> int:
         return _fail(str(error), debug="--debug" in flags)
     except KeyboardInterrupt as stop:
         # Stopped between making a coroutine and running it, Python complains of it on the way out, after our last word.
+        # So does an event loop that was half made.
         warnings.filterwarnings("ignore", message="coroutine .* was never awaited", category=RuntimeWarning)
+        sys.unraisablehook = lambda _: None
         return _fail("; ".join(["stopped", *map(str, stop.args)]), code=130)
     except BrokenPipeError:
         _abandon_output()
