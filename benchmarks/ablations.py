@@ -10,7 +10,6 @@ from __future__ import annotations
 from dataclasses import replace
 
 from spark_rl.advantage.anchors import Anchors
-from spark_rl.advantage.node_value import NodeValue
 from spark_rl.recipe import Recipe
 from spark_rl.recipes.algorithms import STEP_CREDIT, gigpo, strategic
 
@@ -24,7 +23,6 @@ def without_values(recipe: Recipe) -> Recipe:
 
 def without_anchors(recipe: Recipe) -> Recipe:
     """Node values alone."""
-    assert isinstance(VALUES, NodeValue)
     return replace(strategic(recipe), advantage=VALUES)
 
 

@@ -14,9 +14,10 @@ from spark_rl.cli import main
 from spark_rl.environments.alfworld import KINDS, Alfworld
 from spark_rl.environments.alfworld.placement import CHANCES, CLOSED, into
 from spark_rl.environments.alfworld.planner import PlannerExpert, essential
-from spark_rl.environments.alfworld.search import Belief, Decision, Goal, SearchExpert, decide
+from spark_rl.environments.alfworld.search import Belief, Goal, SearchExpert, decide
 from spark_rl.environments.alfworld.walkthrough import Walkthrough
 from spark_rl.environments.base import Environment
+from spark_rl.environments.searching import Decision
 from spark_rl.errors import PolicyFailure, UsageError
 from spark_rl.policies.base import Policy
 from spark_rl.prompting import parse

@@ -22,11 +22,12 @@ from typing import Literal
 
 from spark_rl.environments.alfworld.placement import CHANCES, CLOSED, into
 from spark_rl.environments.base import Environment
+from spark_rl.environments.searching import Decision, said
 from spark_rl.errors import PolicyFailure
 from spark_rl.prompting import respond
 from spark_rl.types import Completion, Request, Spent
 
-__all__ = ["Belief", "Decision", "Goal", "SearchExpert", "decide"]
+__all__ = ["Belief", "Goal", "SearchExpert", "decide"]
 
 BELIEFS = 4096
 """Paths whose belief is kept, the oldest dropped first."""
@@ -123,25 +124,11 @@ class Belief:
         return [(name, place) for place, names in self.contents.items() for name in names if _noun(name) == noun]
 
 
-@dataclass(frozen=True)
-class Decision:
-    """What the expert does, why, and whether that was a search, and an open choice."""
-
-    action: str
-    reason: str
-    search: bool = False
-    """What is needed is not located yet."""
-    open_choice: bool = False
-    """Where to look is open: none of the places left weighs more than the others together."""
-
-
 @dataclass
 class SearchExpert:
     """Plays from observations.
 
-    `tags` says which steps are in explore mode. `sparse`: the pivots, where the next place to look is an open choice
-    (`Decision.open_choice`), except the first step, as forks there would spend the whole budget on the start.
-    `dense`: every step of a search, opening doors included. All other steps think.
+    `tags` says which steps are in explore mode: see `searching.said`.
     """
 
     make: Callable[[], Environment]
@@ -180,8 +167,7 @@ class SearchExpert:
         answers: list[Completion] = []
         for seed in request.seeds:
             decision = decide(belief, goal, actions, random.Random(seed))
-            explore = decision.search if self.tags == "dense" else decision.open_choice and bool(request.history)
-            answers.append(Completion(respond("explore" if explore else "think", decision.reason, decision.action)))
+            answers.append(said(decision, self.tags, first=not request.history))
         return answers
 
     def _recall(self, request: Request) -> Belief:

@@ -21,6 +21,7 @@ from typing import Literal
 from spark_rl.environments.base import Environment
 from spark_rl.environments.household.catalogue import CONDITIONS, LAMP, TOOLS, Condition, a, into, likelihood
 from spark_rl.environments.household.houses import Goal
+from spark_rl.environments.searching import Decision, said
 from spark_rl.prompting import respond
 from spark_rl.types import Completion, Request, Spent
 
@@ -89,25 +90,11 @@ def _found(noun: str) -> str:
     return f"I need {a(noun)}. Here is one, so I take it."
 
 
-@dataclass(frozen=True)
-class _Decision:
-    """What the expert does, why, and whether that was a search, and an open choice."""
-
-    action: str
-    reason: str
-    search: bool = False
-    """What is needed is not located yet."""
-    open_choice: bool = False
-    """More than one place is plausible: none of those left is more likely than the others together."""
-
-
 @dataclass
 class Expert:
     """Plays the household from observations.
 
-    `tags` says which steps are in explore mode. `sparse`: the pivots, where the next place to search is an open choice
-    (`_Decision.open_choice`), except the first step, as forks there would spend the whole budget on the start.
-    `dense`: every step of a search, opening doors included. All other steps think.
+    `tags` says which steps are in explore mode: see `searching.said`.
     """
 
     make: Callable[[], Environment]
@@ -137,8 +124,7 @@ class Expert:
         answers: list[Completion] = []
         for seed in request.seeds:
             decision = _Mind(belief, goal, random.Random(seed)).decide()
-            explore = decision.search if self.tags == "dense" else decision.open_choice and bool(request.history)
-            answers.append(Completion(respond("explore" if explore else "think", decision.reason, decision.action)))
+            answers.append(said(decision, self.tags, first=not request.history))
         return answers
 
     def _recall(self, request: Request) -> _Belief:
@@ -159,7 +145,7 @@ class _Mind:
     goal: Goal
     rng: random.Random
 
-    def decide(self) -> _Decision:
+    def decide(self) -> Decision:
         goal, belief = self.goal, self.belief
         if belief.held and _noun(belief.held) != goal.object:
             return self._put_away()
@@ -175,7 +161,7 @@ class _Mind:
             thing = next(name for name in belief.seen[belief.at] if _noun(name) == goal.object)
             return self._handle("take", thing, f"take {thing} from {belief.at}", _found(goal.object))
         if known:
-            return _Decision(f"go to {known[0]}", f"I saw {a(goal.object)} there, so I go back.")
+            return Decision(f"go to {known[0]}", f"I saw {a(goal.object)} there, so I go back.")
         return self._search(goal.object, f"another {goal.object}" if delivered else a(goal.object))
 
     def _delivered(self) -> str:
@@ -183,25 +169,25 @@ class _Mind:
         targets = [place for place in self.belief.places_of(self.goal.object) if _noun(place) == self.goal.target]
         return targets[0] if targets else ""
 
-    def _search(self, noun: str, wanted: str) -> _Decision:
+    def _search(self, noun: str, wanted: str) -> Decision:
         belief = self.belief
         if belief.at in belief.closed and belief.at not in belief.seen:
             return self._open(search=True)
         left = belief.unsearched()
         if not left:
-            return _Decision("look", f"I have searched everywhere for {wanted}.", search=True)
+            return Decision("look", f"I have searched everywhere for {wanted}.", search=True)
         share = dict(zip(belief.names, likelihood(noun, [_noun(name) for name in belief.names]), strict=True))
         weights = [share[name] + 1e-9 for name in left]  # never all 0
         place = self.rng.choices(left, weights)[0]
         reason = f"I need {wanted}. It may be {into(_noun(place))} {a(_noun(place))}."
-        return _Decision(
+        return Decision(
             f"go to {place}", reason, search=True, open_choice=2 * max(weights) <= sum(weights) and len(left) > 1
         )
 
-    def _open(self, *, search: bool = False) -> _Decision:
-        return _Decision(f"open {self.belief.at}", "It is closed, so I open it.", search=search)
+    def _open(self, *, search: bool = False) -> Decision:
+        return Decision(f"open {self.belief.at}", "It is closed, so I open it.", search=search)
 
-    def _put_away(self) -> _Decision:
+    def _put_away(self) -> Decision:
         """Another hand took what is not needed."""
         belief = self.belief
         if belief.at in belief.closed:
@@ -209,15 +195,15 @@ class _Mind:
         action = f"move {belief.held} to {belief.at}"
         return self._handle("move", belief.held, action, f"I need no {_noun(belief.held)}, so I put it away.")
 
-    def _treat(self) -> _Decision:
+    def _treat(self) -> Decision:
         belief, verb, tool = self.belief, self.goal.kind, TOOLS[self.goal.kind]
         if _noun(belief.at) == tool:
             action = f"{verb} {belief.held} with {belief.at}"
             return self._handle(verb, belief.held, action, f"Now I {verb} the {self.goal.object}.")
         place = self.rng.choice([name for name in belief.names if _noun(name) == tool])
-        return _Decision(f"go to {place}", f"Next I {verb} the {self.goal.object} with {a(tool)}.")
+        return Decision(f"go to {place}", f"Next I {verb} the {self.goal.object} with {a(tool)}.")
 
-    def _deliver(self) -> _Decision:
+    def _deliver(self) -> Decision:
         belief, goal = self.belief, self.goal
         if belief.at in belief.closed and _noun(belief.at) == goal.target:
             return self._open()
@@ -227,22 +213,22 @@ class _Mind:
             action = f"move {belief.held} to {belief.at}"
             return self._handle("move", belief.held, action, f"Now I put the {goal.object} {preposition} it.")
         place = place or self.rng.choice([name for name in belief.names if _noun(name) == goal.target])
-        return _Decision(f"go to {place}", f"Next I put the {goal.object} {into(goal.target)} {a(goal.target)}.")
+        return Decision(f"go to {place}", f"Next I put the {goal.object} {into(goal.target)} {a(goal.target)}.")
 
-    def _use_lamp(self) -> _Decision:
+    def _use_lamp(self) -> Decision:
         belief = self.belief
         known = belief.places_of(LAMP)
         if belief.at in known:
             lamp = next(name for name in belief.seen[belief.at] if _noun(name) == LAMP)
             return self._handle("use", belief.held, f"use {lamp}", f"Now I turn on the {LAMP}.")
         if known:
-            return _Decision(f"go to {known[0]}", f"Next I look at the {self.goal.object} under a {LAMP}.")
+            return Decision(f"go to {known[0]}", f"Next I look at the {self.goal.object} under a {LAMP}.")
         return self._search(LAMP, f"a {LAMP}")
 
-    def _handle(self, verb: str, thing: str, action: str, reason: str) -> _Decision:
+    def _handle(self, verb: str, thing: str, action: str, reason: str) -> Decision:
         """The action, in the manner that the thing's condition asks for, where it has one."""
         condition = self.belief.condition.get(thing)
         if condition is None:
-            return _Decision(action, reason)
+            return Decision(action, reason)
         manner, what = condition.handling(verb), "the lamp" if verb == "use" else "it"
-        return _Decision(f"{action} {manner}", f"The {_noun(thing)} is {condition.adjective}, so I {verb} {what} {manner}.")
+        return Decision(f"{action} {manner}", f"The {_noun(thing)} is {condition.adjective}, so I {verb} {what} {manner}.")
