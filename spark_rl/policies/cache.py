@@ -14,6 +14,7 @@ Invariants
 
 from __future__ import annotations
 
+import inspect
 from collections import OrderedDict
 from collections.abc import Hashable
 from dataclasses import dataclass
@@ -42,6 +43,8 @@ class Layout:
     """Numbers per head."""
     dtype: torch.dtype
     device: torch.device
+    argument: str
+    """Name under which the model takes and returns them: `past_key_values` until transformers 5.24 made it `cache`."""
 
     @classmethod
     def of(cls, model: PreTrainedModel) -> Layout:
@@ -52,7 +55,8 @@ class Layout:
         """
         ids = torch.zeros(1, 1, dtype=torch.long, device=model.device)
         with torch.no_grad():
-            kept: Any = model(input_ids=ids, use_cache=True).past_key_values
+            argument = "cache" if "cache" in inspect.signature(model.forward).parameters else "past_key_values"
+            kept: Any = getattr(model(input_ids=ids, use_cache=True), argument)
         layers: list[Any] = kept.layers if isinstance(kept, DynamicCache) else []
         plain = all(type(layer) is DynamicLayer for layer in layers)
         shapes = {states.shape for layer in layers for states in (layer.keys, layer.values)} if plain else set()
@@ -62,7 +66,7 @@ class Layout:
                 "use a model without sliding windows, recurrent or compressed layers"
             )
         keys = layers[0].keys
-        return cls(len(layers), keys.shape[1], keys.shape[3], keys.dtype, keys.device)
+        return cls(len(layers), keys.shape[1], keys.shape[3], keys.dtype, keys.device, argument)
 
     @property
     def bytes(self) -> int:

@@ -355,9 +355,9 @@ class _Batch:
             input_ids=ids,
             position_ids=positions,
             attention_mask=mask,
-            past_key_values=self.slab,
             use_cache=True,
             logits_to_keep=1,
+            **{self.engine.layout.argument: self.slab},
         )
         return output.logits[:, -1]
 

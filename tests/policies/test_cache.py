@@ -10,7 +10,7 @@ from hypothesis import strategies as st
 
 from spark_rl.policies.cache import Entry, Layout, PrefixCache, Slab, shared_prefix
 
-LAYOUT = Layout(layers=2, heads=2, width=3, dtype=torch.float32, device=torch.device("cpu"))
+LAYOUT = Layout(layers=2, heads=2, width=3, dtype=torch.float32, device=torch.device("cpu"), argument="cache")
 
 
 def ids(*numbers: int) -> np.ndarray:
