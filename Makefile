@@ -19,7 +19,7 @@ CORE := $(VENV)/.installed-core
 DEV := $(VENV)/.installed-dev
 
 .DEFAULT_GOAL := help
-.PHONY: help quickstart test test-slow check format bench prove setup clean
+.PHONY: help quickstart test test-slow check format bench page page-tools screenshots prove setup clean
 
 help: ## show this list
 	@grep -hE '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | sed -E 's/^([a-z-]+):.*## /  make \1\t/' | expand -t 20
@@ -45,6 +45,17 @@ format: $(DEV) ## format, and mend what lint can mend
 bench: $(CORE) ## the quick benchmarks; docs/performance.md says how to read them
 	@set -e; for script in benchmarks/household.py benchmarks/rollout.py benchmarks/update.py; do \
 	    echo "== $$script"; $(BIN)/python $$script; done
+
+page: page-tools ## build the page of reports from web/ (needs Node); its tests and types first
+	npm --prefix web run check
+	npm --prefix web test
+	npm --prefix web run build
+
+page-tools: ## what building the page needs, by the lock file
+	npm --prefix web ci --no-fund --no-audit
+
+screenshots: $(DEV) ## pictures of docs/looking.md, of a new quickstart (needs Chromium)
+	$(BIN)/python docs/screenshots.py
 
 prove: $(DEV) ## proofs too long for tests, on all official ALFWorld games; goes on where it was stopped
 	$(BIN)/python benchmarks/prove.py

@@ -67,6 +67,21 @@ COMMANDS: dict[str, Command] = {
         "RUN [--iteration K] [--task I]",
         "a run's curves, forests and trees",
     ),
+    "report": Command(
+        "report:report",
+        "RUN [RUN ...] [--out FILE] [--max-mb N]",
+        "runs as one HTML file: curves, costs, and every tree to look at",
+    ),
+    "view": Command(
+        "view:view",
+        "RUN [RUN ...] [--host HOST] [--port PORT]",
+        "the same page live, while runs go on",
+    ),
+    "export": Command(
+        "report:export",
+        "RUN [RUN ...] [--out FILE]",
+        "the metrics of runs as one CSV table",
+    ),
     "eval": Command(
         "evaluate:evaluate",
         "RUN|MODEL [--recipe NAME] [--level L0 L1 L2] [--out FILE]",

@@ -33,6 +33,7 @@ __all__ = [
     "ColdStart",
     "Evaluation",
     "Keep",
+    "Log",
     "Optimizer",
     "Recipe",
     "at_least",
@@ -149,6 +150,16 @@ class Keep:
 
 
 @dataclass(frozen=True)
+class Log:
+    """Where the rows of metrics.jsonl go besides, under the same names."""
+
+    tensorboard: bool = False
+    """Into the run's folder `tensorboard` (extra `tensorboard`)."""
+    wandb: str = ""
+    """Project of Weights & Biases (extra `wandb`); empty: none. Its own settings are read from its environment variables."""
+
+
+@dataclass(frozen=True)
 class Recipe:
     """Everything about a run. Functions in `spark_rl.recipes` return one; the command line overrides any field."""
 
@@ -174,6 +185,7 @@ class Recipe:
     cold_start: ColdStart = ColdStart()
     evaluation: Evaluation = Evaluation()
     keep: Keep = Keep()
+    log: Log = Log()
     threads: int = 0
     """Threads of a matrix product; 0 measures at the start and takes the faster. The choice is saved with the run."""
     cache_gb: float = 2.0

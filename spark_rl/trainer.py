@@ -31,6 +31,7 @@ from spark_rl.evaluate import evaluate
 from spark_rl.executor import InProcess
 from spark_rl.loss import LOG_RATIO_LIMIT
 from spark_rl.metrics import summarise
+from spark_rl.mirrors import Mirror, mirrors
 from spark_rl.model import load_model
 from spark_rl.prepare import prepare, set_threads
 from spark_rl.progress import Watcher
@@ -53,12 +54,14 @@ def train(run: Run, watcher: Watcher) -> None:
         TrainingDiverged: training became unstable; the last good checkpoint is kept.
         SparkError: whatever a user can mend.
     """
-    set_threads(run, watcher)
-    model, tokenizer = prepare(run, watcher)
-    session = _Session(run, watcher, model, InProcess(model, tokenizer, run.recipe.env, cache_gb=run.recipe.cache_gb))
-    session.evaluate_levels("before")
-    session.iterate(tokenizer)
-    session.evaluate_levels("after")
+    with mirrors(run) as copies:
+        set_threads(run, watcher)
+        model, tokenizer = prepare(run, watcher)
+        executor = InProcess(model, tokenizer, run.recipe.env, cache_gb=run.recipe.cache_gb)
+        session = _Session(run, watcher, model, executor, copies)
+        session.evaluate_levels("before")
+        session.iterate(tokenizer)
+        session.evaluate_levels("after")
 
 
 def has_signal(credit: Credit) -> bool:
@@ -74,6 +77,7 @@ class _Session:
     watcher: Watcher
     model: Any
     executor: InProcess
+    copies: Sequence[Mirror]
 
     @property
     def recipe(self) -> Recipe:
@@ -101,6 +105,8 @@ class _Session:
             if every and (iteration % every == 0 or iteration == recipe.iterations):
                 row |= self._development()
             self.run.log(row)
+            for copy in self.copies:
+                copy.log(row)
             self._keep(iteration, row.get("dev_success"), tokenizer, optimizer)
             self.watcher.iteration(row)
 

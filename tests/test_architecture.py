@@ -27,7 +27,8 @@ LAYERS: tuple[tuple[str, ...], ...] = (
     ("store", "batch", "metrics"),
     ("recipe",),
     ("data", "checkpoint", "run", "progress"),
-    ("report",),
+    ("report", "mirrors"),
+    ("server",),
     ("evaluate", "update"),
     ("sft", "executor", "dynamic"),
     ("prepare",),
@@ -47,11 +48,11 @@ EXCEPTIONS: dict[tuple[str, str], str] = {}
 # import them inside the function that needs them, so that `--help`, rollouts and reports stay light.
 HEAVY = {
     "torch", "transformers", "tokenizers", "safetensors", "trl", "datasets", "accelerate", "peft",
-    "textworld", "alfworld", "fast_downward",
+    "textworld", "alfworld", "fast_downward", "starlette", "uvicorn", "sse_starlette", "tensorboard", "wandb",
 }  # fmt: skip
 MAY_BE_HEAVY = {
     "model", "policies.local", "policies.cache", "policies.sampling", "update", "sft", "prepare", "trainer", "checkpoint",
-    "threads",
+    "threads", "server.app",
 }  # fmt: skip
 
 # Imported in a process in which torch cannot be.
@@ -59,7 +60,7 @@ WITHOUT_TORCH = (
     "types", "errors", "seeding", "files", "fresh", "prompting", "growth", "states", "resampling", "rollout", "loss",
     "store", "batch", "metrics",
     "recipe", "cli", "environments", "policies.base", "policies.scripted", "branching", "advantage", "report", "recipes",
-    "tasks", "evaluate", "run", "dynamic", "compare",
+    "tasks", "evaluate", "run", "dynamic", "compare", "mirrors",
 )  # fmt: skip
 
 MOST_LINES = 400

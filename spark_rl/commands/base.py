@@ -57,6 +57,12 @@ class Call:
             raise UsageError(f"{self.prog} needs {what}{names}")
         return self.argv[0], replace(self, prog=f"{self.prog} {self.argv[0]}", argv=self.argv[1:])
 
+    def positionals(self, what: str) -> tuple[list[str], Call]:
+        """All arguments before the first option, at least one, and the call without them; raises as `positional` does."""
+        first, call = self.positional(what)
+        number = next((i for i, word in enumerate(call.argv) if word.startswith("-")), len(call.argv))
+        return [first, *call.argv[:number]], replace(call, argv=call.argv[number:])
+
     def options(self, default: T) -> T:
         """The options of this call on top of a default; see `options.parse`."""
         return parse(default, self.argv, self.prog)
@@ -79,9 +85,10 @@ class Call:
 
     def open_run(self, directory: str | Path) -> Run:
         """An existing run; a person is asked before its recipe imports code from elsewhere."""
-        return Run.open(Path(directory), foreign=self._trusts)
+        return Run.open(Path(directory), foreign=self.trusts)
 
-    def _trusts(self, place: str) -> bool:
+    def trusts(self, place: str) -> bool:
+        """Whether a saved recipe may import a class from outside this package; a person is asked."""
         if self.yes or not sys.stdin.isatty():
             return self.yes
         print(f"The saved recipe runs code of {place}. Import it? [y/N] ", end="", file=sys.stderr, flush=True)

@@ -1,0 +1,182 @@
+"""What the page of a run is given: JSON values, one for a run and one for each of its forests.
+
+Invariants
+----------
+* A value is complete in itself and holds no number that JSON has no word for: what is not finite is null.
+* Texts of models and environments go in as they are. Escaping them is the page's matter, which shows text as text.
+
+`web/src/contract.ts` holds the types of these values; a test compares the names.
+
+Steps are columns, one list a field, and texts are indices into one table: observations and actions repeat so often that
+this is a third of the size, and it packs better.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+from spark_rl.metrics import repeated
+from spark_rl.recipe import Recipe
+from spark_rl.report.reading import Reading
+from spark_rl.types import Forest, Node, Task, Tree
+
+__all__ = ["forest_entry", "forest_payload", "missing_entry", "run_payload"]
+
+Json = dict[str, Any]
+MODES = {"explore": "e", "think": "t", None: "-"}
+
+
+def run_payload(reading: Reading, key: str, name: str, entries: Sequence[Json]) -> Json:
+    """A run without its steps.
+
+    Args:
+        reading: of its directory.
+        key: what the page asks for it by.
+        name: what the page calls it.
+        entries: of its forests, by `forest_entry` and `missing_entry`.
+    """
+    tasks: dict[str, int] = {}
+    table: list[Json] = []
+    forests: list[Json] = []
+    for entry in entries:
+        trees: list[Json] = []
+        for tree in entry["trees"]:
+            if tree["task"]["id"] not in tasks:
+                tasks[tree["task"]["id"]] = len(tasks)
+                table.append(tree["task"])
+            trees.append({**tree, "task": tasks[tree["task"]["id"]]})
+        forests.append({**entry, "trees": trees})
+    return {
+        "id": key,
+        "name": name,
+        "recipe": reading.label,
+        "seed": reading.seed,
+        "state": reading.state,
+        "finished": reading.finished,
+        "planned": reading.planned,
+        "notes": list(reading.notes),
+        "settings": reading.settings,
+        "metrics": _columns(reading.rows),
+        "evaluations": _finite(reading.evaluations),
+        "tasks": table,
+        "forests": forests,
+    }
+
+
+def forest_entry(forest: Forest) -> Json:
+    """What the index of a run's forests says of one: enough to list and filter its trees."""
+    return {"iteration": forest.iteration, "trees": [_tree_entry(tree) for tree in forest]}
+
+
+def missing_entry(iteration: int, why: str) -> Json:
+    """The index entry of a forest that cannot be opened."""
+    return {"iteration": iteration, "trees": list[Json](), "missing": why}
+
+
+def forest_payload(forest: Forest, recipe: Recipe | None) -> Json:
+    """A forest with all its steps; advantages are those that the trainer used, where there is a recipe."""
+    strings = _Strings()
+    tasks = {tree.task.id: _task(tree.task) for tree in forest}
+    numbers = {name: number for number, name in enumerate(tasks)}
+    trees = [
+        {
+            "task": numbers[tree.task.id],
+            "observation": strings[tree.observation],
+            "opened": tree.opened,
+            "cap": tree.cap,
+            "horizon": tree.horizon,
+            "forks": [[fork.node, fork.at, fork.extra, fork.exclude] for fork in tree.forks],
+            "nodes": _nodes(tree, strings, recipe),
+        }
+        for tree in forest
+    ]
+    return {"iteration": forest.iteration, "tasks": list(tasks.values()), "strings": strings.known, "trees": trees}
+
+
+class _Strings:
+    """A table of texts, each once."""
+
+    def __init__(self) -> None:
+        self.known: list[str] = []
+        self._places: dict[str, int] = {}
+
+    def __getitem__(self, text: str) -> int:
+        if (place := self._places.get(text)) is None:
+            place = self._places[text] = len(self.known)
+            self.known.append(text)
+        return place
+
+
+def _nodes(tree: Tree, strings: _Strings, recipe: Recipe | None) -> Json:
+    nodes, again = tree.nodes, repeated(tree)
+    return {
+        "parent": [node.parent for node in nodes],
+        "mode": "".join(MODES[node.mode] for node in nodes),
+        "action": [strings[node.action] for node in nodes],
+        "reasoning": [strings[node.reasoning] for node in nodes],
+        "observation": [strings[node.observation] for node in nodes],
+        "text": {str(index): strings[node.text] for index, node in enumerate(nodes) if not node.well_formed},
+        "flags": [_flags(node, more) for node, more in zip(nodes, again, strict=True)],
+        "reward": [_number(node.reward) for node in nodes],
+        "tokens": [len(node.completion) for node in nodes],
+        "logprob": [_number(sum(node.logprobs)) if node.logprobs else None for node in nodes],
+        "entropy": [_number(sum(node.entropies) / len(node.entropies)) if node.entropies else None for node in nodes],
+        "advantage": _advantages(tree, recipe),
+    }
+
+
+def _flags(node: Node, again: bool) -> int:
+    bits = (node.well_formed, node.admissible, node.success, node.done, again, node.truncated > 0)
+    return sum(bit << place for place, bit in enumerate(bits))
+
+
+def _advantages(tree: Tree, recipe: Recipe | None) -> list[float | None]:
+    """What a step's tokens learn from, penalties included: the mean over the trajectories that it counts for."""
+    if recipe is None:
+        return [None] * len(tree.nodes)
+    credit = recipe.rewards.credit(tree, recipe.advantage)
+    sums = zip(credit.positive, credit.negative, credit.weight, strict=True)
+    return [_number((positive + negative) / (weight or 1.0)) for positive, negative, weight in sums]
+
+
+def _task(task: Task) -> Json:
+    return {"id": task.id, "kind": task.kind, "instruction": task.instruction}
+
+
+def _tree_entry(tree: Tree) -> Json:
+    leaves = tree.leaves()
+    return {
+        "task": _task(tree.task),
+        "steps": len(tree.nodes),
+        "leaves": len(leaves),
+        "won": sum(tree.nodes[leaf].success for leaf in leaves),
+        "forks": len(tree.forks),
+    }
+
+
+def _columns(rows: Sequence[Mapping[str, Any]]) -> dict[str, list[float | None]]:
+    """One list a metric, in the order in which the names appear."""
+    known = dict.fromkeys(name for row in rows for name in row)
+    return {name: [_number(row.get(name)) for row in rows] for name in known}
+
+
+def _number(value: Any) -> float | None:
+    """Five significant digits are more than a picture shows; None for what is no finite number."""
+    if not isinstance(value, int | float) or not math.isfinite(value):
+        return None
+    return value if isinstance(value, int) else float(f"{value:.5g}")
+
+
+def _finite(value: Any) -> Any:
+    """The same JSON, with null for what is not finite."""
+    match value:
+        case dict():
+            return {key: _finite(inner) for key, inner in value.items()}  # pyright: ignore[reportUnknownVariableType]
+        case list():
+            return [_finite(inner) for inner in value]  # pyright: ignore[reportUnknownVariableType]
+        case float():
+            return value if math.isfinite(value) else None
+        case _:
+            return value

@@ -1,0 +1,115 @@
+/**
+ * What the page is given: written by `spark_rl/report/payload.py`, which documents each field where it is made.
+ *
+ * A report embeds `Run[]` as JSON in `<script type="application/json" id="runs">` and each forest as base64 of gzipped
+ * JSON in `<script type="text/plain" id="forest-RUN-ITERATION">`. The live server answers the same values:
+ * `api/runs` -> `Run[]`, `api/runs/RUN` -> `Run`, `api/runs/RUN/forests/ITERATION` -> `Forest`, and `events` is a stream
+ * of server-sent events named `changed` whose data is the id of a run to fetch again.
+ */
+
+/** Numbers by iteration, one column a metric; null where a row has no such number (or one that is not finite). */
+export type Metrics = Record<string, (number | null)[]>;
+
+export interface Task {
+  id: string;
+  kind: string;
+  instruction: string;
+}
+
+/** One tree in the index of a forest: enough to list and to filter without opening the forest. */
+export interface TreeEntry {
+  /** Index in `Run.tasks`. */
+  task: number;
+  steps: number;
+  leaves: number;
+  won: number;
+  forks: number;
+}
+
+export interface ForestEntry {
+  iteration: number;
+  /** In the order of `Forest.trees`. */
+  trees: TreeEntry[];
+  /** Why this forest cannot be opened (left out for size, unreadable); absent where it can. */
+  missing?: string;
+}
+
+export interface Evaluation {
+  success: number;
+  low: number;
+  high: number;
+  wins: number;
+  tasks: number;
+  kinds?: Record<string, { wins: number; tasks: number }>;
+  [name: string]: unknown;
+}
+
+export interface Run {
+  id: string;
+  /** Shown: unique on the page. */
+  name: string;
+  recipe: string;
+  seed: number | null;
+  /** In words: "finished", "12 of 30 iterations". */
+  state: string;
+  finished: boolean;
+  /** Iterations planned; null when the recipe cannot be read. */
+  planned: number | null;
+  /** Sentences for the reader: what is missing, cut short, or of an older version. */
+  notes: string[];
+  /** Settings as they were saved, nested JSON, for reading and comparing. */
+  settings: unknown;
+  metrics: Metrics;
+  /** moment ("before", "after") -> level ("L0") -> result. */
+  evaluations: Record<string, Record<string, Evaluation>>;
+  tasks: Task[];
+  forests: ForestEntry[];
+}
+
+/** A fork: [node | null for new roots, moment, continuations granted, whether actions already taken were excluded]. */
+export type Fork = [number | null, "after" | "decision", number, boolean];
+
+/** Steps of a tree in the order of growth, one column a field; parents come before children, -1 is the start. Texts are indices. */
+export interface Nodes {
+  parent: number[];
+  /** One character a node: "e" explore, "t" think, "-" neither. */
+  mode: string;
+  action: number[];
+  reasoning: number[];
+  /** What the environment answered; what the agent saw before is the parent's, or the tree's for a first step. */
+  observation: number[];
+  /** The whole completion, of those nodes only whose completion was malformed: node -> text. */
+  text: Record<string, number>;
+  /** Bits: 1 well formed, 2 admissible, 4 success, 8 done, 16 repeated action, 32 prompt shortened. */
+  flags: number[];
+  reward: number[];
+  /** Tokens sampled. */
+  tokens: number[];
+  /** Log-probability of the completion (sum over its tokens, nats); null when the policy gave none. */
+  logprob: (number | null)[];
+  /** Mean entropy of its tokens in nats; null when not known. */
+  entropy: (number | null)[];
+  /** Mean over the leaves below (or the node's own); null when the run's estimator cannot be run. */
+  advantage: (number | null)[];
+}
+
+export interface Tree {
+  /** Index in `Forest.tasks`. */
+  task: number;
+  /** The first observation. */
+  observation: number;
+  /** Leaves ever created, and the most that were allowed (0: not known). */
+  opened: number;
+  cap: number;
+  horizon: number;
+  forks: Fork[];
+  nodes: Nodes;
+}
+
+/** Complete in itself: a run's own table of tasks may have changed since it was opened. A task is known by its id. */
+export interface Forest {
+  iteration: number;
+  tasks: Task[];
+  strings: string[];
+  trees: Tree[];
+}
