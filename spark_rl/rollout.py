@@ -10,9 +10,8 @@ Invariants
   Every sample's seed comes from (run seed, iteration, task, path), every strategy's generator from (run seed,
   iteration, task), so one recipe and seed grow one forest.
 
-A round takes the open continuations (`_Open`: a state and how many samples to draw from it), samples, carries out
-each action in its own copy of the state, and asks the strategy where to fork. When none is left, the strategy is
-asked once more (`when_idle`) with all outcomes in sight.
+A round takes the open continuations (`_Open`), samples, carries out each action in its own copy of the state, and asks the
+strategy where to fork. When none is left, the strategy is asked once more (`when_idle`) with all outcomes in sight.
 """
 
 from __future__ import annotations
@@ -34,7 +33,6 @@ from spark_rl.states import States
 from spark_rl.types import Completion, Forest, Fork, Node, Observation, Request, Spent, Task, Tree
 
 __all__ = ["grow_forest", "grow_tree"]
-
 
 Watch = Callable[[Forest, int], None]
 """Called after each round with the forest so far and how many continuations are open."""
@@ -154,6 +152,8 @@ class _Grower:
         self.idle_rng = random.Random(derive(seed, iteration, "idle"))
 
     async def run(self, watch: Watch | None) -> Forest:
+        lost = getattr(self.world, "lost", int)  # a world in processes of its own says how many it has lost so far
+        lost_before = lost()
         for index, plot in enumerate(self.plots):
             self._plant(index, plot)
         before = replace(self.policy.spent, seconds=dict(self.policy.spent.seconds))
@@ -165,6 +165,7 @@ class _Grower:
         finally:
             self.states.close()
             self._close(self.open)
+        self.spent.restarts += lost() - lost_before
         for name, count in self.policy.spent.counts().items():
             setattr(self.spent, name, getattr(self.spent, name) + count - getattr(before, name))
         return self._finish()
@@ -247,7 +248,7 @@ class _Grower:
         self.open.append(_Open(index, parent, fork.extra, *self.states.reach(index, tree, parent), fork.exclude))
 
     def _actions(self, observation: Observation) -> tuple[str, ...]:
-        return observation.actions if self.growth.prompt.list_actions else ()
+        return observation.shown if self.growth.prompt.list_actions else ()
 
     # -- a round ----------------------------------------------------------------------------------------------------
 
@@ -355,6 +356,7 @@ class _Grower:
                 success=observation.success,
                 truncated=request.truncated,
                 entropies=completion.entropies or (),
+                progress=observation.progress,
             )
         )
         plot.born.insert(-1, 0)

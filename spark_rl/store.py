@@ -5,7 +5,7 @@ Invariants
 * `load_forest(save_forest(f)) == f`: every id, log-probability, action and counter comes back exactly.
 * A file is written whole or not at all.
 * The header names the format and its version; an older version is read, a newer one is refused with a sentence.
-  (2 added the tokens' entropies, a tree's cap and horizon, and forks that exclude actions.)
+  (2 added the tokens' entropies, a tree's cap and horizon, and forks that exclude actions; 3 progress and restarts.)
 
 JSON because a stranger can read it with three lines of any language; token ids compress well.
 """
@@ -26,7 +26,7 @@ from spark_rl.types import Forest, Fork, Node, Spent, Task, Tree
 __all__ = ["FORMAT", "VERSION", "forest_path", "iterations", "load_forest", "prune_forests", "save_forest"]
 
 FORMAT = "spark-rl-forest"
-VERSION = 2
+VERSION = 3
 SUFFIX = ".jsonl.gz"
 
 _NODE = [f.name for f in fields(Node)]

@@ -54,6 +54,15 @@ class Observation:
     """Whether the task is solved: said by the environment, never inferred from the reward."""
     admissible: bool = True
     """Whether the action that led here was one the environment knows and could carry out."""
+    brief: Sequence[str] | Callable[[], Sequence[str]] = ()
+    """What a prompt shows instead of the list where that is too long for one (forms of actions, names); empty: the list."""
+    progress: Mapping[str, float] = field(default_factory=dict[str, float], hash=False)
+    """How far the task has come, by measure, each from 0 to 1: reported, never trained on. Not all worlds say."""
+
+    @property
+    def shown(self) -> tuple[str, ...]:
+        """What a prompt says about admissible actions."""
+        return tuple(self.brief() if callable(self.brief) else self.brief) or self.actions
 
     @property
     def actions(self) -> tuple[str, ...]:
@@ -142,7 +151,7 @@ class Node:
     observation: str
     """What the environment answered (the next observation)."""
     actions: tuple[str, ...]
-    """Admissible actions after the step; empty when the prompt does not list them."""
+    """What the next prompt says about admissible actions (`Observation.shown`); empty when it does not."""
     reward: float
     done: bool
     success: bool
@@ -150,6 +159,8 @@ class Node:
     """History steps and listed actions that had to be left out of the prompt to make it fit."""
     entropies: tuple[float, ...] = ()
     """Entropy in nats of the tempered distribution that each token was drawn from; empty when the policy does not say."""
+    progress: Mapping[str, float] = field(default_factory=dict[str, float])
+    """How far the task had come after the step (`Observation.progress`)."""
 
     @property
     def depth(self) -> int:
@@ -254,6 +265,8 @@ class Spent:
     """Most environment states held at once for later forks; of two records the larger, not the sum."""
     failed: int = 0
     """Trees dropped because their environment failed."""
+    restarts: int = 0
+    """Processes of the environment that died or hung and were replaced; their states were reached again."""
     seconds: dict[str, float] = field(default_factory=dict[str, float])
     """Wall-clock seconds by phase (`generate`, `environment`, `update`, ...)."""
 
@@ -282,6 +295,7 @@ SPENT_COUNTERS = (
     "discarded",
     "states_kept",
     "failed",
+    "restarts",
 )
 
 

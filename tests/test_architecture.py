@@ -48,7 +48,8 @@ EXCEPTIONS: dict[tuple[str, str], str] = {}
 # import them inside the function that needs them, so that `--help`, rollouts and reports stay light.
 HEAVY = {
     "torch", "transformers", "tokenizers", "safetensors", "trl", "datasets", "accelerate", "peft",
-    "textworld", "alfworld", "fast_downward", "starlette", "uvicorn", "sse_starlette", "tensorboard", "wandb",
+    "textworld", "alfworld", "fast_downward", "scienceworld", "py4j", "starlette", "uvicorn", "sse_starlette",
+    "tensorboard", "wandb",
 }  # fmt: skip
 MAY_BE_HEAVY = {
     "model", "policies.local", "policies.cache", "policies.sampling", "update", "sft", "prepare", "trainer", "checkpoint",

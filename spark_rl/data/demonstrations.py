@@ -13,9 +13,9 @@ wrong on purpose (`slips`) are shown, since what follows teaches how to recover,
 from __future__ import annotations
 
 import json
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass, replace
-from itertools import groupby
+from itertools import groupby, islice
 from pathlib import Path
 from typing import Any
 
@@ -72,19 +72,21 @@ async def collect(
     growth = Growth(TreeShape(budget=1, roots=1, horizon=horizon), Chains(), prompt, Sampling(1.0))
     tasks = list(world.tasks(level, "train"))
     won: list[Demonstration] = []
+    choose = getattr(world, "demonstrable", lambda tasks, _: tasks)
     for attempt in range(ATTEMPTS):
-        order = sorted(tasks, key=lambda task, attempt=attempt: derive(seed, attempt, task.id, "demonstrations"))
-        for first in range(0, len(order), BATCH):
-            if len(won) >= count:
-                return won[:count]
+        drawn = sorted(tasks, key=lambda task, attempt=attempt: derive(seed, attempt, task.id, "demonstrations"))
+        order: Iterator[Task] = iter(choose(drawn, horizon))
+        while len(won) < count and (batch := list(islice(order, min(BATCH, count - len(won))))):
             policy = Slips(expert(tags), slips)
-            forest = await grow_forest(order[first : first + BATCH], world, policy, growth, seed=seed, iteration=attempt)
+            forest = await grow_forest(batch, world, policy, growth, seed=seed, iteration=attempt)
             for tree in forest:
                 if tree.nodes[-1].success:
                     slipped = [(tree.task.id, node.path) in policy.slipped for node in tree.nodes]
                     wrong = frozenset(i for i, slip in enumerate(slipped) if slip)
                     won.append(Demonstration(tree, wrong))
             advance(min(len(won), count))
+        if len(won) >= count:
+            return won[:count]
     if len(won) < count:
         raise UsageError(
             f"the expert of {world.name} won {len(won)} of {ATTEMPTS * len(tasks)} episodes within {horizon} steps, "

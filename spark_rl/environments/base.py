@@ -74,11 +74,15 @@ class World(Protocol):
 
     # Optional: `expert() -> Policy`, a policy that solves tasks from observations (used by `spark-rl demos`).
     # Optional: `task(id) -> Task`, faster than searching the splits for an id.
+    # Optional: `demonstrable(tasks, horizon) -> Iterable[Task]`, those worth the expert's time, in the order to play.
+    # Optional: `lost() -> int`, how many of its processes died or hung and were replaced (`Spent.restarts`).
+    # Optional: `unlimited() -> World`, without limits that end an episode early: recordings are replayed in it.
 
 
 WORLDS: dict[str, str] = {
     "household": "spark_rl.environments.household:Household",
     "alfworld": "spark_rl.environments.alfworld:Alfworld",
+    "scienceworld": "spark_rl.environments.scienceworld:ScienceWorld",
 }
 """Name on the command line -> `module:Class`. A new world is one file and one line here."""
 
