@@ -16,7 +16,7 @@ from spark_rl.growth import Growth, Sampling, TreeShape
 from spark_rl.metrics import step_ratios, wilson
 from spark_rl.types import Forest, Spent, Task, Tree
 
-__all__ = ["Grows", "by_kind", "chains", "evaluate", "markdown", "summary"]
+__all__ = ["Grows", "averages", "by_kind", "chains", "evaluate", "markdown", "summary"]
 
 Result = dict[str, Any]
 
@@ -58,7 +58,8 @@ async def evaluate(
 
     Returns:
         success with its 95 % interval (`low`, `high`), `wins` and `tasks`; `steps` and `steps_won`; the shares of
-        `metrics.step_ratios`; `score` (mean return); tokens spent; `failed`; `kinds`: wins and tasks by task type.
+        `metrics.step_ratios`; `score` (mean return); tokens spent; `failed`; `kinds`: wins and tasks by task type;
+        `averages`: success, and each measure of progress at the end, over `tasks` alike and over `types` alike.
 
     Raises:
         EnvironmentFailure: the environment failed in every task.
@@ -110,6 +111,28 @@ def summary(tasks: Sequence[Task], trees: Sequence[Tree], spent: Spent, failures
         "failed": len(tasks) - len(trees),
         "failures": list(failures),
         "kinds": {kind: {"wins": pair[0], "tasks": pair[1]} for kind, pair in sorted(kinds.items())},
+        "averages": _averages({kind: pair[1] for kind, pair in kinds.items()}, trees),
+    }
+
+
+def _averages(tasks: Mapping[str, int], trees: Sequence[Tree]) -> dict[str, dict[str, float]]:
+    """Means over tasks, and over types, of what the trajectories came to; a tree that is missing came to nothing.
+
+    Args:
+        tasks: how many there are of each type.
+        trees: what was played.
+    """
+    total: defaultdict[str, dict[str, float]] = defaultdict(lambda: dict.fromkeys(tasks, 0.0))
+    for tree in trees:
+        last = tree.nodes[-1]
+        for measure, value in {"success": float(last.success), **last.progress}.items():
+            total[measure][tree.task.kind] += value
+    return {
+        measure: {
+            "tasks": sum(by_kind.values()) / sum(tasks.values()),
+            "types": statistics.fmean(by_kind[kind] / tasks[kind] for kind in tasks),
+        }
+        for measure, by_kind in total.items()
     }
 
 
@@ -132,6 +155,19 @@ def by_kind(results: Mapping[str, Mapping[str, Any]]) -> str:
     for kind in sorted({kind for result in results.values() for kind in result["kinds"]}):
         cells = (_fraction(result["kinds"].get(kind)) for result in results.values())
         rows.append(f"| {kind} | {' | '.join(cells)} |")
+    return "\n".join(rows)
+
+
+def averages(results: Mapping[str, Mapping[str, Any]]) -> str:
+    """A table of means, over tasks and over types; empty where no level has two types or a measure besides success."""
+    if all(len(result["kinds"]) < 2 and len(result["averages"]) < 2 for result in results.values()):
+        return ""
+    rows = [f"| mean | {' | '.join(results)} |", "|---" * (len(results) + 1) + "|"]
+    for measure in dict.fromkeys(name for result in results.values() for name in result["averages"]):
+        for over in ("tasks", "types"):
+            found = (result["averages"].get(measure) for result in results.values())
+            cells = ("" if mean is None else f"{mean[over]:.3f}" for mean in found)
+            rows.append(f"| {measure}, over {over} | {' | '.join(cells)} |")
     return "\n".join(rows)
 
 

@@ -174,13 +174,15 @@ def replay(call: Call) -> int:
     options = call.options(_Replay(load_world(name)))
     if options.out is None:
         raise UsageError(f"{call.prog} needs --out FILE")
+    # A recording may be longer than the world lets an agent's episode be.
+    world = getattr(options.env, "unlimited", lambda: options.env)()
     lines: list[str] = []
     for number, task_id, actions in _episodes(Path(source)):
         try:
-            task = find_task(options.env, task_id)
+            task = find_task(world, task_id)
         except UsageError as error:
             raise UsageError(f"{source} line {number}: {error}") from error
-        lines.append(json.dumps({"task": task_id, "steps": trace(options.env, task, actions)}) + "\n")
+        lines.append(json.dumps({"task": task_id, "steps": trace(world, task, actions)}) + "\n")
     write_bytes(options.out, "".join(lines).encode())
     return 0
 

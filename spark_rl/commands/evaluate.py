@@ -59,7 +59,7 @@ class _Evaluate:
 
 def evaluate(call: Call) -> int:
     """Print a table, a row a level; write the numbers as JSON when asked to."""
-    from spark_rl.evaluate import by_kind, markdown
+    from spark_rl.evaluate import averages, by_kind, markdown
 
     recipe_name, argv = take(call.argv, "--recipe")
     name, call = replace(call, argv=argv).positional("a run directory, a model directory or a hub name")
@@ -81,8 +81,9 @@ def evaluate(call: Call) -> int:
     with call.watching() as watcher:
         results = _play(name, options, watcher)
     print(markdown(results))
-    if kinds := by_kind(results):
-        print(f"\n{kinds}")
+    for table in (averages(results), by_kind(results)):
+        if table:
+            print(f"\n{table}")
     if options.out:
         write_json(options.out, results)
     return 0

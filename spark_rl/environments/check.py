@@ -16,6 +16,7 @@ import pickle
 import random
 from collections.abc import Callable, Sequence
 from dataclasses import asdict, dataclass
+from itertools import islice
 from typing import Any
 
 from spark_rl.environments.base import Environment, World, find_task
@@ -111,7 +112,7 @@ class _Walk:
 
     @property
     def won(self) -> bool:
-        _, _, _, _, success, _ = self.seen[-1]
+        _, _, _, _, success, *_ = self.seen[-1]
         return success
 
 
@@ -124,6 +125,7 @@ def _all_of(observation: Observation) -> tuple[Any, ...]:
         observation.done,
         observation.success,
         observation.admissible,
+        dict(observation.progress),
     )
 
 
@@ -338,7 +340,9 @@ class _Checker:
 
     def outcomes_make_sense(self) -> str:
         for walk in self.walks():
-            for text, _, reward, done, success, _ in walk.seen:
+            for text, _, reward, done, success, _, progress in walk.seen:
+                if not all(0 <= value <= 1 for value in progress.values()):
+                    raise _Broken(f"{walk.task.id}: a measure of progress is not from 0 to 1: {progress}")
                 if success and not done:
                     raise _Broken(f'{walk.task.id}: success without an end at "{text}"')
                 if not math.isfinite(reward):
@@ -350,7 +354,11 @@ class _Checker:
         return "rewards are finite, observations say something, and success ends the episode"
 
     def expert_wins(self) -> str:
-        walks = [self._walk(task, led=True) for task in self.sample()]
+        tasks = self.sample()
+        if (choose := getattr(self.world, "demonstrable", None)) is not None:  # an expert that cannot win everywhere
+            every = [task for some in self.splits().values() for task in some]
+            tasks = list(islice(choose(self.rng.sample(every, len(every)), self.steps), self.count))
+        walks = [self._walk(task, led=True) for task in tasks]
         wins = sum(walk.won for walk in walks)
         if 2 * wins < len(walks):
             raise _Broken(f"the expert wins {wins} of {len(walks)} tasks in {self.steps} steps")
@@ -365,7 +373,7 @@ class _Checker:
 
     @staticmethod
     def _same(where: str, actions: Sequence[str], expected: list[tuple[Any, ...]], got: list[tuple[Any, ...]]) -> None:
-        names = ("observation", "list of actions", "reward", "end", "success", "admissibility")
+        names = ("observation", "list of actions", "reward", "end", "success", "admissibility", "progress")
         before = ["reset"] * (len(expected) - len(actions)) + list(actions)
         for action, one, other in zip(before, expected, got, strict=True):
             for name, x, y in zip(names, one, other, strict=True):

@@ -120,11 +120,14 @@ class Person:
         from rich.console import Console
         from rich.text import Text
 
-        console, actions = Console(highlight=False), request.observation.actions
+        console, seen = Console(highlight=False), request.observation
+        # Where the list is too long to be shown, a number is itself an action or nothing.
+        actions = () if seen.brief else seen.actions
         if not request.history:
             console.print(Text(f"Task: {request.task.instruction}", style="bold"))
         console.print(Text(request.observation.text))
-        console.print(Columns([Text(f"{i} {action}", style="dim") for i, action in enumerate(actions, start=1)]))
+        lines = [f"{i} {action}" for i, action in enumerate(actions, start=1)] or seen.shown
+        console.print(Columns([Text(line, style="dim") for line in lines]))
         while True:
             try:
                 answer = console.input("> ").strip()
@@ -132,8 +135,8 @@ class Person:
                 raise KeyboardInterrupt from error
             if answer == "quit":
                 raise KeyboardInterrupt
-            if answer.isdecimal() and not 1 <= int(answer) <= len(actions):
+            if actions and answer.isdecimal() and not 1 <= int(answer) <= len(actions):
                 console.print(f"Give a number from 1 to {len(actions)}, an action, or quit.")
             elif answer:
-                action = actions[int(answer) - 1] if answer.isdecimal() else answer
+                action = actions[int(answer) - 1] if actions and answer.isdecimal() else answer
                 return Completion(respond("think", "A person chose this.", action))

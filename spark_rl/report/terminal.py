@@ -204,12 +204,15 @@ def evaluation_table(evaluations: Mapping[str, Mapping[str, Mapping[str, Any]]])
 
 
 def kinds_table(evaluations: Mapping[str, Mapping[str, Mapping[str, Any]]]) -> Table | None:
-    """Wins by task type: a column a level, the moments in turn; None where no level has two types."""
+    """Wins by task type, and means over types: a column a level, the moments in turn; None where no level has two types."""
     found: dict[str, dict[str, list[str]]] = {}
+    means: dict[str, dict[str, list[str]]] = {}
     for results in evaluations.values():
         for level, result in results.items():
             for kind, pair in result.get("kinds", {}).items():
                 found.setdefault(kind, {}).setdefault(level, []).append(f"{pair['wins']}/{pair['tasks']}")
+            for measure, mean in result.get("averages", {}).items():
+                means.setdefault(f"{measure}, types alike", {}).setdefault(level, []).append(f"{mean['types']:.3f}")
     if len(found) < 2:
         return None
     title = f"won by type, {' → '.join(evaluations)}"
@@ -218,7 +221,7 @@ def kinds_table(evaluations: Mapping[str, Mapping[str, Mapping[str, Any]]]) -> T
     table.add_column("type", no_wrap=True, min_width=len(title))  # else the title would be broken to the table's width
     for level in levels:
         table.add_column(level, no_wrap=True)
-    for kind, row in sorted(found.items()):
+    for kind, row in [*sorted(found.items()), *means.items()]:
         table.add_row(clean(kind, 32), *(" → ".join(row.get(level, [])) for level in levels))
     return table
 

@@ -68,7 +68,7 @@ _ID = re.compile(r"(?P<kind>[a-z0-9-]+)/(?P<variation>0|[1-9][0-9]*)")
 def variations(level: str, split: str, dev_tasks: int) -> list[str]:
     """Ids of a level (`L0`, `L1`, `L2`) and split (`train`, `dev`, `test`).
 
-    Test ids are sorted by type and number. The others stand in the order of `mixed`; the first `dev_tasks` of them are `dev`.
+    Test ids are sorted by type and number. The others stand in the order of `mixed`, the first `dev_tasks` being `dev`.
 
     Raises:
         UsageError: the level or split is not known.

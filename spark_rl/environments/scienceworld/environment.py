@@ -48,11 +48,11 @@ class Rules:
     def pay(self, place: Place, before: Place | None) -> float:
         """Reward of the step from one place to another; those of a path add up to its success, or to its score."""
         if self.reward == "score":
-            return score(place) - (score(before) if before else 0.0)
+            return _score(place) - (_score(before) if before else 0.0)
         return float(self.solved(place))
 
 
-def score(place: Place) -> float:
+def _score(place: Place) -> float:
     """From 0 to 1; the engine's -1, for a task that is lost, is 0."""
     return max(place.shown.score, 0.0)
 
@@ -139,7 +139,7 @@ class ScienceWorldEnvironment:
             success=self._rules.solved(place),
             admissible=place.shown.known,
             brief=answers.brief,
-            progress={"score": score(place), "subgoals": place.shown.reached},
+            progress={"score": _score(place), "subgoals": place.shown.reached},
         )
 
     def _tell(self, place: Place, question: Literal["actions", "sight"]) -> list[str]:

@@ -1,4 +1,4 @@
-"""The engine's own solutions, and the expert that follows them, as an agent would say it: each step with a mode and a reason.
+"""The engine's own solutions, and the expert that follows them as an agent would: each step with a mode and a reason.
 
 Invariants
 ----------

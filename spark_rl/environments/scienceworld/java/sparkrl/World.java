@@ -2,6 +2,7 @@ package sparkrl;
 
 import java.util.ArrayList;
 import java.util.Arrays;
+import java.util.HashSet;
 import java.util.LinkedHashSet;
 import java.util.List;
 import java.util.Set;
@@ -10,6 +11,8 @@ import main.scala.scienceworld.runtime.SimplifierProcessor;
 import scala.Option;
 import scala.Tuple3;
 import scala.collection.JavaConverters;
+import scienceworld.actions.PossibleAction;
+import scienceworld.input.ActionDefinitions;
 import scienceworld.input.InputMatch;
 import scienceworld.input.InputParser;
 import scienceworld.runtime.AgentInterface;
@@ -143,12 +146,39 @@ final class World {
         return reached;
     }
 
-    /** All actions that the engine counts as valid here; while it asks which action was meant, the numbers of its question. */
+    /** All actions that are valid here; while the engine asks which action was meant, the numbers of its question. */
     List<String> actions() {
         enter();
-        String[] found = undisturbed(engine::getValidActionObjectCombinations);
+        List<String> found = undisturbed(engine.inputParser().isInAmbiguousState() ? this::choices : this::valid);
         leave();
-        return List.of(found);
+        return found;
+    }
+
+    private List<String> choices() {
+        return Arrays.asList(engine.getValidActionsAmbiguousState());
+    }
+
+    /** The engine's list, without what its parser refuses: things that are shut away, a tenth of the list. */
+    private List<String> valid() {
+        EnvObject room = room();
+        EnvObject[] all = array(InputParser.collectObjects(engine.universe(), true));
+        EnvObject[] seen = array(InputParser.collectObjects(room, false));
+        Set<EnvObject> near = new HashSet<>(Arrays.asList(array(InputParser.collectAccessibleObjects(room, true))));
+        near.addAll(Arrays.asList(array(InputParser.collectAccessibleObjects(engine.agent(), true))));
+        EnvObject[] within = Arrays.stream(seen).filter(near::contains).toArray(EnvObject[]::new);
+        InputParser parser = engine.inputParser();
+        PossibleAction[] found =
+                ActionDefinitions.mkPossibleActions(
+                        engine.agent(),
+                        within,
+                        all,
+                        parser.getAllUniqueReferentsLUTObjList(seen, room, true, true),
+                        parser.getAllUniqueReferentsLUTObjList(all, room, true, true));
+        return Arrays.stream(found).map(PossibleAction::mkHumanReadableStr).toList();
+    }
+
+    private static EnvObject[] array(scala.collection.mutable.Set<EnvObject> objects) {
+        return JavaConverters.setAsJavaSet(objects).toArray(EnvObject[]::new);
     }
 
     /** The forms of actions, an empty line, and the objects in sight; only numbers while the engine asks what was meant. */
@@ -156,7 +186,7 @@ final class World {
         enter();
         List<String> lines = new ArrayList<>();
         if (engine.inputParser().isInAmbiguousState()) {
-            lines.addAll(Arrays.asList(engine.getValidActionsAmbiguousState()));
+            lines.addAll(choices());
         } else {
             lines.addAll(templates());
             lines.add("");
@@ -174,10 +204,10 @@ final class World {
     /** Names of what is in sight (and carried), told apart by where it is; the engine's own list can end the process. */
     private List<String> objects(boolean carried) {
         EnvObject room = room();
-        Set<EnvObject> seen = new LinkedHashSet<>(JavaConverters.setAsJavaSet(InputParser.collectAccessibleObjects(room, false)));
+        Set<EnvObject> seen = new LinkedHashSet<>(Arrays.asList(array(InputParser.collectAccessibleObjects(room, false))));
         if (carried) {
             EnvObject inventory = engine.agent().getInventoryContainer();
-            seen.addAll(JavaConverters.setAsJavaSet(InputParser.collectAccessibleObjects(inventory, false)));
+            seen.addAll(Arrays.asList(array(InputParser.collectAccessibleObjects(inventory, false))));
             seen.remove(inventory);
         }
         EnvObject[] all = seen.toArray(EnvObject[]::new);
