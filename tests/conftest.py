@@ -12,6 +12,9 @@ from pathlib import Path
 import pytest
 from hypothesis import HealthCheck, settings
 
+from spark_rl.environments.scienceworld import ScienceWorld
+from spark_rl.errors import UsageError
+
 # Before torch and transformers are imported anywhere: with several workers, threads that spin at barriers cost far more
 # than they bring; and no test may depend on a network.
 for _name in ("OMP_NUM_THREADS", "MKL_NUM_THREADS", "HF_HUB_OFFLINE", "TRANSFORMERS_OFFLINE"):
@@ -27,8 +30,10 @@ TESTDATA = Path(os.environ.get("SPARK_RL_TESTDATA") or REPOSITORY / "../shared/d
 
 
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
-    """Mark what reads the shared data, so that `-m "not shared"` leaves it out."""
+    """Mark what reads the shared data, so that `-m "not shared"` leaves it out, and likewise what starts Java."""
     for item in items:
+        if "scienceworld" in getattr(item, "fixturenames", ()):
+            item.add_marker(pytest.mark.java)
         if "testdata" in getattr(item, "fixturenames", ()):
             item.add_marker(pytest.mark.shared)
 
@@ -39,6 +44,18 @@ def testdata() -> Path:
     if not TESTDATA.is_dir():
         pytest.skip(f"no shared test data at {TESTDATA}: set SPARK_RL_TESTDATA to its folder")
     return TESTDATA
+
+
+@pytest.fixture(scope="session")
+def scienceworld() -> ScienceWorld:
+    """The world, where its engine and Java are installed. One Java process serves all tests of a worker."""
+    pytest.importorskip("scienceworld", reason="ScienceWorld's engine is the extra scienceworld")
+    world = ScienceWorld()
+    try:
+        world.about()
+    except UsageError as error:
+        pytest.skip(str(error))
+    return world
 
 
 @pytest.fixture(scope="session")

@@ -46,7 +46,7 @@ class Rules:
         return place.shown.score >= 1
 
     def pay(self, place: Place, before: Place | None) -> float:
-        """Reward of the step from one place to another; those of a path add up to its success, or to its score."""
+        """Reward of the step from one place to another; those of a path add up to its success, or to its gain of score."""
         if self.reward == "score":
             return _score(place) - (_score(before) if before else 0.0)
         return float(self.solved(place))

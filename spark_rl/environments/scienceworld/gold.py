@@ -48,11 +48,14 @@ SHORTEST = {
 """Types whose solutions all have at least so many steps, in what was looked at: shorter ones are not looked for, as finding
 one can take seconds. All other types have some of 30 or fewer."""
 
-_ACTION = re.compile(
+_MISSES = 8
+"""Solutions of a type in a row that are too long before no more of that type are looked for."""
+
+_VERB = (
     r"(?P<verb>go to|teleport to|look around|look at|look in|examine|open|close|focus on|pick up|put down|pour|move|dunk|"
     r"mix|activate|deactivate|use|read|eat|flush|connect|disconnect|wait1|wait|inventory|task)"
-    r"(?: (?P<thing>.+))??(?: (?:in|into|to|on) (?P<place>.+?))?"
 )
+_FORMS = tuple(map(re.compile, (rf"{_VERB} (?P<thing>.+) (?:in|into|to|on) (?P<place>.+)", rf"{_VERB}(?: (?P<thing>.+))?")))
 _LEADS = (
     "go to",
     "teleport to",
@@ -105,7 +108,13 @@ class Solutions:
         return (task for task in chain.from_iterable(zip_longest(*ready)) if task is not None)
 
     def _fitting(self, tasks: Sequence[Task], horizon: int) -> Iterator[Task]:
-        return (task for task in tasks if 0 < len(self.of(task.id).actions) <= horizon)
+        missed = 0
+        for task in tasks:
+            if 0 < len(self.of(task.id).actions) <= horizon:
+                missed = 0
+                yield task
+            elif (missed := missed + 1) >= _MISSES:
+                return
 
     def file(self, task_id: str) -> Path:
         """Where a solution is kept."""
@@ -178,9 +187,9 @@ def explain(actions: Sequence[str], step: int, met: str) -> Decision:
     if verb not in _LEADS:
         shown = thing.replace(" in inventory", "")
         return Decision(action, _REASONS.get(verb, "This comes next.").format(thing=shown, place=place))
-    sought = next((_read(later)[1] for later in actions[step:] if _read(later)[0] not in _LEADS), "")
-    name = re.split(r" (?:in|on|containing) ", sought)[0]
-    carried = " in inventory" in sought
+    purpose = next((later for later in actions[step:] if _read(later)[0] not in _LEADS), "")
+    name = re.split(r" (?:in|on|containing) ", _read(purpose)[1])[0]
+    carried = " in inventory" in purpose
     if verb in ("wait", "wait1"):
         return Decision(action, "This takes time, so I wait.")
     if not name or carried or re.search(rf"\b{re.escape(name)}\b", met):
@@ -224,5 +233,8 @@ _REASONS = {
 
 def _read(action: str) -> tuple[str, str, str]:
     """Verb, thing and place of an action; an action of another form is all verb."""
-    match = _ACTION.fullmatch(action)
-    return (match["verb"], match["thing"] or "", match["place"] or "") if match else (action, "", "")
+    for form in _FORMS:
+        if (match := form.fullmatch(action)) is not None:
+            found = match.groupdict()
+            return found["verb"], found["thing"] or "", found.get("place") or ""
+    return action, "", ""

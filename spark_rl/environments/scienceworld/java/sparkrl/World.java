@@ -122,7 +122,7 @@ final class World {
 
     private List<String> report(String text, boolean known) {
         GoalSequence goals = engine.task().goalSequence();
-        int all = goals.subgoalsCompleted().length + goals.optionalUnorderedSubgoalsCompleted().length;
+        int all = goals.subgoals().length + goals.optionalUnorderedSubgoalsCompleted().length;
         return List.of(
                 text,
                 Double.toString(goals.score()),
@@ -136,10 +136,7 @@ final class World {
     }
 
     private static int reached(GoalSequence goals) {
-        int reached = 0;
-        for (boolean done : goals.subgoalsCompleted()) {
-            reached += done ? 1 : 0;
-        }
+        int reached = goals.curSubgoalIdx(); // those in order; the others can be left out
         for (boolean done : goals.optionalUnorderedSubgoalsCompleted()) {
             reached += done ? 1 : 0;
         }
