@@ -19,7 +19,7 @@ CORE := $(VENV)/.installed-core
 DEV := $(VENV)/.installed-dev
 
 .DEFAULT_GOAL := help
-.PHONY: help quickstart test test-slow check format bench page page-tools screenshots prove setup clean
+.PHONY: help quickstart test test-slow check format bench page page-tools screenshots prove helper setup clean
 
 help: ## show this list
 	@grep -hE '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | sed -E 's/^([a-z-]+):.*## /  make \1\t/' | expand -t 20
@@ -60,6 +60,11 @@ screenshots: $(DEV) ## pictures of docs/looking.md, of a new quickstart (needs C
 prove: $(DEV) ## proofs too long for tests, on all official ALFWorld games; goes on where it was stopped
 	$(BIN)/python benchmarks/prove.py
 
+helper: $(DEV) ## compile what runs in ScienceWorld's Java processes (needs a JDK); commit the classes
+	@jar=$$($(BIN)/python -c 'from spark_rl.environments.scienceworld.jvm import archive; print(archive())') && \
+	cd spark_rl/environments/scienceworld/java && \
+	javac -nowarn -XDignore.symbol.file --release 17 -cp "$$jar" -d . sparkrl/*.java
+
 setup: $(DEV) ## .venv with everything, and the hooks that run `make check` before a commit
 	@if git rev-parse --git-dir >/dev/null 2>&1; then $(BIN)/pre-commit install; fi
 
@@ -75,9 +80,10 @@ $(CORE): pyproject.toml
 	$(BIN)/pip install -e ".[sft]"
 	@touch $@
 
-# ALFWorld's engine is compiled on the spot (cmake, g++, make). Without it its tests skip and all else works.
+# ALFWorld's engine is compiled on the spot (cmake, g++, make); ScienceWorld's needs Java to run. Without them their tests skip
+# and all else works.
 $(DEV): $(CORE)
-	$(BIN)/pip install -e ".[sft,dev]"
-	$(BIN)/pip install -e ".[sft,dev,alfworld]" || \
+	$(BIN)/pip install -e ".[sft,dev,scienceworld]"
+	$(BIN)/pip install -e ".[sft,dev,scienceworld,alfworld]" || \
 	    echo 'NOTE: the extra "alfworld" could not be installed (it needs cmake, g++ and make); its tests will be skipped.'
 	@touch $@

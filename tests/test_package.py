@@ -16,7 +16,8 @@ pytestmark = pytest.mark.slow
 # Run by the new environment's interpreter, away from the repository: it sees the wheel and the core dependencies.
 IMPORT_ALL = """
 import importlib, pkgutil, sys
-for extra in ("trl", "datasets", "accelerate", "peft", "textworld", "alfworld", "fast_downward", "jericho"):
+gone = "trl datasets accelerate peft textworld alfworld fast_downward jericho scienceworld py4j"
+for extra in gone.split():
     sys.modules[extra] = None
 import spark_rl
 assert {site!r} in spark_rl.__file__, spark_rl.__file__
@@ -72,6 +73,10 @@ def test_the_wheel_holds_the_package_and_nothing_else(wheel: Path) -> None:
     assert {name.split("/")[0] for name in names if ".dist-info/" not in name} == {"spark_rl"}
     sources = {str(path.relative_to(REPOSITORY)) for path in (REPOSITORY / "spark_rl").rglob("*.py")}
     assert sources <= set(names)
+    helper = {
+        f"spark_rl/environments/scienceworld/java/sparkrl/{name}" for name in ("Host.class", "Host.java", "Copier.class")
+    }
+    assert helper <= set(names)
 
 
 def test_every_module_imports_without_extras(python: Path) -> None:

@@ -16,6 +16,9 @@ RECIPES: dict[str, str] = {
     "alfworld-tiny": "spark_rl.recipes.alfworld:alfworld_tiny",
     "alfworld-qwen-1-5b": "spark_rl.recipes.alfworld:alfworld_qwen_1_5b",
     "alfworld-qwen-7b": "spark_rl.recipes.alfworld:alfworld_qwen_7b",
+    "scienceworld-tiny": "spark_rl.recipes.scienceworld:scienceworld_tiny",
+    "scienceworld-qwen-1-5b": "spark_rl.recipes.scienceworld:scienceworld_qwen_1_5b",
+    "scienceworld-qwen-7b": "spark_rl.recipes.scienceworld:scienceworld_qwen_7b",
 }
 """Name -> `module:function`."""
 

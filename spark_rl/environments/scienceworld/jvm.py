@@ -19,7 +19,6 @@ from __future__ import annotations
 
 import atexit
 import importlib.metadata
-import importlib.util
 import os
 import re
 import select
@@ -54,14 +53,16 @@ class Lost(Exception):
 
 
 def archive() -> Path:
-    """The engine's archive of classes, found without importing its Python side.
+    """The engine's archive of classes; its Python side is not imported.
 
     Raises:
         MissingExtra: it is not installed.
     """
-    spec = importlib.util.find_spec("scienceworld")
-    jar = Path(spec.origin).parent / "scienceworld.jar" if spec and spec.origin else None
-    if jar is None or not jar.is_file():
+    try:
+        jar = Path(str(importlib.metadata.distribution("scienceworld").locate_file("scienceworld/scienceworld.jar")))
+    except importlib.metadata.PackageNotFoundError as error:
+        raise MissingExtra("ScienceWorld", "scienceworld") from error
+    if not jar.is_file():
         raise MissingExtra("ScienceWorld", "scienceworld")
     return jar
 
