@@ -161,12 +161,16 @@ def main() -> None:
     table = Table("", "stock, ms", "spark-rl, ms", "stock / ours")
     for name in mine:
         here, there = median(mine[name]), median(theirs[name]) if name in theirs else None
-        table.add_row(
-            name, "" if there is None else f"{there:.3g}", f"{here:.3g}", "" if there is None else f"{there / here:.3g}x"
-        )
+        stock_side = ("", "") if there is None else (shown(there), f"{shown(there / here)}x")
+        table.add_row(name, stock_side[0], shown(here), stock_side[1])
     console.print(table)
     for name, value in memory(world, options.worlds):
         console.print(f"{name}: {value}", soft_wrap=True)
+
+
+def shown(value: float) -> str:
+    """Three digits, and no exponent."""
+    return f"{value:,.0f}" if value >= 100 else f"{value:.3g}"
 
 
 if __name__ == "__main__":

@@ -194,8 +194,10 @@ final class World {
     }
 
     private List<String> templates() {
-        // The engine's list says "go OBJ", its parser takes "go to OBJ" only.
-        return Arrays.stream(engine.getPossibleActions()).map(form -> form.equals("go OBJ") ? "go to OBJ" : form).toList();
+        // Said as the engine's list of valid actions says them; its parser takes both.
+        return Arrays.stream(engine.getPossibleActions())
+                .map(form -> form.replaceFirst("^(go|teleport) OBJ$", "$1 to OBJ"))
+                .toList();
     }
 
     /** Names of what is in sight (and carried), told apart by where it is; the engine's own list can end the process. */
