@@ -84,4 +84,5 @@ def _record(action: str | None, observation: Observation) -> dict[str, Any]:
         "reward": observation.reward,
         "done": observation.done,
         "success": observation.success,
+        **({"progress": dict(observation.progress)} if observation.progress else {}),
     }
