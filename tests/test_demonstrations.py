@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import asyncio
 import json
+from collections.abc import Iterator
+from dataclasses import dataclass
 
 import pytest
 
@@ -14,7 +16,7 @@ from spark_rl.environments.replay import replay
 from spark_rl.errors import StorageError, UsageError
 from spark_rl.model import learn_tokenizer
 from spark_rl.prompting import Encoder, Prompt, Transcript, Window
-from spark_rl.types import Tree
+from spark_rl.types import Task, Tree
 
 WORLD = Household(train_tasks=40)
 CONTEXTS = [Window(3), Transcript(), Transcript("changes"), Transcript("all")]
@@ -107,6 +109,22 @@ def test_asking_for_too_many_or_from_a_world_without_expert_is_refused():
 
     with pytest.raises(UsageError, match="silent has no expert"):
         asyncio.run(collect(Silent(), 1, level="L0", horizon=3, prompt=Prompt()))  # type: ignore[arg-type]
+
+
+@dataclass(frozen=True)
+class Choosy(Household):
+    """A household whose expert is only asked for tasks of one type."""
+
+    def demonstrable(self, tasks: list[Task], horizon: int) -> Iterator[Task]:
+        return (task for task in tasks if task.kind == "light" and horizon == 20)
+
+
+def test_a_world_may_choose_what_is_demonstrated():
+    world = Choosy(kinds=("place", "light"), train_tasks=60)
+    shown = asyncio.run(collect(world, 5, level="L0", horizon=20, prompt=Prompt()))
+    assert {demonstration.tree.task.kind for demonstration in shown} == {"light"}
+    with pytest.raises(UsageError, match="won 0 of"):
+        asyncio.run(collect(world, 5, level="L0", horizon=21, prompt=Prompt()))
 
 
 def test_a_broken_line_is_named(tmp_path):

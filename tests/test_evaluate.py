@@ -15,7 +15,7 @@ from spark_rl.environments.base import World
 from spark_rl.environments.household import Household
 from spark_rl.environments.household.engine import Scene
 from spark_rl.errors import EnvironmentFailure
-from spark_rl.evaluate import chains, evaluate, markdown, summary
+from spark_rl.evaluate import averages, chains, evaluate, markdown, summary
 from spark_rl.executor import InProcess
 from spark_rl.growth import Growth, TreeShape
 from spark_rl.metrics import wilson
@@ -162,12 +162,24 @@ def test_a_summary_by_hand():
     lost.nodes[1].mode = "explore"
     tasks = [Task("drawn", f"drawn/{i}", "", kind) for i, kind in enumerate(("find", "find", "bring"))]
     won.task, lost.task = tasks[0], tasks[2]
+    won.nodes[-1].progress, lost.nodes[-1].progress = {"score": 1.0}, {"score": 0.25}
     result = summary(tasks, [won, lost], Spent(generated=60), ["drawn/1: no"])
     assert (result["wins"], result["tasks"], result["success"], result["failed"]) == (1, 3, 1 / 3, 1)
     assert (result["steps"], result["steps_won"], result["score"], result["tokens"]) == (2.5, 2.0, 1 / 3, 20.0)
     assert result["explore_ratio"] == 1 / 5
     assert result["repetitive_ratio"] == 2 / 5  # the second step of the won one, and the third of the lost one
     assert result["kinds"] == {"bring": {"wins": 0, "tasks": 1}, "find": {"wins": 1, "tasks": 2}}
+    # Over tasks (1 + 0 + 0.25) / 3; over types the mean of 1 / 2 and 0.25.
+    assert result["averages"] == {
+        "success": {"tasks": 1 / 3, "types": 1 / 4},
+        "score": {"tasks": 1.25 / 3, "types": 0.375},
+    }
+    assert averages({"L1": result}).splitlines()[2:] == [
+        "| success, over tasks | 0.333 |",
+        "| success, over types | 0.250 |",
+        "| score, over tasks | 0.417 |",
+        "| score, over types | 0.375 |",
+    ]
     head, _, row = markdown({"L1": result}).splitlines()
     assert head.count("|") == row.count("|")
     assert row.startswith("| L1 | 0.333 | 0.061 to 0.792 | 1/3 | 2.5 |")
@@ -176,3 +188,4 @@ def test_a_summary_by_hand():
 def test_no_tasks_are_no_success():
     result = play(Expert(), tasks=[])
     assert (result["success"], result["tasks"], result["low"], result["high"]) == (0.0, 0, 0.0, 1.0)
+    assert averages({"L0": result}) == averages({"L0": summary(TASKS[:1], [], Spent(), [])}) == ""

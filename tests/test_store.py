@@ -72,8 +72,10 @@ def test_files_of_version_one_are_read(tmp_path):
 def test_what_growing_adds_comes_back(tmp_path):
     tree = draw([-1, 0], None, entropies=(0.25, 1.5))
     tree.forks, tree.cap, tree.horizon = [Fork(0, None, "decision", 1), Fork(0, 1, "decision", 2, exclude=True)], 9, 30
-    save_forest(Forest([tree], spent=Spent(discarded=3, states_kept=7)), tmp_path / "f")
-    assert spark_rl.load_forest(tmp_path / "f") == Forest([tree], spent=Spent(discarded=3, states_kept=7))
+    tree.nodes[1].progress = {"score": 0.25, "subgoals": 1.0}
+    spent = Spent(discarded=3, states_kept=7, restarts=1)
+    save_forest(Forest([tree], spent=spent), tmp_path / "f")
+    assert spark_rl.load_forest(tmp_path / "f") == Forest([tree], spent=spent)
 
 
 def test_equal_forests_are_equal_files(tmp_path):

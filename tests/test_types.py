@@ -1,3 +1,5 @@
+from dataclasses import replace
+
 import pytest
 from grown import ended, shapes
 from hypothesis import given
@@ -72,3 +74,11 @@ def test_actions_may_be_listed_lazily(listing):
 
 def test_a_request_asks_for_one_sample_a_seed():
     assert Request(TASK, (), Observation(""), seeds=(4, 5, 6)).n == 3
+
+
+def test_a_prompt_shows_the_short_form_where_the_list_is_too_long():
+    listed = Observation("here", listing=lambda: ["a", "b"])
+    assert listed.shown == listed.actions == ("a", "b")
+    brief = replace(listed, brief=lambda: ["OBJ is one of: a, b", "take OBJ"])
+    assert (brief.shown, brief.actions) == (("OBJ is one of: a, b", "take OBJ"), ("a", "b"))
+    assert replace(listed, brief=("take OBJ",)).shown == ("take OBJ",)

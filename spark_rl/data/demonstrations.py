@@ -13,7 +13,7 @@ wrong on purpose (`slips`) are shown, since what follows teaches how to recover,
 from __future__ import annotations
 
 import json
-from collections.abc import Callable, Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass, replace
 from itertools import groupby, islice
 from pathlib import Path
@@ -72,10 +72,10 @@ async def collect(
     growth = Growth(TreeShape(budget=1, roots=1, horizon=horizon), Chains(), prompt, Sampling(1.0))
     tasks = list(world.tasks(level, "train"))
     won: list[Demonstration] = []
-    choose = getattr(world, "demonstrable", lambda tasks, _: tasks)
+    choose: Callable[[list[Task], int], Iterable[Task]] | None = getattr(world, "demonstrable", None)
     for attempt in range(ATTEMPTS):
         drawn = sorted(tasks, key=lambda task, attempt=attempt: derive(seed, attempt, task.id, "demonstrations"))
-        order: Iterator[Task] = iter(choose(drawn, horizon))
+        order = iter(choose(drawn, horizon) if choose is not None else drawn)
         while len(won) < count and (batch := list(islice(order, min(BATCH, count - len(won))))):
             policy = Slips(expert(tags), slips)
             forest = await grow_forest(batch, world, policy, growth, seed=seed, iteration=attempt)

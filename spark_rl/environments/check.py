@@ -14,7 +14,7 @@ import json
 import math
 import pickle
 import random
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from dataclasses import asdict, dataclass
 from itertools import islice
 from typing import Any
@@ -357,7 +357,8 @@ class _Checker:
         tasks = self.sample()
         if (choose := getattr(self.world, "demonstrable", None)) is not None:  # an expert that cannot win everywhere
             every = [task for some in self.splits().values() for task in some]
-            tasks = list(islice(choose(self.rng.sample(every, len(every)), self.steps), self.count))
+            fitting: Iterable[Task] = choose(self.rng.sample(every, len(every)), self.steps)
+            tasks = list(islice(fitting, self.count))
         walks = [self._walk(task, led=True) for task in tasks]
         wins = sum(walk.won for walk in walks)
         if 2 * wins < len(walks):

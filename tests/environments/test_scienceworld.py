@@ -109,7 +109,8 @@ def test_waiting_wins_under_the_released_rule_only(scienceworld):
     solution = Solutions(scienceworld.engines()).of("find-plant/0")
     partly = solution.actions[: len(solution.actions) // 2]
     for rule, won in (("score", False), ("won", True)):
-        env, observation = start(ScienceWorld(success=rule), "find-plant/0", *partly)
+        world = ScienceWorld(success=rule)  # pyright: ignore[reportArgumentType]
+        env, observation = start(world, "find-plant/0", *partly)
         assert 0 < observation.progress["score"] < 1
         waits = 0
         while not observation.done:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import io
 from collections import Counter
+from dataclasses import replace
 
 import pytest
 
@@ -68,6 +69,16 @@ def test_a_person_answers_by_text_or_number(monkeypatch, capsys):
     shown = capsys.readouterr().out
     assert "a number from 1 to 2" in shown
     assert "Task" not in shown
+
+
+def test_a_person_sees_the_short_form_of_a_long_list_and_numbers_stay_numbers(monkeypatch, capsys):
+    asked = request()
+    asked = replace(asked, observation=replace(asked.observation, brief=("OBJ is one of: door, key", "open OBJ")))
+    typed(monkeypatch, "1\n")
+    assert parse(ask(Person(), asked)[0][0]).action == "1"
+    shown = capsys.readouterr().out
+    assert "open OBJ" in shown
+    assert "north" not in shown
 
 
 @pytest.mark.parametrize("lines", ["quit\n", ""])
