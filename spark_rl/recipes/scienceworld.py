@@ -36,7 +36,7 @@ def scienceworld_tiny() -> Recipe:
         loss=Loss(kl=0.01, entropy=0.0),
         optimizer=Optimizer(learning_rate=3e-4),
         cold_start=ColdStart(
-            demonstrations=300,
+            demonstrations=500,
             epochs=8,
             batch=4,
             learning_rate=3e-3,

@@ -296,9 +296,11 @@ def test_the_expert_answers_from_the_start_only(scienceworld):
 def test_a_search_lasts_until_the_thing_is_seen():
     actions = ["go to kitchen", "open fridge", "pick up milk", "go to hallway", "pour milk in inventory in red jug"]
     met = ["You are in the hallway.", "In it, you see a fridge.", "In the fridge: milk.", "milk", "milk"]
-    decisions = [explain(actions, step, " ".join(met[: step + 1])) for step in range(5)]
+    decisions = [explain(actions, step, " ".join(met[: step + 1]), "pour the milk") for step in range(5)]
     assert [decision.search for decision in decisions] == [True, True, False, False, False]
     assert [decision.open_choice for decision in decisions] == [True, False, False, False, False]
-    assert decisions[0].reason == "I need the milk and have not seen where it is; I look in the kitchen."
+    assert decisions[0].reason == "I have not seen the milk yet; I look in the kitchen."
+    unnamed = explain(actions, 1, "a fridge", "find something white")
+    assert unnamed.reason == "I have not seen what I need yet; it may be in or behind the fridge."
     assert decisions[2].reason == "The milk is here and I need it, so I take it."
     assert decisions[4].reason == "The milk belongs in the red jug now."

@@ -22,7 +22,7 @@ import re
 from collections import defaultdict
 from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
-from functools import cached_property, lru_cache
+from functools import lru_cache
 from itertools import chain, zip_longest
 from pathlib import Path
 from typing import Any, Literal
@@ -81,11 +81,10 @@ class Solution:
     seen: tuple[str, ...]
     """The first observation, then the one after each action."""
 
-    @cached_property
-    def decisions(self) -> tuple[Decision, ...]:
-        """Each step, explained."""
-        met = [" ".join((*self.seen[: step + 1], *self.actions[:step])) for step in range(len(self.actions))]
-        return tuple(explain(self.actions, step, before) for step, before in enumerate(met))
+    def decision(self, step: int, instruction: str) -> Decision:
+        """A step, explained to somebody who has read the task."""
+        met = " ".join((*self.seen[: step + 1], *self.actions[:step]))
+        return explain(self.actions, step, met, instruction)
 
 
 @dataclass(frozen=True)
@@ -177,11 +176,14 @@ class GoldPaths:
                 f'the solution of "{request.task.id}" does not continue from {list(request.history)}: '
                 "it can only be followed from the start, without slips"
             )
-        return said(solution.decisions[step], self._tags, first=step == 0)
+        return said(solution.decision(step, request.task.instruction), self._tags, first=step == 0)
 
 
-def explain(actions: Sequence[str], step: int, met: str) -> Decision:
-    """A step of a solution, explained by the solution and by all that was seen and done before it."""
+def explain(actions: Sequence[str], step: int, met: str, instruction: str) -> Decision:
+    """A step of a solution, explained by the solution, the task, and all that was seen and done before the step.
+
+    What is looked for has a name only if the task gives it: which animal will be found, nobody can know.
+    """
     action = actions[step]
     verb, thing, place = _read(action)
     if verb not in _LEADS:
@@ -196,18 +198,20 @@ def explain(actions: Sequence[str], step: int, met: str) -> Decision:
         return Decision(action, _KNOWN.get(verb, "I check how things stand.").format(thing=thing))
     return Decision(
         action,
-        _SOUGHT.get(verb, "I look for the {one}.").format(thing=thing, one=name),
+        _SOUGHT.get(verb, "I look for {one}.").format(
+            thing=thing, one=f"the {name}" if name in instruction else "what I need"
+        ),
         search=True,
         open_choice=verb in _CHOICES,
     )
 
 
 _SOUGHT = {
-    "go to": "I need the {one} and have not seen where it is; I look in the {thing}.",
-    "teleport to": "I need the {one} and have not seen where it is; I look in the {thing}.",
-    "open": "I have not found the {one} yet; it may be in or behind the {thing}.",
-    "look around": "I do not know yet whether the {one} is here, so I look around.",
-    "look in": "I have not found the {one} yet; it may be in the {thing}.",
+    "go to": "I have not seen {one} yet; I look in the {thing}.",
+    "teleport to": "I have not seen {one} yet; I look in the {thing}.",
+    "open": "I have not seen {one} yet; it may be in or behind the {thing}.",
+    "look around": "I do not know whether {one} is here, so I look around.",
+    "look in": "I have not seen {one} yet; it may be in the {thing}.",
 }
 _KNOWN = {
     "go to": "What I do next is to be done in the {thing}, so I go there.",
