@@ -101,3 +101,11 @@ def test_walkthroughs_win_on_four_games_of_each_type(alfworld_games, tmp_path):
     for _ in range(2):  # what has been checked is not checked again
         assert "| 24 of 24 |" in output("prove.py", *arguments)[-1]
     assert len((tmp_path / "proofs" / "alfworld-walkthroughs.jsonl").read_text().splitlines()) == 24
+
+
+def test_scienceworld_prints_both_sides(scienceworld):
+    lines = output("scienceworld.py", "--tasks", "1", "--worlds", "5")
+    assert "31 texts equal" in lines[0]
+    for measure in ("reset", "step", "fork at 15", "replay to 30"):
+        assert any(measure in line for line in lines)
+    assert any("worlds that a heap of 1 GB holds" in line for line in lines)
