@@ -101,3 +101,9 @@ def test_walkthroughs_win_on_four_games_of_each_type(alfworld_games, tmp_path):
     for _ in range(2):  # what has been checked is not checked again
         assert "| 24 of 24 |" in output("prove.py", *arguments)[-1]
     assert len((tmp_path / "proofs" / "alfworld-walkthroughs.jsonl").read_text().splitlines()) == 24
+
+
+def test_report_measures_a_generated_run():
+    lines = output("report.py", "--iterations", "3", "--trees", "2", "--leaves", "4")
+    assert lines[0].startswith("report of 3 forests, ")
+    assert any("plain JSON" in line for line in lines)
