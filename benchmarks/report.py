@@ -104,7 +104,7 @@ def openings(page: Path) -> tuple[list[float], list[float]]:
             start = time.perf_counter()
             slider.focus()
             tab.keyboard.press("Home")
-            tab.wait_for_function("document.querySelector('[data-testid=drawing]')?.dataset.iteration === '1'")
+            tab.wait_for_selector("[data-testid=drawing][data-iteration='1'] [data-testid=step]")
             trees.append(time.perf_counter() - start)
             tab.close()
         browser.close()

@@ -109,3 +109,9 @@ def test_scienceworld_prints_both_sides(scienceworld):
     for measure in ("reset", "step", "fork at 15", "replay to 30"):
         assert any(measure in line for line in lines)
     assert any("worlds that a heap of 1 GB holds" in line for line in lines)
+
+
+def test_report_measures_a_generated_run():
+    lines = output("report.py", "--iterations", "3", "--trees", "2", "--leaves", "4")
+    assert lines[0].startswith("report of 3 forests, ")
+    assert any("plain JSON" in line for line in lines)

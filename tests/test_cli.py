@@ -332,9 +332,14 @@ def test_a_saved_recipe_with_somebody_elses_code_is_asked_about(capsys, grown, m
     saved["recipe"]["branching"] = {"type": f"{__name__}:Elsewhere"}
     file.write_text(json.dumps(saved))
     monkeypatch.setattr("sys.stdin", io.StringIO())  # no terminal: nobody to ask
-    assert f"{__name__}:Elsewhere" in sentence(capsys, "show", grown)
+    assert f"{__name__}:Elsewhere" in sentence(capsys, "train", "--resume", grown)
     # Allowed, it is imported: and refused only because there is no such class.
-    assert "cannot be imported" in sentence(capsys, "show", grown, "--yes")
+    assert "cannot be imported" in sentence(capsys, "train", "--resume", grown, "--yes")
+    # What only looks, looks at the rest.
+    assert main(["show", str(grown)]) == 0
+    assert f"Its recipe cannot be used, so advantages are not shown: the saved recipe uses {__name__}:Elsewhere" in " ".join(
+        capsys.readouterr().out.split()
+    )
 
 
 # -- training and evaluation ----------------------------------------------------------------------------------------

@@ -72,6 +72,7 @@ def test_the_wheel_holds_the_package_and_nothing_else(wheel: Path) -> None:
     assert "spark_rl/py.typed" in names
     assert {name.split("/")[0] for name in names if ".dist-info/" not in name} == {"spark_rl"}
     sources = {str(path.relative_to(REPOSITORY)) for path in (REPOSITORY / "spark_rl").rglob("*.py")}
+    sources |= {f"spark_rl/report/page/page.{kind}" for kind in ("html", "css", "js")}
     assert sources <= set(names)
     helper = {
         f"spark_rl/environments/scienceworld/java/sparkrl/{name}" for name in ("Host.class", "Host.java", "Copier.class")

@@ -5,7 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 from pathlib import Path
 
-from spark_rl.commands.base import Call, holds_run
+from spark_rl.commands.base import Call
 from spark_rl.commands.base import show as display
 from spark_rl.errors import UsageError
 from spark_rl.store import iterations, load_forest
@@ -25,13 +25,16 @@ class _Show:
 
 def show(call: Call) -> int:
     """Read a run directory (or a forest file) and draw it."""
+    from spark_rl.report.reading import is_run, read_run
     from spark_rl.report.terminal import choose_tree, draw_tree, forest_summary, leaf_advantages, summary
 
     name, call = call.positional("a run directory")
     options, place = call.options(_Show()), Path(name)
-    run = call.open_run(place) if holds_run(place) or not place.exists() else None
-    if run is not None:
-        display(summary(run), "")
+    if not place.exists():
+        raise UsageError(f"{place} holds no run; name the --out of a run, or a forest file")
+    reading = read_run(place, foreign=call.trusts) if is_run(place) else None
+    if reading is not None:
+        display(summary(reading), "")
         if options == _Show() and not iterations(place):
             display("No forests are kept yet.")
             return 0
@@ -40,6 +43,6 @@ def show(call: Call) -> int:
     if not 0 <= index < len(forest):
         raise UsageError(f"--task is {index}: the forest of iteration {forest.iteration} has trees 0 to {len(forest) - 1}")
     tree = forest.trees[index]
-    advantages = leaf_advantages(tree, run.recipe) if run else None
+    advantages = leaf_advantages(tree, reading.recipe) if reading and reading.recipe else None
     display(forest_summary(forest), "", f"Tree {index} of {len(forest)}", draw_tree(tree, advantages))
     return 0

@@ -66,7 +66,8 @@ def quickstart(call: Call) -> int:
     show(
         "",
         f"This is one seed ({run.recipe.seed}) and proves little by itself: benchmarks/learning.py compares several.",
-        f"More trees: spark-rl show {run.directory} --iteration K --task I",
+        f"Every tree, as a page to open in a browser: spark-rl report {run.directory}",
+        f"More trees here: spark-rl show {run.directory} --iteration K --task I",
     )
     if before:
         show(f"The run had finished before; to start anew, give another --out or delete {run.directory}.")
@@ -94,10 +95,11 @@ def _go(run: Run, call: Call) -> None:
 
 
 def _report(run: Run) -> None:
+    from spark_rl.report.reading import read_run
     from spark_rl.report.terminal import choose_tree, draw_tree, leaf_advantages, summary
     from spark_rl.store import iterations, load_forest
 
-    show(summary(run))
+    show(summary(read_run(run.directory, foreign=lambda _: True)))  # the user's own recipe is loaded already
     if iterations(run.directory):
         forest = load_forest(run.directory)
         tree = forest.trees[choose_tree(forest)]

@@ -18,7 +18,7 @@ from spark_rl.recipe import Recipe, decode
 from spark_rl.store import iterations, load_forest
 from spark_rl.types import Forest
 
-__all__ = ["Reading", "find_runs", "names", "read_run"]
+__all__ = ["Reading", "find_runs", "is_run", "names", "read_run"]
 
 Row = dict[str, Any]
 RESULT = {"success", "low", "high", "wins", "tasks"}
@@ -131,13 +131,14 @@ def read_run(directory: Path, *, foreign: Callable[[str], bool] = lambda _: Fals
     return Reading(directory, recipe, settings, tuple(rows), evaluations, kept, tuple(notes))
 
 
-def _is_run(path: Path) -> bool:
+def is_run(path: Path) -> bool:
+    """Whether a folder holds anything of a run."""
     return any((path / name).exists() for name in ("recipe.json", "metrics.jsonl", "forests"))
 
 
 def _below(path: Path) -> Iterator[Path]:
     """Runs in a folder, in the order of their names; a run is not searched, nor what is still being made."""
-    if _is_run(path):
+    if is_run(path):
         yield path
         return
     for folder in sorted(inner for inner in path.iterdir() if inner.is_dir() and not inner.name.startswith(".")):

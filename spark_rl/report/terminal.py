@@ -25,7 +25,7 @@ from rich.tree import Tree as RichTree
 from spark_rl.metrics import summarise, wilson
 from spark_rl.progress import duration
 from spark_rl.recipe import Recipe
-from spark_rl.run import Run
+from spark_rl.report.reading import Reading
 from spark_rl.types import Forest, Node, Tree
 
 __all__ = [
@@ -249,19 +249,18 @@ def forest_summary(forest: Forest) -> Table:
     return _facts(f"forest of iteration {forest.iteration}", lines)
 
 
-def summary(run: Run) -> RenderableType:
-    """A run at a glance: what it is, how far it is, success before and after, curves, costs."""
-    recipe, rows, evaluations = run.recipe, run.metrics(), run.evaluations()
-    state = "finished" if run.finished else f"{len(rows)} of {recipe.iterations} iterations" if rows else "not trained"
-    head = Text(f"{recipe.name}", style="bold")
-    head.append(f"  seed {recipe.seed}, {state}\n{run.directory}", style="not bold dim")
-    parts: list[RenderableType] = [head]
-    if evaluations:
-        parts += ["", evaluation_table(evaluations)]
-        if (kinds := kinds_table(evaluations)) is not None:
+def summary(reading: Reading) -> RenderableType:
+    """A run at a glance: what it is, how far it is, success before and after, curves, costs; and what is wrong with it."""
+    seed = "" if reading.seed is None else f"seed {reading.seed}, "
+    head = Text(f"{reading.label}", style="bold")
+    head.append(f"  {seed}{reading.state}\n{reading.directory}", style="not bold dim")
+    parts: list[RenderableType] = [head, *(Text(clean(note, 1000), style="yellow") for note in reading.notes)]
+    if reading.evaluations:
+        parts += ["", evaluation_table(reading.evaluations)]
+        if (kinds := kinds_table(reading.evaluations)) is not None:
             parts += ["", kinds]
-    if rows:
-        parts += ["", _curves(rows), "", _costs(rows)]
+    if reading.rows:
+        parts += ["", _curves(reading.rows), "", _costs(reading.rows)]
     return Group(*parts)
 
 

@@ -148,7 +148,7 @@ def test_a_tree_is_read_down_to_what_its_siblings_did_instead(tab, report, quick
 def test_a_chain_of_routine_steps_expands(tab, report):
     page = tab.offline(report)
     drawing = page.get_by_test_id("drawing")
-    drawing.scroll_into_view_if_needed()
+    page.get_by_test_id("forest-slider").scroll_into_view_if_needed()
     drawing.get_by_test_id("chain").first.wait_for()
     before = drawing.get_by_test_id("step").count()
     drawing.get_by_test_id("chain").first.click()
@@ -157,7 +157,7 @@ def test_a_chain_of_routine_steps_expands(tab, report):
 
 def test_filters_leave_the_trees_they_name(tab, report, quickstart):
     page = tab.offline(report)
-    page.get_by_test_id("drawing").scroll_into_view_if_needed()
+    page.get_by_test_id("forest-slider").scroll_into_view_if_needed()  # the drawing is made anew when it opens
     forest = load_forest(quickstart)
     mixed = sum(len(set(tree.returns())) > 1 for tree in forest)
     rows = page.get_by_test_id("tree-row")
@@ -225,7 +225,7 @@ def test_a_phone_shows_it_all_in_one_column(browser, report):
     tab = Tab(browser)
     tab.page.set_viewport_size({"width": 390, "height": 844})
     page = tab.offline(report)
-    page.get_by_test_id("drawing").scroll_into_view_if_needed()
+    page.get_by_test_id("forest-slider").scroll_into_view_if_needed()  # the drawing is made anew when it opens
     page.get_by_test_id("step").first.wait_for()
     assert page.evaluate("document.documentElement.scrollWidth") <= 390
     tab.close()
@@ -322,7 +322,7 @@ def test_the_live_page_follows_a_run_and_keeps_what_is_looked_at(live, tab):  # 
     page = tab.page
     page.goto(address)
     playwright.expect(page.get_by_text("3 of 9 iterations").first).to_be_visible()
-    page.get_by_test_id("drawing").scroll_into_view_if_needed()
+    page.get_by_test_id("forest-slider").scroll_into_view_if_needed()  # the drawing is made anew when it opens
     page.get_by_test_id("step").first.click()
     action = page.get_by_test_id("panel-action").inner_text()
     advance(run, 4)

@@ -14,6 +14,7 @@ from trees import draw, node
 
 from spark_rl.advantage.group import GroupMean
 from spark_rl.recipes import load_recipe
+from spark_rl.report.reading import read_run
 from spark_rl.report.terminal import (
     choose_tree,
     clean,
@@ -174,12 +175,12 @@ def test_a_forest_in_numbers():
 
 def test_a_run_at_a_glance(tmp_path: Path):
     run = Run.create(tmp_path / "run", RECIPE)
-    assert "not trained" in text(summary(run))
+    assert "not trained" in text(summary(read_run(run.directory)))
     costs = {"seconds": 60.0, "seconds_generate": 30.0, "generated": 1000.0, "prefilled": 250.0, "reused": 750.0}
     counts = {"trained": 500.0, "env_steps": 40.0, "env_forks": 4.0, "replayed": 0.0}
     run.log({"iteration": 1, "success": 0.25, **costs, **counts})
     run.log({"iteration": 2, "success": 0.5, "dev_success": 0.5, **costs, **counts})
-    drawn = text(summary(run))
+    drawn = text(summary(read_run(run.directory)))
     assert f"2 of {RECIPE.iterations} iterations" in drawn
     assert "0.25 → 0.5" in drawn
     assert "2:00 min, generate 1:00 min" in drawn
@@ -187,4 +188,4 @@ def test_a_run_at_a_glance(tmp_path: Path):
     assert "75% of 2,000 prompt tokens" in drawn
     run.save_evaluation("before", {"L0": RESULT})
     run.save_evaluation("after", {"L0": RESULT})
-    assert "finished" in text(summary(run))
+    assert "finished" in text(summary(read_run(run.directory)))
