@@ -13,7 +13,12 @@ from typing import Any
 
 from spark_rl.errors import StorageError
 
-__all__ = ["atomic_directory", "unwritable", "write_bytes", "write_json"]
+__all__ = ["atomic_directory", "cache_folder", "unwritable", "write_bytes", "write_json"]
+
+
+def cache_folder() -> Path:
+    """Where is kept what can be made again: `$XDG_CACHE_HOME/spark-rl`, else `~/.cache/spark-rl`."""
+    return Path(os.environ.get("XDG_CACHE_HOME") or "~/.cache").expanduser() / "spark-rl"
 
 
 def unwritable(path: Path, error: Exception) -> StorageError:

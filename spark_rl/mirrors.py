@@ -1,7 +1,7 @@
 """The run's log in other places: TensorBoard and Weights & Biases.
 
-Invariant: metrics.jsonl is the source. A mirror gets each of its rows under the same names, after the row is on disk, and
-what is logged again after a resume replaces what was there.
+Invariant: metrics.jsonl is the source. A mirror gets each of its rows under the same names, after the row is on disk. A row
+that is logged again after a resume replaces the earlier one in TensorBoard; Weights & Biases keeps both.
 
 Both libraries are extras and are imported when a recipe asks for them.
 """

@@ -16,7 +16,7 @@ from __future__ import annotations
 import json
 from collections.abc import Callable, Mapping
 from pathlib import Path
-from typing import Any
+from typing import Any, cast
 
 from spark_rl import __version__
 from spark_rl.errors import StorageError, UsageError
@@ -25,9 +25,27 @@ from spark_rl.recipe import Recipe, decode, encode
 from spark_rl.store import forest_path, prune_forests, save_forest
 from spark_rl.types import Forest
 
-__all__ = ["Run"]
+__all__ = ["Run", "read_rows"]
 
 RECIPE = "recipe.json"
+
+
+def read_rows(file: Path) -> tuple[list[dict[str, Any]], int]:
+    """Rows of a metrics.jsonl, oldest first, up to the first line that cannot be read, and how many lines are left out.
+
+    What follows a broken line was not written by a run.
+    """
+    rows: list[dict[str, Any]] = []
+    lines = file.read_text(errors="replace").splitlines() if file.exists() else []
+    for line in lines:
+        try:
+            row = json.loads(line)
+        except ValueError:
+            break
+        if not isinstance(row, dict):
+            break
+        rows.append(cast("dict[str, Any]", row))
+    return rows, len(lines) - len(rows)
 
 
 class Run:
@@ -81,14 +99,7 @@ class Run:
 
     def metrics(self) -> list[dict[str, float]]:
         """The rows logged so far, oldest first; a line cut short by a crash is left out."""
-        rows: list[dict[str, float]] = []
-        file = self.directory / "metrics.jsonl"
-        for line in file.read_text().splitlines() if file.exists() else []:
-            try:
-                rows.append(json.loads(line))
-            except ValueError:
-                break
-        return rows
+        return read_rows(self.directory / "metrics.jsonl")[0]
 
     def log(self, row: Mapping[str, float]) -> None:
         """Append one iteration's row."""

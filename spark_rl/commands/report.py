@@ -5,6 +5,7 @@ from __future__ import annotations
 import csv
 import io
 from dataclasses import dataclass
+from functools import cache
 from pathlib import Path
 
 from spark_rl.commands.base import Call
@@ -73,5 +74,5 @@ def export(call: Call) -> int:
 def _readings(call: Call) -> tuple[list[Reading], list[str], Call]:
     """The runs that are named first, read; and the call without them."""
     paths, call = call.positionals("a run directory, or several")
-    directories = find_runs(paths)
-    return [read_run(directory, foreign=call.trusts) for directory in directories], names(directories), call
+    directories, foreign = find_runs(paths), cache(call.trusts)  # asked once, however many runs use it
+    return [read_run(directory, foreign=foreign) for directory in directories], names(directories), call

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import socket
 from dataclasses import dataclass
+from functools import cache
 from pathlib import Path
 
 from spark_rl.commands.base import Call
@@ -40,7 +41,8 @@ def view(call: Call) -> int:
         raise MissingExtra("spark-rl view", "server") from error
     from spark_rl.server.shelf import Shelf
 
-    shelf = Shelf([Path(place) for place in places], foreign=call.trusts)
+    # A run is read at each look at it; who is asked about its code is asked once.
+    shelf = Shelf([Path(place) for place in places], foreign=cache(call.trusts))
     listener = _listen(options.host, options.port)
     address, port = listener.getsockname()[:2]
     hosts = [*LOOPBACK, "[::1]"] if options.host in LOOPBACK else ["*"]

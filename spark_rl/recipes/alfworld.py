@@ -2,14 +2,13 @@
 
 from __future__ import annotations
 
-from dataclasses import replace
-
 from spark_rl.environments.alfworld import Alfworld
 from spark_rl.fresh import FreshModel
 from spark_rl.growth import Sampling, TreeShape
 from spark_rl.loss import Loss
 from spark_rl.prompting import Prompt, Transcript
 from spark_rl.recipe import ColdStart, Evaluation, Optimizer, Recipe
+from spark_rl.recipes.qwen import qwen
 
 __all__ = ["alfworld_qwen_1_5b", "alfworld_qwen_7b", "alfworld_tiny"]
 
@@ -43,25 +42,10 @@ def alfworld_tiny() -> Recipe:
 
 
 def alfworld_qwen_1_5b() -> Recipe:
-    """The paper's setting (arXiv 2601.20209, Section 4 and Appendix B) with Qwen2.5-1.5B-Instruct; for GPUs.
-
-    120 iterations of 16 tasks, N = 8 leaves from M = 4 roots, B = 2, horizon 30; prompts with the last five steps, at most
-    2048 tokens, answers at most 512; a cold start on 300 expert paths; lr 1e-6, KL 0.01, temperature 0.4. Evaluated on
-    every game of L0 and L1; for L2 train again with `--level L2 --evaluation.levels L2`. Where the paper is silent the
-    released scripts are followed (clip 0.2, dual clip 3, entropy 0.001); they sample training at 1.0, not 0.4. Their
-    mini-batches of 256 rows are here two whole trees.
-    """
-    return Recipe(
-        name="alfworld-qwen-1-5b",
-        env=Alfworld(engines=64),
-        model="Qwen/Qwen2.5-1.5B-Instruct",
-        sampling=Sampling(temperature=0.4, max_tokens=512),
-        optimizer=Optimizer(learning_rate=1e-6, minibatches=8),
-        evaluation=Evaluation(levels=("L0", "L1"), temperature=0.4, every=5),
-        cache_gb=16.0,
-    )
+    """The paper's setting (`qwen`). For L2 train again with `--level L2 --evaluation.levels L2`."""
+    return qwen("alfworld-qwen-1-5b", Alfworld(engines=64), "1.5B")
 
 
 def alfworld_qwen_7b() -> Recipe:
     """As `alfworld_qwen_1_5b`, with Qwen2.5-7B-Instruct."""
-    return replace(alfworld_qwen_1_5b(), name="alfworld-qwen-7b", model="Qwen/Qwen2.5-7B-Instruct")
+    return qwen("alfworld-qwen-7b", Alfworld(engines=64), "7B")

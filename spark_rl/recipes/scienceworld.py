@@ -2,14 +2,13 @@
 
 from __future__ import annotations
 
-from dataclasses import replace
-
 from spark_rl.environments.scienceworld import ScienceWorld
 from spark_rl.fresh import FreshModel
 from spark_rl.growth import Sampling, TreeShape
 from spark_rl.loss import Loss
 from spark_rl.prompting import Prompt, Transcript
 from spark_rl.recipe import ColdStart, Evaluation, Optimizer, Recipe
+from spark_rl.recipes.qwen import qwen
 
 __all__ = ["SHORT", "scienceworld_qwen_1_5b", "scienceworld_qwen_7b", "scienceworld_tiny"]
 
@@ -49,26 +48,14 @@ def scienceworld_tiny() -> Recipe:
 
 
 def scienceworld_qwen_1_5b() -> Recipe:
-    """The paper's setting (arXiv 2601.20209, Section 4 and Appendix B) with Qwen2.5-1.5B-Instruct; for GPUs.
+    """The paper's setting (`qwen`), but for longer prompts: observations reach 1,900 characters, names of objects 1,000.
 
-    As `alfworld_qwen_1_5b`: 120 iterations of 16 tasks, N = 8 leaves from M = 4 roots, B = 2, horizon 30, prompts with the
-    last five steps, answers of at most 512 tokens, a cold start on 300 expert paths, lr 1e-6, KL 0.01, temperature 0.4. The
-    engine's `easy` simplifications and 100 ticks are those of the released scripts; success is score 100 (theirs:
-    `--env.success won`). Prompts may be longer: observations reach 1,900 characters, and names of objects 1,000. For L2
-    train again with `--level L2 --evaluation.levels L2`.
+    The engine's `easy` simplifications and 100 ticks are those of the released scripts; success is score 100 (theirs:
+    `--env.success won`). For L2 train again with `--level L2 --evaluation.levels L2`.
     """
-    return Recipe(
-        name="scienceworld-qwen-1-5b",
-        env=ScienceWorld(heap=1024),
-        model="Qwen/Qwen2.5-1.5B-Instruct",
-        prompt=Prompt(limit=4096),
-        sampling=Sampling(temperature=0.4, max_tokens=512),
-        optimizer=Optimizer(learning_rate=1e-6, minibatches=8),
-        evaluation=Evaluation(levels=("L0", "L1"), temperature=0.4, every=5),
-        cache_gb=16.0,
-    )
+    return qwen("scienceworld-qwen-1-5b", ScienceWorld(heap=1024), "1.5B", Prompt(limit=4096))
 
 
 def scienceworld_qwen_7b() -> Recipe:
     """As `scienceworld_qwen_1_5b`, with Qwen2.5-7B-Instruct."""
-    return replace(scienceworld_qwen_1_5b(), name="scienceworld-qwen-7b", model="Qwen/Qwen2.5-7B-Instruct")
+    return qwen("scienceworld-qwen-7b", ScienceWorld(heap=1024), "7B", Prompt(limit=4096))

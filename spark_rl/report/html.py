@@ -8,8 +8,8 @@ Invariants
 * The file stays below a size: where not all forests fit, an even selection of iterations does, the first and the last among
   them, and the page says what was left out.
 
-`page/` holds the page, built from `web/` (its README says how). `script_and_style` puts it together for the server, which
-serves the same page with links in the place of contents.
+`page/` holds the page, built from `web/` (its README says how). `fill` puts it together, also for the server, which serves
+the same page with links in the place of contents.
 """
 
 from __future__ import annotations
@@ -19,16 +19,19 @@ import gzip
 import hashlib
 import json
 import re
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence, Set
 from importlib import resources
 from typing import Any
 
 from spark_rl.report.payload import forest_entry, forest_payload, missing_entry, run_payload
 from spark_rl.report.reading import Reading
+from spark_rl.types import Forest
 
 __all__ = ["POLICY", "asset", "fill", "packed", "report"]
 
 Json = dict[str, Any]
+Key = tuple[int, int]
+"""A forest on the page: number of its run, iteration."""
 
 POLICY = (
     "default-src 'none'; script-src {script}; style-src {style}; connect-src {connect}; img-src data:; "
@@ -48,9 +51,8 @@ def report(
         most_bytes: of the file; the page and what is known of runs as a whole are always in it.
         advance: told how many forests have been read.
     """
-    chunks: dict[tuple[int, int], str] = {}
     entries: list[list[Json]] = []
-    done = 0
+    elements: dict[Key, str] = {}
     for number, reading in enumerate(readings):
         entries.append([])
         for iteration in reading.forests:
@@ -59,21 +61,34 @@ def report(
                 entries[-1].append(missing_entry(iteration, forest))
             else:
                 entries[-1].append(forest_entry(forest))
-                chunks[number, iteration] = base64.b64encode(packed(forest_payload(forest, reading.recipe))).decode()
-            advance(done := done + 1)
-    runs = _runs(readings, names, entries)
-    room = most_bytes - len(runs.encode()) - sum(len(asset(name).encode()) for name in ("page.js", "page.css", "page.html"))
-    if left_out := set(chunks) - _that_fit(chunks, room):
-        why = f"Left out to keep the file below {most_bytes / 1e6:.0f} MB (--max-mb)."
-        for number, iteration in left_out:
-            del chunks[number, iteration]
-            entries[number] = [{**e, "missing": why} if e["iteration"] == iteration else e for e in entries[number]]
-        runs = _runs(readings, names, entries)
-    elements = [f'<script type="application/json" id="runs">{runs}</script>']
-    elements += [f'<script type="text/plain" id="forest-{run}-{i}">{chunk}</script>' for (run, i), chunk in chunks.items()]
+                elements[number, iteration] = _forest_element(number, reading, forest)
+            advance(sum(map(len, entries)))
+    why = f"Left out to keep the file below {most_bytes / 1e6:.0f} MB (--max-mb)."
+
+    def page(kept: Set[Key]) -> str:
+        listed = [
+            [{**entry, "missing": why} if (number, entry["iteration"]) in elements.keys() - kept else entry for entry in own]
+            for number, own in enumerate(entries)
+        ]
+        return _page(_runs(readings, names, listed), [element for key, element in elements.items() if key in kept])
+
+    # With every forest named as left out, the rest of the page is as large as it can be.
+    return page(_that_fit(elements, most_bytes - len(page(set()).encode())))
+
+
+def _forest_element(run: int, reading: Reading, forest: Forest) -> str:
+    content = base64.b64encode(packed(forest_payload(forest, reading.recipe))).decode()
+    return f'<script type="text/plain" id="forest-{run}-{forest.iteration}">{content}</script>\n'
+
+
+def _page(runs: str, forests: Sequence[str]) -> str:
     script, style = asset("page.js"), asset("page.css")
-    policy = POLICY.format(script=_hash(script), style=_hash(style), connect="'none'")
-    return fill(csp=policy, style=f"<style>{style}</style>", data="\n".join(elements), script=f"<script>{script}</script>")
+    return fill(
+        csp=POLICY.format(script=_hash(script), style=_hash(style), connect="'none'"),
+        style=f"<style>{style}</style>",
+        data="".join([f'<script type="application/json" id="runs">{runs}</script>\n', *forests]),
+        script=f"<script>{script}</script>",
+    )
 
 
 def packed(value: Json) -> bytes:
@@ -107,13 +122,13 @@ def _hash(text: str) -> str:
     return f"'sha256-{base64.b64encode(hashlib.sha256(text.encode()).digest()).decode()}'"
 
 
-def _that_fit(chunks: Mapping[tuple[int, int], str], room: int) -> set[tuple[int, int]]:
+def _that_fit(elements: Mapping[Key, str], room: int) -> Set[Key]:
     """An even selection of each run's forests: all, else the first and every second, third, ... counted from the last."""
     own: dict[int, list[int]] = {}
-    for run, iteration in sorted(chunks):
+    for run, iteration in sorted(elements):
         own.setdefault(run, []).append(iteration)
     for step in range(1, max(map(len, own.values()), default=0) + 1):
         kept = {(run, i) for run, known in own.items() for i in (known[0], *known[::-step])}
-        if sum(len(chunks[key]) for key in kept) <= room:
+        if sum(len(elements[key]) for key in kept) <= room:
             return kept
     return set()

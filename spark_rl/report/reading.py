@@ -15,6 +15,7 @@ from typing import Any, cast
 from spark_rl import __version__
 from spark_rl.errors import SparkError, StorageError, UsageError
 from spark_rl.recipe import Recipe, decode
+from spark_rl.run import read_rows
 from spark_rl.store import iterations, load_forest
 from spark_rl.types import Forest
 
@@ -180,23 +181,14 @@ def _evaluations(file: Path, notes: list[str]) -> dict[str, dict[str, Row]]:
 
 
 def _rows(file: Path, notes: list[str]) -> list[Row]:
-    """Lines up to the first that cannot be read: what follows a broken line was not written by a run."""
-    rows: list[Row] = []
     try:
-        lines = file.read_text(errors="replace").splitlines() if file.exists() else []
+        rows, left_out = read_rows(file)
     except OSError as error:
         notes.append(f"{file.name} cannot be read ({error}) and is left out.")
-        lines = []
-    for number, line in enumerate(lines, 1):
-        try:
-            row = json.loads(line)
-            if not isinstance(row, dict):
-                raise ValueError("no object")
-            rows.append(cast(Row, row))
-        except ValueError:
-            what = "last line was" if number == len(lines) else f"lines from {number} on were"
-            notes.append(f"The {what} cut short or broken in {file.name}, and left out.")
-            break
+        return []
+    if left_out:
+        what = "last line was" if left_out == 1 else f"lines from {len(rows) + 1} on were"
+        notes.append(f"The {what} cut short or broken in {file.name}, and left out.")
     return rows
 
 

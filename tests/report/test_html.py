@@ -126,6 +126,7 @@ def test_what_does_not_fit_is_left_out_evenly_and_said(run, tmp_path):
     reading = read_run(run.directory)
     full = len(report([reading], ["run"], 10**9).encode())
     one = len(base64.b64encode(packed({"x": 1}))) + 500
+    assert len(report([reading], ["run"], full - 6 * one).encode()) <= full - 6 * one
     page = Elements(report([reading], ["run"], full - 6 * one))
     [shown] = json.loads(page.data("runs"))
     kept = [entry["iteration"] for entry in shown["forests"] if "missing" not in entry]

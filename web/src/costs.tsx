@@ -9,6 +9,7 @@ import { column, has, iterationsOf } from "./charts/lines";
 import { type Part, partsOf, stackOption } from "./charts/stacks";
 import type { Run } from "./contract";
 import { duration, integer, percent } from "./format";
+import { RunSelect } from "./run-select";
 import { runs } from "./state";
 import { runClass } from "./theme";
 
@@ -62,18 +63,7 @@ export function Costs() {
     <section id="costs" aria-labelledby="costs-title">
       <header class="section-head">
         <h2 id="costs-title">Costs</h2>
-        {all.length > 1 && (
-          <label>
-            Run
-            <select data-testid="costs-run" value={run.id} onChange={(event) => (chosen.value = event.currentTarget.value)}>
-              {all.map(({ id, name }) => (
-                <option key={id} value={id}>
-                  {name}
-                </option>
-              ))}
-            </select>
-          </label>
-        )}
+        <RunSelect testid="costs-run" runs={all} run={run} onChoose={(id) => (chosen.value = id)} />
       </header>
       <div class="multiples">
         {charts

@@ -6,6 +6,7 @@
 import { signal } from "@preact/signals";
 import { Chart } from "./charts/chart";
 import { heatOption, intervalsOf } from "./charts/heat";
+import { RunSelect } from "./run-select";
 import { runs } from "./state";
 
 const chosen = signal("");
@@ -21,18 +22,7 @@ export function Forks() {
     <section id="forks" aria-labelledby="forks-title">
       <header class="section-head">
         <h2 id="forks-title">Where forks happen</h2>
-        {all.length > 1 && (
-          <label>
-            Run
-            <select data-testid="forks-run" value={run.id} onChange={(event) => (chosen.value = event.currentTarget.value)}>
-              {all.map(({ id, name }) => (
-                <option key={id} value={id}>
-                  {name}
-                </option>
-              ))}
-            </select>
-          </label>
-        )}
+        <RunSelect testid="forks-run" runs={all} run={run} onChoose={(id) => (chosen.value = id)} />
       </header>
       <div class="pair">
         <figure class="multiple">

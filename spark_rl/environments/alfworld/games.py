@@ -25,7 +25,7 @@ from pathlib import Path
 from typing import Any, Protocol, cast
 
 from spark_rl.errors import EnvironmentFailure, StorageError, UsageError
-from spark_rl.files import write_bytes
+from spark_rl.files import cache_folder, write_bytes
 from spark_rl.types import Task
 
 __all__ = ["KINDS", "OFFICIAL", "FolderGames", "Games", "data_folder", "find_root", "game_files", "root_in"]
@@ -190,7 +190,7 @@ def _listed(root: Path, split: str) -> tuple[Task, ...]:
     else:
         text = "\n".join(f"{task_id} {status.st_size} {status.st_mtime_ns}" for task_id, status in files)
         seal = hashlib.sha256(f"1 {root}\n{text}".encode()).hexdigest()
-        index = _cache_folder() / f"{hashlib.sha256(str(root).encode()).hexdigest()[:16]}-{split}.json"
+        index = cache_folder() / "alfworld" / f"{hashlib.sha256(str(root).encode()).hexdigest()[:16]}-{split}.json"
         goals = _load_index(index, seal)
         if goals is None:
             goals = _read_goals(root, files)
@@ -199,10 +199,6 @@ def _listed(root: Path, split: str) -> tuple[Task, ...]:
     if not goals:
         raise UsageError(f"no ALFWorld games in {root / split}: unpack the archive that holds this split there")
     return tuple(_task(task_id, goal) for task_id, goal in goals.items())
-
-
-def _cache_folder() -> Path:
-    return Path(os.environ.get("XDG_CACHE_HOME") or "~/.cache").expanduser() / "spark-rl" / "alfworld"
 
 
 def _load_index(file: Path, seal: str) -> dict[str, str] | None:

@@ -17,7 +17,6 @@ or what to look into, is an open choice then. `searching.said` makes modes of th
 from __future__ import annotations
 
 import json
-import os
 import re
 from collections import defaultdict
 from collections.abc import Iterable, Iterator, Sequence
@@ -32,7 +31,7 @@ from spark_rl.environments.scienceworld.engine import Engines
 from spark_rl.environments.scienceworld.jvm import engine_version
 from spark_rl.environments.searching import Decision, said
 from spark_rl.errors import EnvironmentFailure, PolicyFailure
-from spark_rl.files import write_bytes
+from spark_rl.files import cache_folder, write_bytes
 from spark_rl.types import Completion, Request, Spent, Task
 
 __all__ = ["SHORTEST", "GoldPaths", "Solution", "Solutions", "explain"]
@@ -117,10 +116,9 @@ class Solutions:
 
     def file(self, task_id: str) -> Path:
         """Where a solution is kept."""
-        cache = Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache")
         settings = f"{engine_version()}-{self.engines.seeding}-{self.engines.simplifications.replace(',', '+') or 'none'}"
         kind, number = named(task_id)
-        return cache / "spark-rl" / "scienceworld" / settings / kind / f"{number}.json"
+        return cache_folder() / "scienceworld" / settings / kind / f"{number}.json"
 
     def find(self, task_id: str) -> Solution:
         """Ask the engine for a solution, carry it out, and cut it where the task is completed."""

@@ -6,6 +6,7 @@
  */
 import { useEffect, useRef } from "preact/hooks";
 import { plural } from "../format";
+import { RunSelect } from "../run-select";
 import { filters, follow, hue, type Hue, layoutKind, type Looked, lookAtIteration, place, runs } from "../state";
 import { occurrences } from "../tree/filter";
 import { Help, helpOpen } from "./help";
@@ -100,28 +101,12 @@ function Iterations({ now }: { now: Looked }) {
   const withForests = (runs.value ?? []).filter(({ forests }) => forests.length);
   return (
     <div class="iterations">
-      {withForests.length > 1 && (
-        <label>
-          <span>Run</span>
-          <select
-            data-testid="forest-run"
-            value={run.id}
-            onChange={(event) =>
-              (place.value = {
-                run: event.currentTarget.value,
-                iteration: entry.iteration,
-                task: follow.value ? task : undefined,
-              })
-            }
-          >
-            {withForests.map(({ id, name }) => (
-              <option key={id} value={id}>
-                {name}
-              </option>
-            ))}
-          </select>
-        </label>
-      )}
+      <RunSelect
+        testid="forest-run"
+        runs={withForests}
+        run={run}
+        onChoose={(id) => (place.value = { run: id, iteration: entry.iteration, task: follow.value ? task : undefined })}
+      />
       <label class="slider">
         <span>
           Iteration <output>{entry.iteration}</output>

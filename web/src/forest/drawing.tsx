@@ -19,14 +19,14 @@ import { Labels } from "./labels";
 import { Strip } from "./strip";
 import { Tip } from "./tip";
 
-export interface DrawingProps {
+/** A tree that is open: what it shows, and what is done with it. */
+export interface TreeProps {
   shape: Shape;
   forest: Forest;
   node: number;
   onSelect: (node: number) => void;
   folds: Folds;
   setFolds: (folds: Folds) => void;
-  hits: ReadonlySet<number>;
 }
 
 const KEYS = new Set(["ArrowRight", "ArrowLeft", "ArrowUp", "ArrowDown", "Home", "End", "PageUp", "PageDown"]);
@@ -34,7 +34,7 @@ const NOTHING: Folds = { open: new Set(), closed: new Set() };
 const TOP = 8;
 export const HEADER = 26;
 
-export function Drawing({ shape, forest, node, onSelect, folds, setFolds, hits }: DrawingProps) {
+export function Drawing({ shape, forest, node, onSelect, folds, setFolds, hits }: TreeProps & { hits: ReadonlySet<number> }) {
   const box = useRef<HTMLDivElement>(null);
   const [view, setView] = useState({ top: 0, left: 0, width: 800, height: 500 });
   const [active, setActive] = useState(node >= 0 ? node : shape.roots[0]!);

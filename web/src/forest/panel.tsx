@@ -6,9 +6,8 @@
  */
 import type { ComponentChildren } from "preact";
 import { useMemo } from "preact/hooks";
-import type { Forest } from "../contract";
 import { number, percent, plural, signed } from "../format";
-import { chainOf, type Folds, toggleChain } from "../tree/folds";
+import { chainOf, toggleChain } from "../tree/folds";
 import {
   ADMISSIBLE,
   DONE,
@@ -21,21 +20,13 @@ import {
   SUCCESS,
   WELL_FORMED,
 } from "../tree/shape";
+import type { TreeProps } from "./drawing";
 import { advantageClass, hueClass } from "./hues";
 import { Labels } from "./labels";
 import { Outcomes } from "./tree-list";
 import { ForkWords, WhyHere } from "./why-here";
 
-interface Props {
-  shape: Shape;
-  forest: Forest;
-  node: number;
-  onSelect: (node: number) => void;
-  folds: Folds;
-  setFolds: (folds: Folds) => void;
-}
-
-export function Panel(props: Props) {
+export function Panel(props: TreeProps) {
   const labels = useMemo(() => new Labels(props.shape, props.forest), [props.shape, props.forest]);
   const { node, onSelect } = props;
   return (
@@ -50,7 +41,7 @@ export function Panel(props: Props) {
   );
 }
 
-function Idle({ shape, forest, onSelect }: Props) {
+function Idle({ shape, forest, onSelect }: TreeProps) {
   return (
     <>
       <p class="hint">
@@ -63,7 +54,7 @@ function Idle({ shape, forest, onSelect }: Props) {
   );
 }
 
-function Step({ shape, forest, node, onSelect, folds, setFolds, labels }: Props & { labels: Labels }) {
+function Step({ shape, forest, node, onSelect, folds, setFolds, labels }: TreeProps & { labels: Labels }) {
   const { nodes } = shape.tree;
   const text = (index: number | undefined) => (index === undefined ? "" : forest.strings[index]!);
   const above = nodes.parent[node]!;
@@ -145,7 +136,7 @@ function Validity({ flags }: { flags: number }) {
 }
 
 /** The way from the start, a number a step. */
-function Path({ shape, node, labels, onSelect }: Pick<Props, "shape" | "node" | "onSelect"> & { labels: Labels }) {
+function Path({ shape, node, labels, onSelect }: Pick<TreeProps, "shape" | "node" | "onSelect"> & { labels: Labels }) {
   return (
     <nav class="path" aria-label="Steps from the start">
       <ol>
@@ -243,7 +234,7 @@ function Siblings({
   node,
   labels,
   onSelect,
-}: Pick<Props, "shape" | "node" | "onSelect"> & { siblings: number[]; labels: Labels }) {
+}: Pick<TreeProps, "shape" | "node" | "onSelect"> & { siblings: number[]; labels: Labels }) {
   const { advantage, action } = shape.tree.nodes;
   return (
     <section data-testid="siblings">
