@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import asyncio
 from dataclasses import replace
+from pathlib import Path
 from typing import Any
 
 import torch
@@ -52,24 +53,52 @@ def prepare(run: Run, watcher: Watcher) -> tuple[Any, Any]:
 
 
 def _demonstrations(run: Run, watcher: Watcher) -> list[Demonstration]:
-    recipe = run.recipe
     if not run.demonstrations.exists():
-        watcher.phase("demonstrations", recipe.cold_start.demonstrations)
-        trees = asyncio.run(
-            demonstrations.collect(
-                recipe.env,
-                recipe.cold_start.demonstrations,
-                level=recipe.level,
-                horizon=recipe.tree.horizon,
-                prompt=recipe.prompt,
-                seed=recipe.seed,
-                tags=recipe.cold_start.tags,
-                slips=recipe.cold_start.slips,
-                advance=watcher.advance,
-            )
-        )
-        demonstrations.save(trees, run.demonstrations, recipe.prompt)
+        trees = _given(run.recipe) if run.recipe.cold_start.data else _played(run.recipe, watcher)
+        demonstrations.save(trees, run.demonstrations, run.recipe.prompt)
     return demonstrations.load(run.demonstrations)
+
+
+def _played(recipe: Recipe, watcher: Watcher) -> list[Demonstration]:
+    """The world's expert wins as many as the recipe asks for."""
+    watcher.phase("demonstrations", recipe.cold_start.demonstrations)
+    return asyncio.run(
+        demonstrations.collect(
+            recipe.env,
+            recipe.cold_start.demonstrations,
+            level=recipe.level,
+            horizon=recipe.tree.horizon,
+            prompt=recipe.prompt,
+            seed=recipe.seed,
+            tags=recipe.cold_start.tags,
+            slips=recipe.cold_start.slips,
+            advance=watcher.advance,
+        )
+    )
+
+
+def _given(recipe: Recipe) -> list[Demonstration]:
+    """The first of a file's demonstrations.
+
+    Raises:
+        UsageError: there are too few, or one is of a task that the recipe may not train on.
+    """
+    file, count = recipe.cold_start.data, recipe.cold_start.demonstrations
+    if not Path(file).exists():
+        raise UsageError(f"cold_start.data names {file}, which does not exist: write it with `spark-rl demos --out {file}`")
+    trees = demonstrations.load(Path(file))[:count]
+    if len(trees) < count:
+        raise UsageError(
+            f"cold_start.data {file} holds {len(trees)} demonstrations, fewer than the {count} of cold_start.demonstrations"
+        )
+    allowed = {task.id for task in recipe.env.tasks(recipe.level, "train")}
+    for task in (shown.tree.task for shown in trees):
+        if (task.environment, task.id in allowed) != (recipe.env.name, True):
+            raise UsageError(
+                f"cold_start.data {file} demonstrates {task.environment} task {task.id}, which is no training task "
+                f"of {recipe.env.name} on level {recipe.level}: write it again with that level"
+            )
+    return trees
 
 
 def _base(recipe: Recipe, trees: list[Demonstration], watcher: Watcher) -> tuple[Any, Any]:

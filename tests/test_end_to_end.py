@@ -8,11 +8,15 @@ from dataclasses import replace
 
 import pytest
 import torch
-from tiny import RECIPE, finished
+from tiny import RECIPE, WORLD, Log, finished
 from transformers import AutoModelForCausalLM, AutoTokenizer
 
 import spark_rl
+from spark_rl.data.demonstrations import load
+from spark_rl.errors import UsageError
 from spark_rl.metrics import summarise, wilson
+from spark_rl.model import load_model, load_tokenizer
+from spark_rl.prepare import prepare
 from spark_rl.run import Run
 
 
@@ -90,3 +94,35 @@ def test_transformers_loads_every_checkpoint_by_itself(run, name):
 def test_a_run_is_repeated_from_its_recipe_alone(run, tmp_path):
     copy = Run.create(tmp_path / "again", replace(Run.open(run.directory).recipe, threads=run.settings["threads"]))
     assert copy.recipe == run.recipe
+
+
+def test_a_cold_start_from_a_file_is_that_from_the_demonstrations_in_it(run, tmp_path):
+    given = replace(RECIPE.cold_start, data=str(run.demonstrations))
+    copy = Run.create(tmp_path / "given", replace(RECIPE, threads=1, cold_start=given))
+    model, tokenizer = prepare(copy, Log())
+    assert copy.demonstrations.read_text() == run.demonstrations.read_text()
+    assert tokenizer.get_vocab() == load_tokenizer(run.checkpoints / "cold-start").get_vocab()
+    same = load_model(run.checkpoints / "cold-start").state_dict()
+    assert all(torch.equal(weight, same[name]) for name, weight in model.state_dict().items())
+
+
+@pytest.mark.parametrize(
+    ("changes", "sentence"),
+    [
+        ({"demonstrations": 61}, "holds 60 demonstrations, fewer than the 61 of cold_start.demonstrations"),
+        ({"data": "nowhere.jsonl"}, "names nowhere.jsonl, which does not exist: write it with `spark-rl demos"),
+    ],
+)
+def test_a_file_that_cannot_be_learnt_from_is_refused(run, tmp_path, changes, sentence):
+    cold_start = replace(RECIPE.cold_start, data=str(run.demonstrations))
+    with pytest.raises(UsageError, match=sentence):
+        prepare(Run.create(tmp_path / "given", replace(RECIPE, cold_start=replace(cold_start, **changes))), Log())
+
+
+def test_a_file_with_tasks_that_are_not_trained_on_is_refused(run, tmp_path):
+    recipe = replace(RECIPE, cold_start=replace(RECIPE.cold_start, data=str(run.demonstrations)))
+    tasks = {shown.tree.task.id for shown in load(run.demonstrations)}
+    few = replace(recipe, env=replace(WORLD, train_tasks=3))
+    assert not tasks <= {task.id for task in few.env.tasks("L0", "train")}
+    with pytest.raises(UsageError, match="which is no training task of household on level L0"):
+        prepare(Run.create(tmp_path / "few", few), Log())

@@ -41,6 +41,11 @@ def test_every_recipe_is_built_and_comes_back_equal(name):
     assert load_recipe(name) == recipe
 
 
+def test_a_worlds_name_stands_for_its_tiny_recipe():
+    assert load_recipe("alfworld").name == "alfworld-tiny"
+    assert load_recipe("household").name == "household"
+
+
 @pytest.mark.parametrize(("slot", "name"), [(slot, name) for slot, known in COMPONENTS.items() for name in known])
 def test_every_component_comes_back_equal_inside_a_recipe(slot, name):
     made = component(slot, name)

@@ -24,13 +24,14 @@ RECIPES: dict[str, str] = {
 
 
 def load_recipe(name: str) -> Recipe:
-    """The recipe of a known name, or of `package.module:function`.
+    """The recipe of a known name, or of `package.module:function`; a world's name stands for its `-tiny` recipe.
 
     Raises:
         UsageError: no such name, module or function.
     """
     known = {key.replace("-", "_"): path for key, path in RECIPES.items()}
-    path = name if ":" in name else known.get(name.replace("-", "_"))
+    key = name.replace("-", "_")
+    path = name if ":" in name else known.get(key) or known.get(f"{key}_tiny")
     if path is None:
         raise unknown_name("recipe", name, RECIPES)
     module, _, function = path.partition(":")
