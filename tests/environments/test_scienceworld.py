@@ -15,13 +15,13 @@ from spark_rl.environments.base import find_task, load_world
 from spark_rl.environments.check import check_world
 from spark_rl.environments.scienceworld import HELD_OUT, KINDS, ScienceWorld, ScienceWorldEnvironment
 from spark_rl.environments.scienceworld.catalogue import VARIATIONS, mixed, variations
-from spark_rl.environments.scienceworld.gold import Solutions, explain
+from spark_rl.environments.scienceworld.gold import Solution, Solutions, _plain, explain
 from spark_rl.errors import PolicyFailure, UsageError
 from spark_rl.growth import Growth, Sampling, TreeShape
 from spark_rl.policies.scripted import RandomActions
-from spark_rl.prompting import Prompt
+from spark_rl.prompting import Prompt, parse
 from spark_rl.rollout import grow_tree
-from spark_rl.types import Completion, Observation, Request
+from spark_rl.types import Observation, Request
 
 # -- levels, without Java -------------------------------------------------------------------------------------------
 
@@ -279,18 +279,66 @@ def test_solutions_are_kept_and_found_again_when_broken(scienceworld, cache):
     assert file.read_bytes() == whole
 
 
-def test_the_expert_answers_from_the_start_only(scienceworld):
+def test_the_expert_goes_on_past_what_was_done_besides(scienceworld):
     task = scienceworld.task("find-plant/0")
-    observation = Observation("")
+    solution = Solutions(scienceworld.engines()).of(task.id).actions
 
-    def ask(*history: str) -> Completion:
-        request = Request(task, (), observation, (0,), history=history)
-        return asyncio.run(scienceworld.expert("dense").sample([request]))[0][0]
+    def ask(*history: str) -> str:
+        request = Request(task, (), Observation(""), (0,), history=history)
+        return parse(asyncio.run(scienceworld.expert("dense").sample([request]))[0][0].text).action
 
-    first = Solutions(scienceworld.engines()).of(task.id).actions[0]
-    assert ask().text.endswith(f"<action>{first}</action>")
-    with pytest.raises(PolicyFailure, match="only be followed from the start"):
-        ask("dance")
+    for step, action in enumerate(solution):
+        assert ask(*solution[:step]) == action
+        assert ask(*solution[:step], "dance", *solution[:step][-1:]) == action
+    with pytest.raises(PolicyFailure, match="is at its end"):
+        ask(*solution)
+
+
+def test_a_beginner_does_what_comes_next_before_it_is_time(scienceworld):
+    task = scienceworld.task("find-plant/0")
+    solution = Solutions(scienceworld.engines()).of(task.id).actions
+    focus = next(i for i, action in enumerate(solution) if action.startswith("focus on"))
+    expert = scienceworld.expert()
+
+    def mistake(step: int) -> str | None:
+        made = expert.mistake(Request(task, (), Observation(""), (0,), history=solution[:step]))
+        return parse(made.text).action if made else None
+
+    assert focus > 0
+    assert mistake(0) == solution[focus]
+    assert mistake(focus) is None
+    shown = asyncio.run(collect(ScienceWorld(kinds=("find-plant",)), 6, level="L0", horizon=20, prompt=Prompt(), slips=0.4))
+    slips = [one.tree.nodes[i] for one in shown for i in one.slips]
+    assert any(not node.admissible for node in slips)
+    assert all(one.tree.nodes[-1].success for one in shown)
+
+
+def test_solutions_are_told_plainly_where_that_wins_too(scienceworld):
+    for task_id in ("find-animal/0", "find-plant/0", "find-non-living-thing/3"):
+        solution = Solutions(scienceworld.engines()).of(task_id)
+        raw = scienceworld.engines().gold(task_id)
+        assert len(solution.actions) <= len(raw)
+        assert not any("already open" in text for text in solution.seen)
+        assert not any("in inventory" in action for action in solution.actions)
+        _, last = start(scienceworld, task_id, *solution.actions)
+        assert (last.success, last.progress["score"]) == (True, 1.0)
+
+
+def test_a_plain_solution_calls_a_thing_what_the_answers_call_it():
+    steps = {
+        "open door to hall": "The door is already open.",
+        "go to hall": "You move to the hall.",
+        "focus on cloth sittable": "You focus on the couch.",
+        "pick up cloth sittable": "You move the couch to the inventory.",
+        "pick up flower pot 2": "You move the flower pot 2 to the inventory.",
+        "move flower pot 2 containing soil in inventory to red box": "You move it.",
+        "move blue cloth sittable in inventory to red box": "You move it.",
+    }
+    solution = Solution(tuple(steps), ("You are in a room.", *steps.values()))
+    read = ("go to hall", "focus on couch", "pick up couch", "pick up flower pot 2", "move flower pot 2 to red box")
+    assert _plain(solution, as_read=True) == (*read, "move couch to red box")
+    assert _plain(solution, as_read=False)[1] == "focus on cloth sittable"
+    assert _plain(solution, as_read=False)[-1] == "move cloth sittable to red box"
 
 
 def test_a_search_lasts_until_the_thing_is_seen():
@@ -299,8 +347,10 @@ def test_a_search_lasts_until_the_thing_is_seen():
     decisions = [explain(actions, step, " ".join(met[: step + 1]), "pour the milk") for step in range(5)]
     assert [decision.search for decision in decisions] == [True, True, False, False, False]
     assert [decision.open_choice for decision in decisions] == [True, False, False, False, False]
-    assert decisions[0].reason == "I have not seen the milk yet; I look in the kitchen."
-    unnamed = explain(actions, 1, "a fridge", "find something white")
-    assert unnamed.reason == "I have not seen what I need yet; it may be in or behind the fridge."
+    assert decisions[0].reason == "I need the milk. It may be in the kitchen."
+    unnamed = explain(actions, 1, "a fridge", "Your task is to find a(n) edible thing. First, focus on the thing.")
+    assert unnamed.reason == "I need an edible thing. It may be in or behind the fridge."
+    assert explain(actions, 1, "a fridge", "do something").reason == "I need something. It may be in or behind the fridge."
+    assert decisions[3].reason == "I have to be in the hallway, so I go there."
     assert decisions[2].reason == "The milk is here and I need it, so I take it."
     assert decisions[4].reason == "The milk belongs in the red jug now."

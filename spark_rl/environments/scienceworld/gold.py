@@ -3,6 +3,8 @@
 Invariants
 ----------
 * A solution ends where the task is completed, and was carried out under the very settings it is used with: score 100.
+* It is made plainer only where that still wins: nothing that does nothing is done (opening what is open), and a thing is
+  called what the texts call it (couch), or at least what it was called before, not by the engine's full name of it.
 * Finding one takes from a fifth of a second to several seconds, so each is kept in a file, named by the engine's version
   and the world's settings, which appears whole or not at all. The files can be deleted at any moment.
 
@@ -47,6 +49,8 @@ SHORTEST = {
 """Types whose solutions all have at least so many steps, in what was looked at: shorter ones are not looked for, as finding
 one can take seconds. All other types have some of 30 or fewer."""
 
+_REVISION = 2
+"""Of what `find` does: files of another are not read."""
 _MISSES = 8
 """Solutions of a type in a row that are too long before no more of that type are looked for."""
 
@@ -68,7 +72,8 @@ _LEADS = (
     "wait1",
     "inventory",
 )
-_CHOICES = ("go to", "teleport to", "look in")
+_GOES = ("go to", "teleport to")
+_CHOICES = (*_GOES, "look in")
 
 
 @dataclass(frozen=True)
@@ -79,6 +84,16 @@ class Solution:
     """Empty when the engine's own solution does not reach score 100 under these settings."""
     seen: tuple[str, ...]
     """The first observation, then the one after each action."""
+
+    def __bool__(self) -> bool:
+        return bool(self.actions)
+
+    def done(self, history: Sequence[str]) -> int:
+        """How many steps are behind an agent that has also done other things; those are taken to have changed nothing."""
+        step = 0
+        for action in history:
+            step += self.actions[step : step + 1] == (action,)
+        return step
 
     def decision(self, step: int, instruction: str) -> Decision:
         """A step, explained to somebody who has read the task."""
@@ -116,13 +131,20 @@ class Solutions:
 
     def file(self, task_id: str) -> Path:
         """Where a solution is kept."""
-        settings = f"{engine_version()}-{self.engines.seeding}-{self.engines.simplifications.replace(',', '+') or 'none'}"
+        simplified = self.engines.simplifications.replace(",", "+") or "none"
+        settings = f"{engine_version()}-{_REVISION}-{self.engines.seeding}-{simplified}"
         kind, number = named(task_id)
         return cache_folder() / "scienceworld" / settings / kind / f"{number}.json"
 
     def find(self, task_id: str) -> Solution:
-        """Ask the engine for a solution, carry it out, and cut it where the task is completed."""
-        path = self.engines.gold(task_id)
+        """Ask the engine for a solution and carry it out, then plainer ones; the plainest that wins."""
+        found = self._carry_out(task_id, self.engines.gold(task_id))
+        plainer = (_plain(found, as_read=True), _plain(found, as_read=False))
+        tried = (self._carry_out(task_id, path) for path in dict.fromkeys(plainer) if path != found.actions)
+        return next(filter(None, tried), found)
+
+    def _carry_out(self, task_id: str, path: Sequence[str]) -> Solution:
+        """What wins of a path, cut where the task is completed."""
         live, place = self.engines.start(task_id)
         seen = [place.shown.text]
         for action in path:
@@ -148,7 +170,7 @@ def _solution(solutions: Solutions, task_id: str) -> Solution:
 
 
 class GoldPaths:
-    """A policy that follows the engine's solutions. It answers only while it has been followed from the start."""
+    """A policy that follows the engine's solutions, from the start and past whatever was done besides."""
 
     def __init__(self, solutions: Solutions, tags: Literal["sparse", "dense"] = "sparse") -> None:
         self.spent = Spent()
@@ -159,22 +181,35 @@ class GoldPaths:
         """The same next step for each sample of a request.
 
         Raises:
-            PolicyFailure: the actions so far are not the beginning of the solution, or there is none.
+            PolicyFailure: there is no solution, or all of it has been done.
         """
         return [[self._answer(request)] * request.n for request in requests]
 
+    def mistake(self, request: Request) -> Completion | None:
+        """A beginner's mistake, for demonstrations of how to recover: doing what comes next before one is there.
+
+        Returns:
+            None where that is what the solution does.
+        """
+        solution, step = self._at(request)
+        purpose = _purpose(solution.actions, step)
+        if purpose in (None, step):
+            return None
+        return said(solution.decision(purpose, request.task.instruction), self._tags, first=False)
+
     def _answer(self, request: Request) -> Completion:
+        solution, step = self._at(request)
+        return said(solution.decision(step, request.task.instruction), self._tags, first=not request.history)
+
+    def _at(self, request: Request) -> tuple[Solution, int]:
+        """The solution of a request's task, and how much of it has been done."""
         try:
             solution = self._solutions.of(request.task.id)
         except EnvironmentFailure as error:
             raise PolicyFailure(f'no solution of "{request.task.id}" was found: {error}') from error
-        step = len(request.history)
-        if request.history != solution.actions[:step] or step >= len(solution.actions):
-            raise PolicyFailure(
-                f'the solution of "{request.task.id}" does not continue from {list(request.history)}: '
-                "it can only be followed from the start, without slips"
-            )
-        return said(solution.decision(step, request.task.instruction), self._tags, first=step == 0)
+        if (step := solution.done(request.history)) >= len(solution.actions):
+            raise PolicyFailure(f'the solution of "{request.task.id}" is at its end, and the task is not completed')
+        return solution, step
 
 
 def explain(actions: Sequence[str], step: int, met: str, instruction: str) -> Decision:
@@ -184,36 +219,67 @@ def explain(actions: Sequence[str], step: int, met: str, instruction: str) -> De
     """
     action = actions[step]
     verb, thing, place = _read(action)
+    needed = f"{'an' if match[1][0] in 'aeiou' else 'a'} {match[1]}" if (match := _NEEDED.search(instruction)) else ""
     if verb not in _LEADS:
         shown = thing.replace(" in inventory", "")
-        return Decision(action, _REASONS.get(verb, "This comes next.").format(thing=shown, place=place))
-    purpose = next((later for later in actions[step:] if _read(later)[0] not in _LEADS), "")
-    name = re.split(r" (?:in|on|containing) ", _read(purpose)[1])[0]
-    carried = " in inventory" in purpose
+        reason = _ONE_IS_FOUND if verb == "focus on" and needed else _REASONS.get(verb, "This comes next.")
+        return Decision(action, reason.format(thing=shown, place=place, needed=needed))
     if verb in ("wait", "wait1"):
         return Decision(action, "This takes time, so I wait.")
-    if not name or carried or re.search(rf"\b{re.escape(name)}\b", met):
-        return Decision(action, _KNOWN.get(verb, "I check how things stand.").format(thing=thing))
-    return Decision(
-        action,
-        _SOUGHT.get(verb, "I look for {one}.").format(
-            thing=thing, one=f"the {name}" if name in instruction else "what I need"
-        ),
-        search=True,
-        open_choice=verb in _CHOICES,
-    )
+    later = _purpose(actions, step)
+    name = re.split(r" (?:in|on|containing) ", _read(actions[later])[1])[0] if later is not None else ""
+    taken = any(_read(before)[:2] == ("pick up", name) for before in actions[:step])
+    if not name or taken or re.search(rf"\b{re.escape(name)}\b", met):
+        ways = [place for verb, place, _ in map(_read, actions[step:later]) if verb in _GOES]
+        known = _ON_THE_WAY if ways[1:] and verb in _GOES else _KNOWN.get(verb, "I check how things stand.")
+        return Decision(action, known.format(thing=thing, there=ways[-1] if ways else ""))
+    one = f"the {name}" if name in instruction else needed or "something"
+    reason = _SOUGHT.get(verb, "I need {one}, so I look for it.").format(thing=thing, one=one)
+    return Decision(action, reason, search=True, open_choice=verb in _CHOICES)
 
 
+def _purpose(actions: Sequence[str], step: int) -> int | None:
+    """The next step, from this one on, that does more than lead somewhere."""
+    return next((i for i in range(step, len(actions)) if _read(actions[i])[0] not in _LEADS), None)
+
+
+def _plain(solution: Solution, *, as_read: bool) -> tuple[str, ...]:
+    """The actions that do something; what is carried is called as it was when it was taken.
+
+    With `as_read` a thing that was focused on is called as the engine's answer calls it.
+    """
+    names: dict[str, str] = {}  # what the solution calls a thing -> what it is called here
+    plain: list[str] = []
+    for action, answer in zip(solution.actions, solution.seen[1:], strict=True):
+        if "already open" in answer:
+            continue
+        verb, thing, _ = _read(action)
+        if verb == "focus on":
+            names[thing] = match[1] if as_read and (match := _FOCUSED.search(answer)) else thing
+        elif thing.endswith(_CARRIED):
+            words = set(thing.split())
+            names[thing] = next((names[name] for name in reversed(names) if words.issuperset(name.split())), thing)
+        elif verb == "pick up":
+            names.setdefault(thing, thing)
+        plain.append(action.replace(thing, names.get(thing, thing)) if thing else action)
+    return tuple(plain)
+
+
+_FOCUSED = re.compile(r"You focus on the ([^.]+)\.")
+_NEEDED = re.compile(r"find a\(n\) ([\w -]+)\.")
+_CARRIED = " in inventory"
+_ONE_IS_FOUND = "I need {needed}. The {thing} is one, so I focus on it."
 _SOUGHT = {
-    "go to": "I have not seen {one} yet; I look in the {thing}.",
-    "teleport to": "I have not seen {one} yet; I look in the {thing}.",
-    "open": "I have not seen {one} yet; it may be in or behind the {thing}.",
-    "look around": "I do not know whether {one} is here, so I look around.",
-    "look in": "I have not seen {one} yet; it may be in the {thing}.",
+    "go to": "I need {one}. It may be in the {thing}.",
+    "teleport to": "I need {one}. It may be in the {thing}.",
+    "open": "I need {one}. It may be in or behind the {thing}.",
+    "look around": "I need {one}. I look whether it is here.",
+    "look in": "I need {one}. It may be in the {thing}.",
 }
+_ON_THE_WAY = "I have to be in the {there}. The way leads through the {thing}."
 _KNOWN = {
-    "go to": "What I do next is to be done in the {thing}, so I go there.",
-    "teleport to": "What I do next is to be done in the {thing}, so I go there.",
+    "go to": "I have to be in the {there}, so I go there.",
+    "teleport to": "I have to be in the {there}, so I go there.",
     "open": "The {thing} has to be open for what I do next.",
     "look around": "I look at what is here.",
 }
