@@ -290,8 +290,14 @@ def test_the_expert_goes_on_past_what_was_done_besides(scienceworld):
     for step, action in enumerate(solution):
         assert ask(*solution[:step]) == action
         assert ask(*solution[:step], "dance", *solution[:step][-1:]) == action
-    with pytest.raises(PolicyFailure, match="is at its end"):
-        ask(*solution)
+    assert ask(*solution) == "look around"
+
+
+def test_a_task_without_a_solution_is_named(scienceworld, monkeypatch):
+    monkeypatch.setattr(Solutions, "of", lambda *_: Solution((), ()))
+    request = Request(scienceworld.task("find-plant/0"), (), Observation(""), (0,))
+    with pytest.raises(PolicyFailure, match='solution of "find-plant/0" does not win'):
+        asyncio.run(scienceworld.expert().sample([request]))
 
 
 def test_a_beginner_does_what_comes_next_before_it_is_time(scienceworld):

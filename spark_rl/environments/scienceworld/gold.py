@@ -34,6 +34,7 @@ from spark_rl.environments.scienceworld.jvm import engine_version
 from spark_rl.environments.searching import Decision, said
 from spark_rl.errors import EnvironmentFailure, PolicyFailure
 from spark_rl.files import cache_folder, write_bytes
+from spark_rl.prompting import respond
 from spark_rl.types import Completion, Request, Spent, Task
 
 __all__ = ["SHORTEST", "GoldPaths", "Solution", "Solutions", "explain"]
@@ -181,7 +182,7 @@ class GoldPaths:
         """The same next step for each sample of a request.
 
         Raises:
-            PolicyFailure: there is no solution, or all of it has been done.
+            PolicyFailure: there is no solution.
         """
         return [[self._answer(request)] * request.n for request in requests]
 
@@ -193,12 +194,14 @@ class GoldPaths:
         """
         solution, step = self._at(request)
         purpose = _purpose(solution.actions, step)
-        if purpose in (None, step):
+        if purpose is None or purpose == step:
             return None
         return said(solution.decision(purpose, request.task.instruction), self._tags, first=False)
 
     def _answer(self, request: Request) -> Completion:
         solution, step = self._at(request)
+        if step == len(solution.actions):  # something done besides has changed what the solution relies on
+            return Completion(respond("think", "I have done all that I know.", "look around"))
         return said(solution.decision(step, request.task.instruction), self._tags, first=not request.history)
 
     def _at(self, request: Request) -> tuple[Solution, int]:
@@ -207,9 +210,9 @@ class GoldPaths:
             solution = self._solutions.of(request.task.id)
         except EnvironmentFailure as error:
             raise PolicyFailure(f'no solution of "{request.task.id}" was found: {error}') from error
-        if (step := solution.done(request.history)) >= len(solution.actions):
-            raise PolicyFailure(f'the solution of "{request.task.id}" is at its end, and the task is not completed')
-        return solution, step
+        if not solution:
+            raise PolicyFailure(f'the engine\'s solution of "{request.task.id}" does not win under these settings')
+        return solution, solution.done(request.history)
 
 
 def explain(actions: Sequence[str], step: int, met: str, instruction: str) -> Decision:
