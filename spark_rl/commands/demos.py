@@ -22,7 +22,7 @@ __all__ = ["demos"]
 class _Demos:
     """Let the world's expert play training tasks and keep what it wins.
 
-    `--recipe NAME` takes prompt, level, horizon and the world's options from a recipe.
+    `--recipe NAME` takes prompt, level, horizon, tags, slips and the world's options from a recipe.
     """
 
     env: World
@@ -102,6 +102,7 @@ def _of_recipe(recipe_name: str, environment: str) -> _Demos:
         level=recipe.level,
         seed=recipe.seed,
         tags=recipe.cold_start.tags,
+        slips=recipe.cold_start.slips,
         horizon=recipe.tree.horizon,
         prompt=recipe.prompt,
     )
