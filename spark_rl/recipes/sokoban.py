@@ -16,8 +16,8 @@ __all__ = ["sokoban_tiny"]
 def sokoban_tiny() -> Recipe:
     """A model from nothing on small rooms with one box, L2 with two; for a CPU.
 
-    The board is a list of named cells: a name is two tokens, its noun and its number, so that each cell is one token wherever
-    it is read or written. In the grid a cell is where its symbol stands, which so small a model would have to count.
+    The board is a list of named cells: a name is two tokens, its noun and its number, so that a cell is one token wherever
+    it is read or written. In the grid it is the place of a symbol, which so small a model would have to count.
     """
     return Recipe(
         name="sokoban-tiny",
@@ -28,7 +28,7 @@ def sokoban_tiny() -> Recipe:
         tasks_per_iteration=16,
         tree=TreeShape(budget=8, roots=4, horizon=16),
         prompt=Prompt(Transcript(), instructions="none", list_actions=False),
-        sampling=Sampling(temperature=1.0, max_tokens=32),
+        sampling=Sampling(temperature=1.0, max_tokens=40),
         advantage=GroupMean(by_length=True),
         loss=Loss(kl=0.01, entropy=0.0),
         optimizer=Optimizer(learning_rate=1.5e-4, minibatches=2),

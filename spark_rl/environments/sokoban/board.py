@@ -15,6 +15,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
+from functools import lru_cache
 from typing import Literal
 
 from spark_rl.environments.sokoban.search import cells, distances, state
@@ -36,7 +37,12 @@ class Room:
 
     def ways(self) -> dict[str, int]:
         """Each move, as the difference that it makes to a cell's number."""
-        return dict(zip(MOVES, (-self.size, self.size, -1, 1), strict=True))
+        return _ways(self.size)
+
+
+@lru_cache(maxsize=16)
+def _ways(size: int) -> dict[str, int]:
+    return dict(zip(MOVES, (-size, size, -1, 1), strict=True))
 
 
 @dataclass(frozen=True, slots=True)

@@ -1,7 +1,7 @@
 """The expert: always on a shortest way to the win, from wherever it is, thinking in pushes.
 
-What it says is which box it pushes which way, and where it has to stand for that; the walk there follows. A step is a
-choice where the step before has pushed (or is the first): that is where the next push is decided upon.
+What it says is which box it pushes which way, where it has to stand for that, and the next cell on the way. A step is a choice
+where the step before has pushed, or is the first: there the next push is decided on.
 """
 
 from __future__ import annotations
@@ -59,15 +59,19 @@ def decide(board: Board, rng: random.Random) -> Decision:
         return Decision(rng.choice(board.actions() or MOVES), "A box is stuck, so this cannot be won any more.")
     best = min(totals)
     push = rng.choice([push for push in found if push.total == best])
-    size, name = board.room.size, f"box {place(push.box, board.room.size)} {push.move}"
     several = sum(total <= best + _NEARLY for total in totals) > 1
     choice = board.fresh and (several or len(totals) < len(found))
-    if push.walk == 0:
-        return Decision(push.move, f"I push {name}.", choice, choice)
-    left = reach(size, board.room.floor & ~board.boxes, push.stand)
-    ways = board.room.ways()
-    nearer = [move for move in MOVES if left.get(board.player + ways[move]) == push.walk - 1]
-    return Decision(rng.choice(nearer), f"To push {name} I go to {place(push.stand, size)}.", choice, choice)
+    left = reach(board.room.size, board.room.floor & ~board.boxes, push.stand)
+    nearer = [move for move, way in board.room.ways().items() if left.get(board.player + way) == push.walk - 1]
+    return _said(board, push, rng.choice(nearer) if push.walk else push.move, choice)
+
+
+def _said(board: Board, push: Push, move: str, choice: bool = False) -> Decision:
+    """The push that is meant, where one stands for it, and the next cell on the way: each follows from what stands before."""
+    ahead = board.player + board.room.ways()[move]
+    box, stand, here, there = (place(cell, board.room.size) for cell in (push.box, push.stand, board.player, ahead))
+    reason = f"To push box {box} {push.move} I stand at {stand}. I go from {here} to {there}."
+    return Decision(move, reason, choice, choice)
 
 
 def slip(board: Board) -> Decision | None:
@@ -76,5 +80,5 @@ def slip(board: Board) -> Decision | None:
     best = min((push.total for push in found if push.total is not None), default=None)
     for push in found:
         if push.walk == 0 and push.total != best:
-            return Decision(push.move, f"I push box {place(push.box, board.room.size)} {push.move}.")
+            return _said(board, push, push.move)
     return None
