@@ -11,7 +11,8 @@ from spark_rl.types import Split
 
 __all__ = ["LEVELS", "SPLITS", "check_names", "split_of"]
 
-LEVELS, SPLITS = ("L0", "L1", "L2"), ("train", "dev", "test")
+LEVELS = ("L0", "L1", "L2")
+SPLITS = ("train", "dev", "test")
 _SHARES: tuple[Split, ...] = ("train", "train", "train", "train", "train", "train", "dev", "test")
 
 

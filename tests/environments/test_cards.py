@@ -62,12 +62,8 @@ def test_a_formula_by_hand():
     assert won.text == "Cards: 3, 5, 5. Target: 20. Formula: 5 + 3 * 5 = 20."
     assert (won.done, won.won, won.reward, won.actions()) == (True, True, 1.0, ())
     lost = walk(formula, "3", "+", "5", "+", "5", "=")
-    assert (lost.text[-17:], lost.done, lost.won, lost.reward) == (
-        "3 + 5 + 5 = 13.",
-        True,
-        False,
-        0.0,
-    ) or lost.text.endswith("3 + 5 + 5 = 13.")
+    assert lost.text.endswith("Formula: 3 + 5 + 5 = 13.")
+    assert (lost.done, lost.won, lost.reward) == (True, False, 0.0)
 
 
 @pytest.mark.parametrize("action", ["4", "+", "=", "3 5", "3+5", "03", " 3", "__import__('os')", "1e1", "3\n", "٣"])
@@ -109,7 +105,7 @@ def test_totals_are_all_that_formulas_come_to(cards):
         for operators in itertools.product("+*", repeat=len(cards) - 1)
     }
     assert ezpoints._totals(tuple(sorted(cards))) == found
-    for target in range(1, max(found) + 2):
+    for target in {*found, *range(1, 30), max(found) + 1}:
         assert Formula(tuple(cards), target).winnable == (target in found)
 
 
@@ -128,7 +124,7 @@ def test_the_originals_problem_is_there():
     world = EZPoints(cards=2, targets=(12, 12))
     hands = {tuple(sorted(map(int, task.id[:-3].split(",")))) for split in SPLITS for task in _all(world, split)}
     assert hands <= {(2, 10), (3, 9), (4, 8), (5, 7), (6, 6), (2, 6), (3, 4)}
-    with pytest.raises(UsageError, match="env.targets 12 to 12 leave L1/test nothing"):
+    with pytest.raises(UsageError, match="12 to 12 leave L1/test nothing"):
         world.tasks("L1", "test")
 
 
@@ -174,14 +170,9 @@ def test_hands_are_counted():
     assert points([1]) == (11, True)
 
 
-def deal_with(player: tuple[int, int], dealer: tuple[int, int], *more: int) -> int:
-    """A deal that begins with these ranks."""
-    wanted = (*player, *dealer, *more)
-    return next(d for d in itertools.count() if all(card(d, place) == rank for place, rank in enumerate(wanted)))
-
-
 def test_a_deal_by_hand():
-    deal = deal_with((10, 6), (9, 7), 5)  # the next card is a five: it makes 21 for either side
+    deal = 990204
+    assert [card(deal, place) for place in range(5)] == [10, 6, 9, 7, 5]  # a five comes next: 21 for either side
     table = Table(deal)
     assert table.text == "You have 10, 6 (16). The dealer has 9 (9) and a hidden card."
     assert table.actions() == ("hit", "stand")
@@ -273,8 +264,9 @@ def _chance(table: Table) -> float:
 
 def test_the_blackjack_expert_reads_no_hidden_card():
     # Two deals that look the same: whatever comes, the expert says the same.
-    one = deal_with((10, 6), (9, 2))
-    other = deal_with((10, 6), (9, 10))
+    one, other = 54084, 19807
+    assert [card(one, place) for place in range(4)] == [10, 6, 9, 2]
+    assert [card(other, place) for place in range(4)] == [10, 6, 9, 10]
     world = Blackjack()
     decide = world.expert().decide
     assert decide(Table(one), random.Random(0)) == decide(Table(other), random.Random(0))
@@ -343,8 +335,9 @@ def test_levels_ask_what_they_say():
         tables = [deals.start(task) for task in deals.tasks(level, split)]
         return {(*sorted(min(rank, 10) for rank in t.hand), min(t.dealer[0], 10)) for t in tables}
 
-    assert openings("L0", "test") <= openings("L0", "train") | openings("L0", "dev") | openings("L0", "test")
-    assert not openings("L1", "test") & openings("L0", "train")
+    training = openings("L0", "train")
+    assert not (openings("L1", "test") | openings("L1", "dev")) & (training | openings("L0", "test"))
+    assert len(openings("L0", "test") & training) > 0.9 * len(openings("L0", "test"))
     assert {t.kind for t in deals.tasks("L0", "train")} == {"hard", "soft"}
     assert {t.kind for t in deals.tasks("L2", "train")} == {"hard"}
     assert {t.kind for t in deals.tasks("L2", "test")} == {"soft"}
@@ -353,7 +346,8 @@ def test_levels_ask_what_they_say():
 @pytest.mark.parametrize(
     ("name", "id"),
     [
-        ("ezpoints", "3,7,5/1000"), ("ezpoints", "11,7/18"), ("ezpoints", "3,7"), ("ezpoints", "03,7/10"), ("ezpoints", "5/5"),
+        ("ezpoints", "3,7,5/1000"), ("ezpoints", "11,7/18"), ("ezpoints", "3,7"), ("ezpoints", "03,7/10"),
+        ("ezpoints", "5/5"),
         ("numberline", "3-3/20"), ("numberline", "3-21/20"), ("numberline", "3-8"), ("numberline", "-3-8/20"),
         ("blackjack", "L1/train/0"), ("blackjack", "L0/test/120"), ("blackjack", "L0/test/²"), ("blackjack", ""),
     ],

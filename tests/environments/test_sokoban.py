@@ -371,7 +371,7 @@ def test_unknown_tasks_are_refused(id):
 
 def test_what_cannot_be_made_is_one_sentence():
     world = Sokoban(size=5, boxes=1, moves=(60, 70), rooms=2)
-    with pytest.raises(UsageError, match="env.moves is 60 to 70, but no room of size 5 with 1 boxes"):
+    with pytest.raises(UsageError, match="is 60 to 70, but no room of size 5 with 1 box"):
         world.make().reset(world.tasks("L0", "test")[0])
     with pytest.raises(UsageError, match="none of sokoban's"):
         world.make().reset(Task("household", "L0/test/0", ""))

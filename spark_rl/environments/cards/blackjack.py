@@ -41,6 +41,7 @@ _CLOSE, _DOUBTFUL = 0.05, 0.15
 """Differences in the chance to win below which a choice is open, and below which it is a choice at all."""
 
 
+@lru_cache(maxsize=65536)
 def card(deal: int, place: int) -> int:
     """A card of a deal, as its rank from 1 (ace) to 13 (king): two for the player, two for the dealer, then as drawn."""
     return derive("blackjack", "card", deal, place) % 13 + 1

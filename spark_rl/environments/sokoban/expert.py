@@ -1,6 +1,6 @@
 """The expert: always on a shortest way to the win, from wherever it is, thinking in pushes.
 
-What it says is which box it pushes which way, where it has to stand for that, and the next cell on the way. A step is a choice
+It says which box it pushes which way, where it has to stand for that, and the next cell on the way. A step is a choice
 where the step before has pushed, or is the first: there the next push is decided on.
 """
 
@@ -67,7 +67,7 @@ def decide(board: Board, rng: random.Random) -> Decision:
 
 
 def _said(board: Board, push: Push, move: str, choice: bool = False) -> Decision:
-    """The push that is meant, where one stands for it, and the next cell on the way: each follows from what stands before."""
+    """The push, where one stands for it, and the next cell on the way: each follows from what was said before it."""
     ahead = board.player + board.room.ways()[move]
     box, stand, here, there = (place(cell, board.room.size) for cell in (push.box, push.stand, board.player, ahead))
     reason = f"To push box {box} {push.move} I stand at {stand}. I go from {here} to {there}."

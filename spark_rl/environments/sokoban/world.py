@@ -128,10 +128,9 @@ class Sokoban:
         return self.boxes + (level == "L2")
 
     def _task(self, level: str, split: str, number: int) -> Task:
-        boxes = self._boxes(level)
         legend = "" if self.view == "list" else _LEGEND
         instruction = f"push every box onto a target. {legend}Cell 23 is row 2, column 3, counted from 0."
-        return Task(self.name, f"{level}/{split}/{number}", instruction, f"{boxes} box{'es' * (boxes > 1)}")
+        return Task(self.name, f"{level}/{split}/{number}", instruction, _counted(self._boxes(level)))
 
     def room(self, level: str, split: str, number: int) -> Room:
         """The room with this number: one of training for L0 and for every training split, else one of the split's own."""
@@ -149,11 +148,15 @@ class Sokoban:
                     return board
                 if tried == 100:
                     break
-        least, most = self.moves
         raise UsageError(
-            f"env.moves is {least} to {most}, but no room of size {self.size} with {self._boxes(level)} boxes was found for "
-            f"{level}/{split} in {_ATTEMPTS} tries: ask for fewer moves, or a larger env.size or env.rooms"
+            f"env.moves is {self.moves[0]} to {self.moves[1]}, but no room of size {self.size} with "
+            f"{_counted(self._boxes(level))} was found for {level}/{split} in {_ATTEMPTS} tries: "
+            "ask for fewer moves, or a larger env.size or env.rooms"
         )
+
+
+def _counted(boxes: int) -> str:
+    return f"{boxes} box{'es' * (boxes > 1)}"
 
 
 @lru_cache(maxsize=8192)
