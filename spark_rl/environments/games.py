@@ -16,7 +16,7 @@ from __future__ import annotations
 import random
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
-from typing import Generic, Literal, Protocol, TypeVar
+from typing import Generic, Literal, Protocol, Self, TypeVar
 
 from spark_rl.environments.searching import Decision, said
 from spark_rl.errors import EnvironmentFailure
@@ -65,7 +65,7 @@ class Position(Protocol):
         """The admissible actions, in a fixed order; none at the end."""
         ...
 
-    def after(self, action: str) -> Position | None:
+    def after(self, action: str) -> Self | None:
         """The next position, or None where the action is not admissible."""
         ...
 
@@ -80,7 +80,7 @@ class GameEnvironment(Generic[P]):
 
     def __init__(self, start: Callable[[Task], P]) -> None:
         self._start = start
-        self._position: Position | None = None
+        self._position: P | None = None
 
     def reset(self, task: Task) -> Observation:
         """Start the task.
@@ -117,7 +117,7 @@ class GameEnvironment(Generic[P]):
         """Nothing to release."""
 
     @property
-    def position(self) -> Position:
+    def position(self) -> P:
         """Where the game stands.
 
         Raises:
@@ -163,4 +163,4 @@ class GameExpert(Generic[P]):
         position = self.start(request.task)
         for action in request.history:
             position = position.after(action) or position
-        return position  # pyright: ignore[reportReturnType]  a game's positions follow one another
+        return position

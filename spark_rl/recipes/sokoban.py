@@ -33,7 +33,7 @@ def sokoban_tiny() -> Recipe:
         loss=Loss(kl=0.01, entropy=0.0),
         optimizer=Optimizer(learning_rate=1.5e-4, minibatches=2),
         cold_start=ColdStart(
-            demonstrations=3000,
+            demonstrations=1600,
             tags="dense",  # the first push decides most
             slips=0.1,
             epochs=2,

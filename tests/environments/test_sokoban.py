@@ -445,7 +445,7 @@ def test_the_expert_answers_each_seed_and_goes_on_from_anywhere():
     environment, expert = world.make(), world.expert()
     observation, history = environment.reset(task), []
     for action in random.Random(1).choices(MOVES, k=6):
-        if action in observation.actions and not environment.position.after(action).lost:
+        if (after := environment.position.after(action)) is not None and not after.lost:
             observation = environment.step(action)
             history.append(action)
     while not observation.done:
