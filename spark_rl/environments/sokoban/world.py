@@ -151,7 +151,7 @@ class Sokoban:
         raise UsageError(
             f"env.moves is {self.moves[0]} to {self.moves[1]}, but no room of size {self.size} with "
             f"{_counted(self._boxes(level))} was found for {level}/{split} in {_ATTEMPTS} tries: "
-            "ask for fewer moves, or a larger env.size or env.rooms"
+            "ask for fewer moves or boxes, or a larger env.size or env.rooms"
         )
 
 
