@@ -35,7 +35,7 @@ def sokoban_tiny() -> Recipe:
         cold_start=ColdStart(
             demonstrations=1600,
             tags="dense",  # the first push decides most
-            slips=0.2,  # many of them walk into a wall: what follows is how to go on
+            slips=0.1,
             epochs=2,
             batch=4,
             learning_rate=3e-3,

@@ -75,21 +75,10 @@ def _said(board: Board, push: Push, move: str, choice: bool = False) -> Decision
 
 
 def slip(board: Board) -> Decision | None:
-    """What beginners do: walk into what stands in their way; else a push that leads away, but does not lose."""
+    """A push that is at hand, is no step of a shortest way, and does not lose."""
     found = [push for push in pushes(board) if push.total is not None]
-    if not found:
-        return None
-    size, best = board.room.size, min(found, key=lambda push: push.total or 0)
-    left = _apart(size, board.player, best.stand)
-    for move, way in board.room.ways().items():
-        if _apart(size, board.player + way, best.stand) < left and board.after(move) is None:
-            return _said(board, best, move)
+    best = min((push.total for push in found if push.total is not None), default=None)
     for push in found:
-        if push.walk == 0 and push.total != best.total:
+        if push.walk == 0 and push.total != best:
             return _said(board, push, push.move)
     return None
-
-
-def _apart(size: int, one: int, other: int) -> int:
-    """Moves between two cells if nothing stood in the way."""
-    return abs(one // size - other // size) + abs(one % size - other % size)
