@@ -83,6 +83,10 @@ WORLDS: dict[str, str] = {
     "household": "spark_rl.environments.household:Household",
     "alfworld": "spark_rl.environments.alfworld:Alfworld",
     "scienceworld": "spark_rl.environments.scienceworld:ScienceWorld",
+    "sokoban": "spark_rl.environments.sokoban:Sokoban",
+    "ezpoints": "spark_rl.environments.cards:EZPoints",
+    "numberline": "spark_rl.environments.cards:NumberLine",
+    "blackjack": "spark_rl.environments.cards:Blackjack",
 }
 """Name on the command line -> `module:Class`. A new world is one file and one line here."""
 

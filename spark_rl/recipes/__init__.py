@@ -19,6 +19,7 @@ RECIPES: dict[str, str] = {
     "scienceworld-tiny": "spark_rl.recipes.scienceworld:scienceworld_tiny",
     "scienceworld-qwen-1-5b": "spark_rl.recipes.scienceworld:scienceworld_qwen_1_5b",
     "scienceworld-qwen-7b": "spark_rl.recipes.scienceworld:scienceworld_qwen_7b",
+    "sokoban-tiny": "spark_rl.recipes.sokoban:sokoban_tiny",
 }
 """Name -> `module:function`."""
 

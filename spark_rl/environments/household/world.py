@@ -26,13 +26,13 @@ from spark_rl.environments.household.catalogue import KINDS
 from spark_rl.environments.household.engine import HouseholdEnvironment, Scene
 from spark_rl.environments.household.expert import Expert
 from spark_rl.environments.household.houses import Goal, House, furnish, goals, houses
+from spark_rl.environments.splits import LEVELS, SPLITS, check_names, split_of
 from spark_rl.errors import UsageError, unknown_name
 from spark_rl.seeding import derive
 from spark_rl.types import Task
 
 __all__ = ["Household"]
 
-_LEVELS, _SPLITS = ("L0", "L1", "L2"), ("train", "dev", "test")
 _ATTEMPTS = 200
 
 
@@ -94,10 +94,7 @@ class Household:
         Raises:
             UsageError: unknown level or split, or the options leave nothing to ask.
         """
-        if level not in _LEVELS:
-            raise unknown_name("level", level, _LEVELS)
-        if split not in _SPLITS:
-            raise unknown_name("split", split, _SPLITS)
+        check_names(level, split)
         return _tasks(self, "L0" if (level, split) == ("L1", "train") else level, split, self._count(split))
 
     def task(self, id: str) -> Task:
@@ -108,7 +105,7 @@ class Household:
         """
         level, _, rest = id.partition("/")
         split, _, number = rest.partition("/")
-        known = level in _LEVELS and split in _SPLITS and (level, split) != ("L1", "train")
+        known = level in LEVELS and split in SPLITS and (level, split) != ("L1", "train")
         if known and number.isdecimal() and str(int(number)) == number and int(number) < self._count(split):
             return self._draw(level, split, int(number))
         raise UsageError(f'household has no task "{id}"; `spark-rl env tasks household` lists them')
@@ -183,9 +180,8 @@ def _shuffled(choices: Iterable[Goal], rng: random.Random) -> list[Goal]:
 
 
 def _split_of(house: int, contents: int, goal: Goal) -> str:
-    """The split that a problem belongs to: an eighth each to dev and test."""
-    lot = derive("household", "split", house, contents, goal.kind, goal.object, goal.target) % 8
-    return _SPLITS[(0, 0, 0, 0, 0, 0, 1, 2)[lot]]
+    """The split that a problem belongs to."""
+    return split_of("household", "split", house, contents, goal.kind, goal.object, goal.target)
 
 
 def _withheld(goal: Goal) -> bool:

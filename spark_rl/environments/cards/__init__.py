@@ -1,0 +1,10 @@
+"""Short games of cards and numbers: EZPoints, NumberLine and Blackjack, in text and in pure Python.
+
+Each is one module: its positions, its exact expert, its world.
+"""
+
+from spark_rl.environments.cards.blackjack import Blackjack
+from spark_rl.environments.cards.ezpoints import EZPoints
+from spark_rl.environments.cards.numberline import NumberLine
+
+__all__ = ["Blackjack", "EZPoints", "NumberLine"]

@@ -1,0 +1,258 @@
+"""EZPoints: write a formula of all one's cards, symbol by symbol, that makes the target.
+
+Invariants
+----------
+* A formula is a number, then operators and numbers in turn; each card is used once. `=` is admissible when all are used, and
+  ends the game. So there is no formula that cannot be calculated, and none that never ends.
+* What is written is never evaluated as code: a formula is a sum of products, and calculated as that.
+* Every task can be won. No problem (cards in any order, target) is in two of train, dev and test.
+
+| level | train | dev, test |
+|---|---|---|
+| L0 | four fifths of the targets | the same targets, other cards |
+| L1 | that of L0 | targets that no training task has |
+| L2 | that of L0 | the targets of training with one card more |
+
+A task's id is its problem: `3,7,5/22`.
+"""
+
+from __future__ import annotations
+
+import random
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass
+from functools import lru_cache
+from itertools import combinations_with_replacement, permutations
+from math import prod
+from typing import Literal
+
+from spark_rl.environments.games import GameEnvironment, GameExpert
+from spark_rl.environments.searching import Decision
+from spark_rl.environments.splits import check_names, split_of
+from spark_rl.errors import UsageError
+from spark_rl.seeding import derive
+from spark_rl.types import Task
+
+__all__ = ["EZPoints", "Formula", "decide", "value"]
+
+_OPERATORS = ("+", "*")
+_HIGHEST = 10
+"""Value of the highest card: knaves, queens and kings count ten."""
+
+
+def value(symbols: Sequence[str]) -> int:
+    """What a formula of numbers, + and * comes to."""
+    return sum(prod(map(int, term.split("*"))) for term in "".join(symbols).split("+"))
+
+
+@lru_cache(maxsize=65536)
+def _can_win(symbols: tuple[str, ...], left: tuple[int, ...], target: int) -> bool:
+    """Whether the formula so far can be completed to the target. `left` is sorted."""
+    if symbols and symbols[-1] not in _OPERATORS:
+        if not left:
+            return value(symbols) == target
+        return any(_can_win((*symbols, operator), left, target) for operator in _OPERATORS)
+    return any(_can_win((*symbols, str(card)), _without(left, card), target) for card in set(left))
+
+
+def _without(cards: tuple[int, ...], card: int) -> tuple[int, ...]:
+    place = cards.index(card)
+    return cards[:place] + cards[place + 1 :]
+
+
+@dataclass(frozen=True, slots=True)
+class Formula:
+    """A position of the game."""
+
+    cards: tuple[int, ...]
+    target: int
+    symbols: tuple[str, ...] = ()
+    """What is written so far."""
+
+    @property
+    def left(self) -> tuple[int, ...]:
+        """Cards not used yet, in the order of the hand."""
+        left = self.cards
+        for symbol in self.symbols:
+            left = _without(left, int(symbol)) if symbol.isdecimal() else left
+        return left
+
+    @property
+    def done(self) -> bool:
+        """Whether the formula is closed."""
+        return self.symbols[-1:] == ("=",)
+
+    @property
+    def won(self) -> bool:
+        """Whether it is closed and comes to the target."""
+        return self.done and value(self.symbols[:-1]) == self.target
+
+    @property
+    def winnable(self) -> bool:
+        """Whether some way of going on wins."""
+        return self.won if self.done else _can_win(self.symbols, tuple(sorted(self.left)), self.target)
+
+    @property
+    def reward(self) -> float:
+        """1 for the target."""
+        return float(self.won)
+
+    idle = 0.0
+
+    @property
+    def progress(self) -> Mapping[str, float]:
+        """None but the outcome."""
+        return {}
+
+    @property
+    def text(self) -> str:
+        """Cards, target and formula; at the end what it comes to."""
+        hand = f"Cards: {', '.join(map(str, self.cards))}. Target: {self.target}."
+        if not self.symbols:
+            return f"{hand} Formula: empty."
+        total = f" {value(self.symbols[:-1])}" if self.done else ""
+        return f"{hand} Formula: {' '.join(self.symbols)}{total}."
+
+    def actions(self) -> tuple[str, ...]:
+        """Numbers of cards left where a number belongs, else operators, or `=` when no card is left."""
+        if self.done:
+            return ()
+        if not self.symbols or self.symbols[-1] in _OPERATORS:
+            return tuple(dict.fromkeys(map(str, self.left)))
+        return _OPERATORS if self.left else ("=",)
+
+    def after(self, action: str) -> Formula | None:
+        """The formula with one symbol more."""
+        if action not in self.actions():
+            return None
+        return Formula(self.cards, self.target, (*self.symbols, action))
+
+
+def decide(formula: Formula, rng: random.Random) -> Decision:
+    """A symbol after which the target can still be made; a draw among several.
+
+    It explores (`Decision.search`) where another symbol would lose; at operators, which shape the formula, that
+    is an open choice.
+    """
+    actions = formula.actions()
+    good = [action for action in actions if (after := formula.after(action)) is not None and after.winnable]
+    if not good:
+        return Decision(rng.choice(actions), f"This cannot make {formula.target} any more.")
+    action = rng.choice(good)
+    if action == "=":
+        return Decision(action, f"The formula makes {formula.target}.")
+    plan = formula.after(action)
+    while plan is not None and not plan.done:
+        steps = (plan.after(symbol) for symbol in plan.actions())
+        plan = next((step for step in steps if step is not None and step.winnable), None)
+    whole = " ".join(plan.symbols) if plan is not None else action
+    choice = len(good) < len(actions)
+    return Decision(action, f"{whole} {formula.target}.", choice, choice and action in _OPERATORS)
+
+
+@dataclass(frozen=True)
+class EZPoints:
+    """Write a formula of one's cards with + and *, symbol by symbol, that makes the target."""
+
+    cards: int = 3
+    """Cards of a hand; L2 deals one more. The original has 2."""
+    targets: tuple[int, int] = (5, 30)
+    """Least and greatest target. The original has only 12."""
+    train_tasks: int = 2000
+    """Most tasks of the training split."""
+    dev_tasks: int = 60
+    test_tasks: int = 120
+
+    def __post_init__(self) -> None:
+        object.__setattr__(self, "targets", tuple(self.targets))
+        if not 2 <= self.cards <= 4:
+            raise UsageError(f"env.cards is {self.cards}: it must lie between 2 and 4")
+        if len(self.targets) != 2 or not 1 <= self.targets[0] <= self.targets[1]:
+            raise UsageError(f"env.targets is {self.targets}: give the least and the greatest, 1 or more")
+        for name in ("train_tasks", "dev_tasks", "test_tasks"):
+            if getattr(self, name) < 1:
+                raise UsageError(f"env.{name} is {getattr(self, name)}: it must be at least 1")
+
+    @property
+    def name(self) -> str:
+        """`ezpoints`."""
+        return "ezpoints"
+
+    def tasks(self, level: str, split: str) -> tuple[Task, ...]:
+        """The tasks of a level and split, in a fixed mixed order: in training with the cards in every order, else in one.
+
+        Raises:
+            UsageError: unknown level or split, or the options leave nothing to ask.
+        """
+        check_names(level, split)
+        found = _tasks(self, "L0" if split == "train" else level, split)
+        if not found:
+            raise UsageError(f"env.targets {self.targets[0]} to {self.targets[1]} leave {level}/{split} nothing: widen them")
+        return found[: int(getattr(self, f"{split}_tasks"))]
+
+    def task(self, id: str) -> Task:
+        """The task with this id (`3,7,5/22`), in a level or not.
+
+        Raises:
+            UsageError: it is none, or cannot be won.
+        """
+        hand, _, target = id.partition("/")
+        words = hand.split(",")
+        if all(word.isdecimal() and str(int(word)) == word for word in (*words, target)) and 2 <= len(words) <= 5:
+            formula = Formula(tuple(map(int, words)), int(target))
+            if all(1 <= card <= _HIGHEST for card in formula.cards) and formula.winnable:
+                instruction = f"use each card once, with + and *, to make {target}; close the formula with ="
+                return Task(self.name, id, instruction, f"{len(words)} cards")
+        raise UsageError(f'ezpoints has no task "{id}"; `spark-rl env tasks ezpoints` lists some')
+
+    def make(self) -> GameEnvironment[Formula]:
+        """A fresh environment."""
+        return GameEnvironment(self.start)
+
+    def expert(self, tags: Literal["sparse", "dense"] = "sparse") -> GameExpert[Formula]:
+        """A policy that searches all formulas."""
+        return GameExpert(self.start, decide, tags)
+
+    def start(self, task: Task) -> Formula:
+        """The hand of a task, nothing written.
+
+        Raises:
+            UsageError: it is none of this world's tasks.
+        """
+        if task.environment != self.name:
+            raise UsageError(f"task {task.id} of {task.environment} is none of ezpoints'")
+        hand, _, target = self.task(task.id).id.partition("/")
+        return Formula(tuple(map(int, hand.split(","))), int(target))
+
+
+def _problems(cards: int, least: int, greatest: int) -> Iterator[tuple[tuple[int, ...], int]]:
+    """All hands, sorted, with the targets that they can make."""
+    for hand in combinations_with_replacement(range(1, _HIGHEST + 1), cards):
+        for total in sorted(_totals(hand)):
+            if least <= total <= greatest:
+                yield hand, total
+
+
+@lru_cache(maxsize=4096)
+def _totals(cards: tuple[int, ...]) -> frozenset[int]:
+    """All that sums of products of these cards come to: the first card's term with some of the others, plus the rest."""
+    if not cards:
+        return frozenset({0})
+    first, rest = cards[0], cards[1:]
+    found: set[int] = set()
+    for chosen in range(1 << len(rest)):
+        term = first * prod(card for i, card in enumerate(rest) if chosen >> i & 1)
+        found |= {term + other for other in _totals(tuple(c for i, c in enumerate(rest) if not chosen >> i & 1))}
+    return frozenset(found)
+
+
+@lru_cache(maxsize=64)
+def _tasks(world: EZPoints, level: str, split: str) -> tuple[Task, ...]:
+    ids: list[str] = []
+    for hand, target in _problems(world.cards + (level == "L2"), *world.targets):
+        withheld = derive("ezpoints", "target", target) % 5 == 0
+        if withheld == (level == "L1") and split_of("ezpoints", hand, target, trained=level == "L0") == split:
+            orders = sorted(set(permutations(hand)))
+            shown = orders if split == "train" else [orders[derive("ezpoints", "order", hand, target) % len(orders)]]
+            ids += [f"{','.join(map(str, order))}/{target}" for order in shown]
+    return tuple(world.task(id) for id in sorted(ids, key=lambda id: derive("ezpoints", "place", id)))
