@@ -17,10 +17,11 @@ import warnings
 from collections.abc import Callable, Iterator, Sequence
 from typing import Any
 
+import numpy as np
 import torch
 from torch import nn
 
-from spark_rl.batch import Row, packed_sequences
+from spark_rl.batch import packed_sequences
 from spark_rl.data.demonstrations import Demonstration
 from spark_rl.errors import MissingExtra
 from spark_rl.recipe import ColdStart
@@ -59,8 +60,7 @@ def cold_start(
     except ModuleNotFoundError as error:
         raise MissingExtra("the cold start", "sft") from error
 
-    packed = packed_sequences([shown.tree for shown in demonstrations], [shown.slips for shown in demonstrations])
-    rows = [row for row in packed if row.sampled.any()]
+    examples = _examples(demonstrations, settings.prompt_weight)
     losses: list[float] = []
 
     def note(step: int, total: int, loss: float) -> None:
@@ -71,7 +71,7 @@ def cold_start(
         trainer = _trainer(settings, note)(
             model=model,
             args=_config(settings, scratch, seed, model.device.type),
-            train_dataset=Dataset.from_list([_example(row, settings.prompt_weight) for row in rows]),
+            train_dataset=Dataset.from_list(examples),
             processing_class=tokenizer,
             data_collator=_Collator(tokenizer.pad_token_id),
             optimizers=(_optimizer(model, settings), None),
@@ -79,7 +79,7 @@ def cold_start(
         trainer.train()
     model.eval()
     epoch = max(1, len(losses) // settings.epochs)
-    tokens = settings.epochs * sum(map(len, rows))
+    tokens = settings.epochs * sum(len(example["input_ids"]) for example in examples)
     return {"loss": sum(losses[-epoch:]) / epoch if losses else 0.0, "steps": len(losses), "tokens": tokens}
 
 
@@ -144,12 +144,20 @@ class _Both(torch.optim.Optimizer):
             part.step(closure)
 
 
-def _example(row: Row, prompt_weight: float) -> dict[str, list[Any]]:
-    ids = row.tokens.tolist()
-    learnt = row.sampled.tolist()
-    labels = ids if prompt_weight else [token if chosen else IGNORED for token, chosen in zip(ids, learnt, strict=True)]
-    weights = [1.0 if chosen else prompt_weight for chosen in learnt]
-    return {"input_ids": ids, "labels": labels, "attention_mask": [1] * len(ids), "weights": weights}
+def _examples(demonstrations: Sequence[Demonstration], prompt_weight: float) -> list[dict[str, list[Any]]]:
+    """Ids, labels and weights of each row with something to learn.
+
+    What was said by mistake, a slip, has no weight at all: it is in the prompts of later steps, but is not to be said.
+    """
+    trees, slips = [shown.tree for shown in demonstrations], [shown.slips for shown in demonstrations]
+    examples: list[dict[str, list[Any]]] = []
+    for row, said in zip(packed_sequences(trees, slips), packed_sequences(trees), strict=True):
+        if row.sampled.any():
+            ids = row.tokens.tolist()
+            weights = np.where(row.sampled, 1.0, np.where(said.sampled, 0.0, prompt_weight)).tolist()
+            labels = [token if weight else IGNORED for token, weight in zip(ids, weights, strict=True)]
+            examples.append({"input_ids": ids, "labels": labels, "attention_mask": [1] * len(ids), "weights": weights})
+    return examples
 
 
 class _Bucketed(torch.utils.data.Sampler[int]):

@@ -5,7 +5,7 @@ from __future__ import annotations
 import asyncio
 import json
 from collections.abc import Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import pytest
 
@@ -16,6 +16,7 @@ from spark_rl.environments.replay import replay
 from spark_rl.errors import StorageError, UsageError
 from spark_rl.model import learn_tokenizer
 from spark_rl.prompting import Encoder, Prompt, Transcript, Window
+from spark_rl.sft import _examples
 from spark_rl.types import Task, Tree
 
 WORLD = Household(train_tasks=40)
@@ -85,6 +86,22 @@ def test_slips_are_shown_and_recovered_from_but_not_learnt():
         (row,) = packed_sequences([tree], [one.slips])
         learnt = [token for i, node in enumerate(tree.nodes) if i not in one.slips for token in node.completion]
         assert row.tokens[row.sampled].tolist() == learnt
+
+
+@pytest.mark.parametrize("prompt_weight", [0.0, 0.3])
+def test_a_slip_has_no_weight_even_where_prompts_have_some(prompt_weight):
+    shown = demonstrations(20, slips=0.3)
+    encoder = Encoder(learn_tokenizer(texts(shown, PROMPT)))
+    tokenized = [replace(one, tree=tokenize(one.tree, PROMPT, encoder)) for one in shown]
+    for one, example in zip(tokenized, _examples(tokenized, prompt_weight), strict=True):
+        nodes = one.tree.nodes
+        wanted: list[float] = []
+        for i, node in enumerate(nodes):
+            read = len(node.prompt) - len(wanted)
+            wanted += [prompt_weight] * read + [0.0 if i in one.slips else 1.0] * len(node.completion)
+        assert example["weights"] == wanted
+        assert [label != -100 for label in example["labels"]] == [weight > 0 for weight in wanted]
+    assert any(one.slips for one in tokenized)
 
 
 def test_a_line_holds_task_prompt_completion_and_outcome(tmp_path):
