@@ -83,6 +83,7 @@ WORLDS: dict[str, str] = {
     "household": "spark_rl.environments.household:Household",
     "alfworld": "spark_rl.environments.alfworld:Alfworld",
     "scienceworld": "spark_rl.environments.scienceworld:ScienceWorld",
+    "webshop": "spark_rl.environments.webshop:Webshop",
 }
 """Name on the command line -> `module:Class`. A new world is one file and one line here."""
 

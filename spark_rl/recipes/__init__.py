@@ -19,6 +19,9 @@ RECIPES: dict[str, str] = {
     "scienceworld-tiny": "spark_rl.recipes.scienceworld:scienceworld_tiny",
     "scienceworld-qwen-1-5b": "spark_rl.recipes.scienceworld:scienceworld_qwen_1_5b",
     "scienceworld-qwen-7b": "spark_rl.recipes.scienceworld:scienceworld_qwen_7b",
+    "webshop-tiny": "spark_rl.recipes.webshop:webshop_tiny",
+    "webshop-qwen-1-5b": "spark_rl.recipes.webshop:webshop_qwen_1_5b",
+    "webshop-qwen-7b": "spark_rl.recipes.webshop:webshop_qwen_7b",
 }
 """Name -> `module:function`."""
 
