@@ -28,7 +28,7 @@ def webshop_tiny() -> Recipe:
     return Recipe(
         name="webshop-tiny",
         env=Webshop(size="generated", products=500, split="disjoint", per_page=4, reward="success"),
-        model=FreshModel(vocabulary=1536, hidden=128, layers=2, heads=4, kv_heads=4, intermediate=256),
+        model=FreshModel(vocabulary=600, hidden=128, layers=2, heads=4, kv_heads=4, intermediate=256),
         iterations=30,
         tasks_per_iteration=16,
         tree=TreeShape(budget=8, roots=4, horizon=12),
@@ -39,7 +39,7 @@ def webshop_tiny() -> Recipe:
         loss=Loss(kl=0.01, entropy=0.0),
         optimizer=Optimizer(learning_rate=1.5e-4, minibatches=2),
         cold_start=ColdStart(
-            demonstrations=2000,
+            demonstrations=4000,
             slips=0.2,
             epochs=1,
             batch=4,

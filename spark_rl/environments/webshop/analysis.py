@@ -2,10 +2,10 @@
 
 Invariant: a text and a query that Lucene would reduce to the same terms are reduced to the same terms here.
 
-Text is cut into words as Unicode (UAX #29) does, in so far as shop texts show: letters and digits stay together, ":" and "."
-join letters, "." and "," join digits, an emoji is a word, and so is each Chinese character. A possessive 's goes, 33 stop words go,
-and what is left is stemmed by Porter's rules (M. F. Porter, "An algorithm for suffix stripping", 1980) with the two changes that
-Lucene makes: words of one or two letters stay, and "-logi" becomes "-log".
+Text is cut into words as Unicode (UAX #29) does, in so far as shop texts show: letters and digits stay together, ":" and
+"." join letters, "." and "," join digits, an emoji is a word, and so is each Chinese character. A possessive 's goes, 33
+stop words go, and what is left is stemmed by Porter's rules (M. F. Porter, "An algorithm for suffix stripping", 1980)
+with the two changes that Lucene makes: words of one or two letters stay, and "-logi" becomes "-log".
 """
 
 from __future__ import annotations

@@ -1,7 +1,7 @@
 """Products, and how the official files are read: a shop's scraped pages, their attributes, and what people asked for.
 
-Invariant: a product is what the original makes of its record: which records count, how prices and options are written, and in
-which order all that comes.
+Invariant: a product is what the original makes of its record: which records count, how prices and options are written,
+and in which order all that comes.
 
 The large file is a JSON array of some gigabytes on one line: it is read piece by piece, never as a whole.
 """

@@ -3,8 +3,8 @@
 Invariants
 ----------
 * `step` accepts any string; what the page does not offer changes nothing, and the same page is shown again.
-* The task is won when what was bought has score 1. The score itself is reported beside it, with 1 for goals that can be won at
-  all (`ceiling`), so that the mean of the second is the most that the mean of wins can be.
+* The task is won when what was bought has score 1. The score itself is reported beside it, with 1 for goals that can be
+  won at all (`ceiling`), so that the mean of the second is the most that the mean of wins can be.
 """
 
 from __future__ import annotations

@@ -4,11 +4,11 @@ Invariants
 ----------
 * A decision is a function of the task and of the path so far, which is played again in an own environment: so the expert
   continues any path, whoever began it.
-* What it searches for is made of the words of the request; that it knows which product is meant shows only in which result it
-  opens. Reasons name what was asked for and what the page shows.
+* What it searches for is made of the words of the request; that it knows which product is meant shows only in which
+  result it opens. Reasons name what was asked for and what the page shows.
 
-It searches with the part of the request that shows the product soonest, turns pages until it is there, opens it, chooses the
-options, and buys.
+It searches with the part of the request that shows the product soonest, turns pages until it is there, opens it, chooses
+the options, and buys.
 """
 
 from __future__ import annotations
@@ -50,8 +50,8 @@ def queries(instruction: str) -> tuple[str, ...]:
 class ShoppingExpert:
     """Plays WebShop. `tags` says which steps are in explore mode: see `searching.said`.
 
-    A search is what leads to a product's page: the query, the turning of pages and the opening of a result. Open choices are a
-    query after the first, and which of several results to open.
+    A search is what leads to a product's page: the query, the turning of pages and the opening of a result. Open choices are
+    queries (but for a path's first step) and which of several results to open, or whether to turn the page.
     """
 
     make: Callable[[], WebshopEnvironment]
@@ -126,7 +126,7 @@ def _among_results(scene: Scene, state: State) -> Decision:
 def _opening(scene: Scene, product: int) -> tuple[str, str]:
     """Why, and how, a result is opened."""
     one = scene.shop.products[product]
-    return f"The {one.title.strip()} may fit.", f"click[{one.asin.lower()}]"
+    return f"The {one.title.strip()} for {one.tag} may fit.", f"click[{one.asin.lower()}]"
 
 
 def _on_the_page(scene: Scene, state: State) -> Decision:

@@ -3,11 +3,11 @@
 Invariants
 ----------
 * Products are a function of seed and number: the first 50 of 5,000 are those of 50.
-* Words are few and short, all in lower case. A title is two properties and a noun; a request names the same three words, so that
-  what to search for, and which result fits, can be read off. Which of several products with one title has the colour that is asked
-  for, at a price that is low enough, cannot.
+* Words are few and short, all in lower case. A title is two properties and a noun; a request names the same three words,
+  so that what to search for, and which result fits, can be read off. Which of several products with one title has the
+  colour that is asked for, at a price that is low enough, cannot.
 
-Numbers stand where official products have codes ("item 417"), which a small model can copy.
+Where official products have codes these have a word and a number ("oscar 17"), which a small model can copy.
 """
 
 from __future__ import annotations
@@ -23,6 +23,10 @@ __all__ = ["FEWEST", "MOST", "products"]
 
 FEWEST, MOST = 50, 5000
 
+_CODES = (
+    *("alpha", "bravo", "cargo", "delta", "echo", "fox", "golf", "hotel", "index", "jazz"),
+    *("kilo", "lima", "metro", "nova", "oscar", "papa", "radio", "sigma", "tango", "ultra"),
+)
 _COLOURS = ("black", "white", "red", "blue", "green", "pink")
 
 
@@ -78,7 +82,7 @@ def _product(number: int, rng: random.Random) -> Product:
     first_group, *others = department.groups
     groups = [first_group, *(group for group in others if rng.random() < 0.5)]
     return Product(
-        asin=f"item {number}",
+        asin=f"{_CODES[number % len(_CODES)]} {number // len(_CODES) + 1}",
         title=f"{first} {second} {noun}",
         description=f"a {first} and {second} {noun} for every day.",
         bullets=(f"it is {hidden}.", f"made by house {rng.choice(('north', 'south', 'east', 'west'))}."),

@@ -2,13 +2,13 @@
 
 Invariants
 ----------
-* The same goals in the same order as the original has when its generator is seeded with 233 before it loads products and again
-  before it shuffles: prices are drawn first, in the order of the products, then one upper price a product (made-up goals) or an
-  instruction (human ones), then the order. No process has an order of its own, whatever it is seeded with.
+* The same goals in the same order as the original has when its generator is seeded with 233 before it loads products and
+  again before it shuffles: prices are drawn first, in the order of the products, then one upper price a product (made-up
+  goals) or an instruction (human ones), then the order. No process has an order of its own, whatever it is seeded with.
 * A goal is a number: product and choice of options follow from it, so that millions of them take no room.
 
-For a made-up goal every combination of the product's options is asked for once, in the order of `itertools.product` over the
-groups sorted by name.
+For a made-up goal every combination of the product's options is asked for once, in the order of `itertools.product` over
+the groups sorted by name.
 """
 
 from __future__ import annotations

@@ -2,12 +2,14 @@
 
 Invariants
 ----------
-* The same hits in the same order as Lucene: terms by `analysis.terms`, lengths kept in one byte as Lucene keeps them, each
-  score a sum of 32-bit floats in the order of the query's terms, ties broken by the text of the ids.
-* An index is arrays of numbers and nothing else. Mapped from files it is open at once, however large, and processes share it.
+* The same hits in the same order as Lucene: terms by `analysis.terms`, lengths kept in one byte as Lucene keeps them,
+  each score a sum of 32-bit floats in the order of the query's terms, ties broken by the text of the ids.
+* An index is arrays of numbers and nothing else. Mapped from files it is open at once, however large, and processes share
+  it.
 
-Lucene keeps a document's length in one byte: exactly below 24, then with four significant bits. A term's weight in a document
-does not depend on the query, so it is stored; a query adds up the lists of its terms, a repeated term as often as it is said.
+Lucene keeps a document's length in one byte: exactly below 24, then with four significant bits. A term's weight in a
+document does not depend on the query, so it is stored; a query adds up the lists of its terms, a repeated term as often
+as it is said.
 """
 
 from __future__ import annotations

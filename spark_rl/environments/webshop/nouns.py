@@ -1,7 +1,7 @@
 """Which words of a title are nouns: what the reward compares two products' titles by.
 
-The original asks a spaCy model. Whether a purchase counts as a success hardly depends on it (a product bought that is the one
-meant has the same nouns whatever the rule), so a rule without a model is the default.
+The original asks a spaCy model. Whether a purchase counts as a success hardly depends on it (a product bought that is the
+one meant has the same nouns whatever the rule), so a rule without a model is the default.
 """
 
 from __future__ import annotations

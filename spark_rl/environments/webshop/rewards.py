@@ -2,12 +2,12 @@
 
     score = (attributes met + options met + price met) / (attributes + options + 1) * type
 
-Invariant: `compat` changes nothing but how the options of a made-up goal are read, which is as the original does it, mistake
-included.
+Invariant: `compat` changes nothing but how the options of a made-up goal are read, which is as the original does it,
+mistake included.
 
-That mistake: it compares the chosen value's colour word with the goal's *pair* of name and value. A pair is no text, so it keeps
-its own spelling where the value is reduced to its colour ("brown" for "r.brown2070"), and the two no longer match: goals with such
-values cannot be won. Mended, both values are reduced.
+That mistake: it compares the chosen value's colour word with the goal's *pair* of name and value. A pair is no text, so
+it keeps its own spelling where the value is reduced to its colour ("brown" for "r.brown2070"), and the two no longer
+match: goals with such values cannot be won. Mended, both values are reduced.
 """
 
 from __future__ import annotations
@@ -144,7 +144,7 @@ def _ratio() -> Callable[[str, str], int]:
     return lambda one, other: round(token_set_ratio(one, other))
 
 
-_LATIN = {code: None for code in range(128, 256)}
+_LATIN = dict.fromkeys(range(128, 256))
 
 
 def _plain(text: Any) -> str:

@@ -3,9 +3,9 @@
 Invariants
 ----------
 * A shop is named by a small value (`Official`, `Generated`), which is all that is pickled, and opened once a process.
-* An official catalogue is built once into the user's cache folder (`$XDG_CACHE_HOME/spark-rl/webshop`), under a seal of names,
-  sizes and modification times of its files and of the format; the folder appears whole or not at all. Afterwards it is mapped:
-  it is open at once, only what is looked at is read, and processes share it.
+* An official catalogue is built once into the user's cache folder (`$XDG_CACHE_HOME/spark-rl/webshop`), under a seal of
+  names, sizes and modification times of its files and of the format; the folder appears whole or not at all. Afterwards
+  it is mapped: it is open at once, only what is looked at is read, and processes share it.
 
 A product of the large catalogue is a line of a file, found by its offset. Generated catalogues stay in memory.
 """
@@ -20,7 +20,7 @@ from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
 from functools import lru_cache
 from pathlib import Path
-from typing import Any, BinaryIO, Protocol, cast
+from typing import Any, Protocol, cast
 
 import numpy as np
 from numpy.typing import NDArray
@@ -168,9 +168,8 @@ def build(folder: Path, products: Iterable[Product]) -> None:
                 asins.append(product.asin.encode())
         np.save(work / "offsets.npy", np.array(offsets, dtype=np.int64))
         built = index.finish(np.array(asins, dtype=bytes) if asins else [])
-        with _Lines(work) as stored:
-            for name, array in _arrays(draws, built, stored):
-                np.save(work / f"{name}.npy", array)
+        for name, array in _arrays(draws, built, _Lines(work)):
+            np.save(work / f"{name}.npy", array)
 
 
 def open_folder(catalogue: Catalogue, folder: Path) -> Shop:
@@ -203,16 +202,8 @@ class StoredProducts:
 class _Lines:
     def __init__(self, folder: Path) -> None:
         self._offsets = cast("NDArray[np.int64]", np.load(folder / "offsets.npy", mmap_mode="r"))
-        self._file: BinaryIO = (folder / "products.jsonl").open("rb")
-        self._text: Any = mmap.mmap(self._file.fileno(), 0, access=mmap.ACCESS_READ) if len(self) else b""
-
-    def __enter__(self) -> _Lines:
-        return self
-
-    def __exit__(self, *_: object) -> None:
-        if len(self):
-            self._text.close()
-        self._file.close()
+        with (folder / "products.jsonl").open("rb") as file:
+            self._text: Any = mmap.mmap(file.fileno(), 0, access=mmap.ACCESS_READ) if len(self) else b""
 
     def __len__(self) -> int:
         return len(self._offsets) - 1

@@ -2,10 +2,10 @@
 
 Invariants
 ----------
-* A goal's index is its place in the one shuffle that there is (seed 233), so `synthetic/17` is one goal in every process and in the
-  original; splits are cut from that order.
-* `canonical` cuts goals; most of its test goals have their product in training as well. `disjoint` cuts products: none is in two
-  splits.
+* A goal's index is its place in the one shuffle that there is (seed 233), so `synthetic/17` is one goal in every process
+  and in the original; splits are cut from that order.
+* `canonical` cuts goals; most of its test goals have their product in training as well. `disjoint` cuts products: none is
+  in two splits.
 * The three levels ask the same: L0 = L1 = L2.
 """
 
@@ -21,9 +21,11 @@ from typing import Literal, overload
 
 import numpy as np
 
+from spark_rl.environments.base import Tells
 from spark_rl.environments.webshop.catalogue import FILES
 from spark_rl.environments.webshop.environment import Rules, WebshopEnvironment, winnable
 from spark_rl.environments.webshop.expert import ShoppingExpert
+from spark_rl.environments.webshop.fetch import Found, fetch
 from spark_rl.environments.webshop.generated import FEWEST, MOST
 from spark_rl.environments.webshop.goals import SEED
 from spark_rl.environments.webshop.nouns import find_nouns
@@ -63,12 +65,13 @@ class Webshop:
     data: str = ""
     """Folder of the official files; empty: `$WEBSHOP_DATA`, else `~/.cache/webshop`."""
     size: Literal["auto", "generated", "small", "full"] = "auto"
-    """Official catalogue of 1,000 or 1.18 million products, or one made up on the spot. `auto`: whichever official one is there, the
-    small one first, else (and where no folder is named) a generated one."""
+    """Official catalogue of 1,000 or 1.18 million products, or one made up on the spot. `auto`: the official one that is
+    there, the small one first; where there is none and no folder is named, a generated one."""
     goals: Literal["synthetic", "human"] = "synthetic"
     """Requests made up from attributes, or written by people (official catalogues only)."""
     split: Literal["canonical", "disjoint"] = "canonical"
-    """`canonical`: the first 500 goals are for testing, the next 1,000 for development. `disjoint`: no product is in two splits."""
+    """`canonical`: the first 500 goals are for testing, the next 1,000 for development. `disjoint`: no product is in two
+    splits."""
     test_tasks: int = 500
     """Goals of the canonical test split; a quarter of all at most."""
     dev_tasks: int = 1000
@@ -163,6 +166,12 @@ class Webshop:
             f"ceiling: {won} of {len(test)} test goals can be won ({won / max(len(test), 1):.1%})"
         )
 
+    def fetch(self, source: Path | None, to: Path | None, *, link: bool, tell: Tells) -> Found:
+        """Get the official files of `size` (auto: the small ones): see `fetch.fetch`."""
+        size = self.size if self.size in FILES else "small"
+        folder = data_folder() if to is None else to.expanduser().resolve()
+        return fetch(source and source.expanduser(), folder, size=size, link=link, tell=tell)
+
     def catalogue(self) -> Official | Generated:
         """Which catalogue these options name.
 
@@ -177,9 +186,10 @@ class Webshop:
                 if (folder / items).is_file():
                     return Official(str(folder), size)
             if self.data or os.environ.get("WEBSHOP_DATA"):
+                wanted = " or ".join(items for items, *_ in FILES.values())
                 raise UsageError(
-                    f"no WebShop catalogue in {folder} ({' or '.join(items for items, *_ in FILES.values())}): --env.data or "
-                    "$WEBSHOP_DATA must name its folder; `spark-rl env fetch webshop` gets it, --env.size generated needs none"
+                    f"no WebShop catalogue in {folder} ({wanted}): --env.data or $WEBSHOP_DATA must name its folder; "
+                    "`spark-rl env fetch webshop` gets it, --env.size generated needs none"
                 )
         return Generated(self.products, self.catalogue_seed)
 
