@@ -174,9 +174,9 @@ def _prices(text: str | None) -> tuple[float, ...]:
     return tuple(found[:2]) or (_USUAL_PRICE,)
 
 
-def _options(groups: Mapping[str, Any] | str | None) -> tuple[tuple[str, tuple[str, ...]], ...]:
+def _options(groups: Any) -> tuple[tuple[str, tuple[str, ...]], ...]:
     options: dict[str, tuple[str, ...]] = {}
-    for name, values in dict(groups or {}).items():
+    for name, values in cast("dict[str, Any]", groups or {}).items():  # an empty text stands for none
         if values is not None:
             options[name.lower()] = tuple(value["value"].strip().replace("/", " | ").lower() for value in values)
     return tuple(options.items())

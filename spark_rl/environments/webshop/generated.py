@@ -21,7 +21,9 @@ from spark_rl.seeding import derive
 
 __all__ = ["FEWEST", "MOST", "products"]
 
-FEWEST, MOST = 50, 5000
+FEWEST = 50
+MOST = 5000
+"""Products of a generated shop."""
 
 _CODES = (
     *("alpha", "bravo", "cargo", "delta", "echo", "fox", "golf", "hotel", "index", "jazz"),

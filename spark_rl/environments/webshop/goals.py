@@ -88,7 +88,7 @@ class Goals:
 
     def owner(self, index: int) -> int:
         """Number of the product that a goal was written for."""
-        return int(np.searchsorted(self.first, self.order[index], side="right")) - 1
+        return int(np.searchsorted(self.first, int(self.order[index]), side="right")) - 1
 
     def owners(self) -> NDArray[np.int64]:
         """`owner` of all goals, in order."""

@@ -119,7 +119,7 @@ def _nodes(product: Product) -> set[str]:
 
 @cache
 def _colours() -> tuple[str, ...]:
-    text = resources.files(__package__).joinpath("colors.json").read_text(encoding="utf-8")
+    text = resources.files("spark_rl.environments.webshop").joinpath("colors.json").read_text(encoding="utf-8")
     return tuple(json.loads(text)["colors"])
 
 
