@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import gzip
 import hashlib
 import json
@@ -10,11 +11,18 @@ from typing import Any
 
 import pytest
 
+from spark_rl.branching.chains import Chains
+from spark_rl.environments.replay import trace
+from spark_rl.environments.webshop import Webshop
 from spark_rl.environments.webshop.catalogue import Product
+from spark_rl.environments.webshop.environment import Rules, winnable
 from spark_rl.environments.webshop.goals import Goal
 from spark_rl.environments.webshop.pages import SEPARATED, START, Scene, apply, clickables, fields
 from spark_rl.environments.webshop.rewards import score, title_score, type_score
 from spark_rl.environments.webshop.shop import Official, Shop, open_shop
+from spark_rl.growth import Growth, Sampling, TreeShape
+from spark_rl.prompting import Prompt
+from spark_rl.rollout import grow_forest
 
 pytest.importorskip("rapidfuzz", reason="texts are compared by rapidfuzz, of the extra webshop")
 
@@ -23,7 +31,7 @@ pytest.importorskip("rapidfuzz", reason="texts are compared by rapidfuzz, of the
 def shop(testdata: Path, tmp_path_factory: pytest.TempPathFactory) -> Shop:
     with pytest.MonkeyPatch.context() as patch:
         patch.setenv("XDG_CACHE_HOME", str(tmp_path_factory.mktemp("cache")))
-        return open_shop(Official(str(testdata / "webshop"), "small"))
+        return open_shop(Official(str(testdata / "webshop"), "small"))  # and kept: worlds below get this one
 
 
 def vectors(testdata: Path, name: str) -> list[dict[str, Any]]:
@@ -106,3 +114,57 @@ def worth(scene: Scene, state: Any, purchase: dict[str, Any]) -> float:
     assert (found.kind, found.price) == (info["r_type"], info["r_price"])
     assert type_score(scene.goal.product, product, info["title_score"]) == info["r_type"]
     return found.total
+
+
+def test_replaying_through_the_world_gives_what_the_original_wrote(shop: Shop, testdata: Path, tmp_path: Path):
+    episodes = vectors(testdata, "episodes")
+    nouns: dict[str, list[str]] = {}
+    for episode in episodes:
+        if purchase := episode["purchase"]:
+            nouns[episode["goal"]["asin"]], nouns[purchase["asin"]] = purchase["nouns_goal"], purchase["nouns_bought"]
+    (tmp_path / "nouns.json").write_text(json.dumps(nouns))
+    world = Webshop(data=str(testdata / "webshop"), compat=True, nouns=str(tmp_path / "nouns.json"))
+    assert world.shop() is shop
+    for episode in episodes:
+        task = world.task(f"synthetic/{episode['goal_index']}")
+        assert task.instruction == episode["goal"]["instruction"]
+        first, *steps = trace(world.unlimited(), task, [step["action"] for step in episode["steps"]])
+        assert first["observation"] == episode["initial"]["observation"]
+        for found, step in zip(steps, episode["steps"], strict=True):
+            expected = ["search[<your query>]" if word == "search" else f"click[{word}]" for word in step["clickables"]]
+            assert found["actions"] == expected
+            assert (found["observation"], found["reward"], found["done"]) == (
+                step["observation"],
+                step["reward"],
+                step["done"],
+            )
+            assert found["success"] == (step["reward"] == 1)
+
+
+def test_458_goals_cannot_be_won_as_the_original_compares_and_none_otherwise(shop: Shop):
+    goals = shop.goals("synthetic")
+    for compat, lost in ((True, 458), (False, 0)):
+        rules = Rules(compat=compat)
+        won = sum(winnable(Scene(shop, goals[index]), goals.owner(index), rules) for index in range(len(goals)))
+        assert len(goals) - won == lost
+
+
+def test_splits_of_the_small_catalogue(shop: Shop, testdata: Path):
+    for split, sizes in (("canonical", (5410, 1000, 500)), ("disjoint", (4538, 698, 1674))):
+        world = Webshop(data=str(testdata / "webshop"), split=split)
+        assert tuple(len(world.tasks("L0", name)) for name in ("train", "dev", "test")) == sizes
+    human = Webshop(data=str(testdata / "webshop"), goals="human")
+    assert [len(human.tasks("L0", name)) for name in ("train", "dev", "test")] == [7, 3, 3]
+    assert human.about().endswith("ceiling: 3 of 3 test goals can be won (100.0%)")
+
+
+def test_the_expert_wins_nearly_every_goal(shop: Shop, testdata: Path):
+    world = Webshop(data=str(testdata / "webshop"))
+    expert, tasks = world.expert(), world.tasks("L0", "test")[::5]
+    growth = Growth(TreeShape(budget=1, roots=1, horizon=20), Chains(), Prompt(), Sampling())
+    forest = asyncio.run(grow_forest(tasks, world, expert, growth, seed=0))
+    wins = sum(tree.nodes[-1].success for tree in forest)
+    assert wins >= 0.99 * len(tasks)
+    nodes = [node for tree in forest for node in tree.nodes]
+    assert all(node.admissible and node.well_formed for node in nodes)
+    assert 0.1 < sum(node.mode == "explore" for node in nodes) / len(nodes) < 0.3

@@ -91,8 +91,8 @@ class Product:
     @classmethod
     def of(cls, row: list[Any]) -> Product:
         """The inverse of `row`."""
-        frozen = [_frozen(value) for value in row[:-1]]
-        return cls(*frozen, tuple(Asked(*_frozen(asked)) for asked in row[-1]))
+        *frozen, asked = row
+        return cls(*map(_frozen, frozen), asked=tuple(Asked(*_frozen(one)) for one in asked))
 
 
 def _frozen(value: Any) -> Any:
@@ -143,12 +143,13 @@ def official(folder: Path, size: str) -> Iterator[Product]:
 
 
 def _product(record: Mapping[str, Any], about: Mapping[str, Any], human: list[Any]) -> Product:
-    bullets = record["small_description"]
+    features = record["small_description"]
+    bullets = cast("list[str]", features) if isinstance(features, list) else [features]
     return Product(
         asin=record["asin"],
         title=record["name"],
         description=record["full_description"],
-        bullets=tuple(bullets) if isinstance(bullets, list) else (bullets,),
+        bullets=tuple(bullets),
         prices=_prices(record["pricing"]),
         options=_options(record["customization_options"]),
         query=record["query"].lower().strip(),
