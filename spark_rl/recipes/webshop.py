@@ -27,8 +27,8 @@ def webshop_tiny() -> Recipe:
     """
     return Recipe(
         name="webshop-tiny",
-        env=Webshop(size="generated", products=500, split="disjoint", per_page=4, reward="success"),
-        model=FreshModel(vocabulary=600, hidden=128, layers=2, heads=4, kv_heads=4, intermediate=256),
+        env=Webshop(size="generated", products=1000, split="disjoint", held_out=60, per_page=4, reward="success"),
+        model=FreshModel(vocabulary=670, hidden=128, layers=2, heads=4, kv_heads=4, intermediate=256),
         iterations=30,
         tasks_per_iteration=16,
         tree=TreeShape(budget=8, roots=4, horizon=12),

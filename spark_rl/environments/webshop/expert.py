@@ -126,7 +126,7 @@ def _among_results(scene: Scene, state: State) -> Decision:
 def _opening(scene: Scene, product: int) -> tuple[str, str]:
     """Why, and how, a result is opened."""
     one = scene.shop.products[product]
-    return f"The {one.title.strip()} for {one.tag} may fit.", f"click[{one.asin.lower()}]"
+    return f"The {one.title.strip()} may fit.", f"click[{one.asin.lower()}]"
 
 
 def _on_the_page(scene: Scene, state: State) -> Decision:

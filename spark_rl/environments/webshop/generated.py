@@ -3,11 +3,12 @@
 Invariants
 ----------
 * Products are a function of seed and number: the first 50 of 5,000 are those of 50.
-* Words are few and short, all in lower case. A title is two properties and a noun; a request names the same three words,
-  so that what to search for, and which result fits, can be read off. Which of several products with one title has the
-  colour that is asked for, at a price that is low enough, cannot.
+* Words are few and short, all in lower case. A title is two properties, a noun and a model; a request names the first
+  three, so that what to search for, and which results may fit, can be read off. Which of several has the colour that is
+  asked for, at a price that is low enough, is seen on its page.
 
-Where official products have codes these have a word and a number ("oscar 17"), which a small model can copy.
+Where official products have codes these have their model ("oscar 17"), which stands in the title as well: so a small
+model can copy it, by what comes before it there.
 """
 
 from __future__ import annotations
@@ -42,28 +43,28 @@ class _Department:
 
 _DEPARTMENTS = {
     "fashion": _Department(
-        ("shirt", "dress", "jacket", "skirt", "sweater"),
-        ("cotton", "linen", "woolen", "striped", "warm", "light"),
+        ("shirt", "dress", "jacket", "skirt", "sweater", "coat", "hat", "scarf"),
+        ("cotton", "linen", "woolen", "striped", "warm", "light", "loose", "casual"),
         (("color", _COLOURS), ("size", ("small", "medium", "large", "xlarge"))),
     ),
     "garden": _Department(
-        ("lamp", "rug", "chair", "shelf", "curtain"),
-        ("wooden", "modern", "round", "folding", "rustic", "soft"),
+        ("lamp", "rug", "chair", "shelf", "curtain", "table", "mirror", "bench"),
+        ("wooden", "modern", "round", "folding", "rustic", "soft", "narrow", "solid"),
         (("color", _COLOURS), ("style", ("plain", "classic", "curved"))),
     ),
     "beauty": _Department(
-        ("soap", "lotion", "shampoo", "balm", "perfume"),
-        ("organic", "gentle", "vegan", "creamy", "natural", "fresh"),
+        ("soap", "lotion", "shampoo", "balm", "perfume", "cream", "mask", "oil"),
+        ("organic", "gentle", "vegan", "creamy", "natural", "fresh", "mild", "rich"),
         (("scent", ("rose", "mint", "lemon", "lavender", "vanilla")), ("size", ("small", "medium", "large"))),
     ),
     "grocery": _Department(
-        ("tea", "coffee", "cookies", "crackers", "nuts"),
-        ("organic", "roasted", "salted", "sweet", "crunchy", "spicy"),
+        ("tea", "coffee", "cookies", "crackers", "nuts", "bars", "candy", "rice"),
+        ("organic", "roasted", "salted", "sweet", "crunchy", "spicy", "vegan", "instant"),
         (("flavor", ("apple", "cherry", "lemon", "honey", "vanilla")), ("pack", ("single", "double", "family"))),
     ),
     "electronics": _Department(
-        ("speaker", "charger", "keyboard", "camera", "headset"),
-        ("wireless", "portable", "compact", "fast", "sturdy", "quiet"),
+        ("speaker", "charger", "keyboard", "camera", "headset", "mouse", "monitor", "printer"),
+        ("wireless", "portable", "compact", "fast", "sturdy", "quiet", "slim", "bright"),
         (("color", _COLOURS), ("plug", ("round", "flat", "angled"))),
     ),
 }
@@ -81,11 +82,12 @@ def _product(number: int, rng: random.Random) -> Product:
     noun = rng.choice(department.nouns)
     first, second, hidden = rng.sample(department.properties, 3)
     low = rng.randint(4, 95)
+    code = f"{_CODES[number % len(_CODES)]} {number // len(_CODES) + 1}"
     first_group, *others = department.groups
     groups = [first_group, *(group for group in others if rng.random() < 0.5)]
     return Product(
-        asin=f"{_CODES[number % len(_CODES)]} {number // len(_CODES) + 1}",
-        title=f"{first} {second} {noun}",
+        asin=code,
+        title=f"{first} {second} {noun} {code}",
         description=f"a {first} and {second} {noun} for every day.",
         bullets=(f"it is {hidden}.", f"made by house {rng.choice(('north', 'south', 'east', 'west'))}."),
         prices=(float(low),) if rng.random() < 0.8 else (float(low), float(low + rng.randint(1, 9))),
@@ -94,7 +96,7 @@ def _product(number: int, rng: random.Random) -> Product:
         kind=kind,
         categories=f"{kind} {SEPARATOR} {noun}",
         attributes=(first, second, hidden),
-        instruction=f"find me a {first} {second} {noun}",
+        instruction=f"find me {first} {second} {noun}",
         wanted=(first, second),
     )
 

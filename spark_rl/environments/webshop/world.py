@@ -44,8 +44,8 @@ _CHOICES = {
     "reward": ("score", "success"),
     "instruction": ("cut", "kept"),
 }
-_PRODUCTS_HELD_OUT = 60 / 415
-"""Share of the products with goals that `disjoint` keeps for each of dev and test: of the small catalogue, 60."""
+_HELD_OUT = 60 / 415
+"""Share of the products with goals that `disjoint` keeps for each of dev and test by default: of the small catalogue, 60."""
 _LISTED = 100_000
 """Splits of more goals are not kept as lists of tasks."""
 
@@ -76,6 +76,8 @@ class Webshop:
     """Goals of the canonical test split; a quarter of all at most."""
     dev_tasks: int = 1000
     """Goals of the canonical development split; a quarter of all at most."""
+    held_out: int = 0
+    """Products that `disjoint` keeps for testing, and as many for development; 0: one in seven of those with goals."""
     compat: bool = False
     """Compare options as the original does, by whose mistake one made-up goal in fifteen cannot be won."""
     nouns: str = "rule"
@@ -95,7 +97,7 @@ class Webshop:
         for name, known in _CHOICES.items():
             if getattr(self, name) not in known:
                 raise unknown_name(f"env.{name}", str(getattr(self, name)), known)
-        for name, least in (("test_tasks", 1), ("dev_tasks", 0), ("per_page", 1)):
+        for name, least in (("test_tasks", 1), ("dev_tasks", 0), ("held_out", 0), ("per_page", 1)):
             if (value := getattr(self, name)) < least:
                 raise UsageError(f"env.{name} is {value}: it must be at least {least}")
         if not FEWEST <= self.products <= MOST:
@@ -239,7 +241,7 @@ def _indices(world: Webshop, shop: Shop, split: str) -> Sequence[int]:
     owners = goals.owners()
     products = sorted(np.unique(owners).tolist(), key=shop.rank.__getitem__)  # by asin
     random.Random(SEED).shuffle(products)
-    held = round(_PRODUCTS_HELD_OUT * len(products))
+    held = min(world.held_out or round(_HELD_OUT * len(products)), len(products) // 3)
     part = {"test": products[:held], "dev": products[held : 2 * held], "train": products[2 * held :]}[split]
     return np.flatnonzero(np.isin(owners, part)).tolist()
 
