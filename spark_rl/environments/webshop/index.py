@@ -139,7 +139,7 @@ class IndexBuilder:
         del order
 
         total = len(lengths)
-        mean = lengths.sum() / max((lengths > 0).sum(), 1)
+        mean = lengths.sum() / max((lengths > 0).sum(), 1) or 1.0
         stored = np.array([stored_length(n) for n in range(int(lengths.max(initial=0)) + 1)])[lengths]
         norm = (K1 * (1 - B + B * stored / mean)).astype(np.float32) if total else np.empty(0, np.float32)
         rarity = np.log(1 + (total - frequency + 0.5) / (frequency + 0.5)).astype(np.float32)
