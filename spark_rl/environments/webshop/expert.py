@@ -139,6 +139,6 @@ def _on_the_page(scene: Scene, state: State) -> Decision:
 
 
 def _missing(scene: Scene, state: State) -> Iterator[str]:
-    """Values asked for that are not chosen, those of groups that share a value in an order that keeps all."""
+    """Values asked for that are not chosen."""
     chosen = {value for _, value in state.options}
     return (value for value in fitting(scene.goal) if value not in chosen)
