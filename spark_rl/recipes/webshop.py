@@ -39,7 +39,7 @@ def webshop_tiny() -> Recipe:
         loss=Loss(kl=0.01, entropy=0.0),
         optimizer=Optimizer(learning_rate=1.5e-4, minibatches=2),
         cold_start=ColdStart(
-            demonstrations=4000,
+            demonstrations=6000,
             slips=0.2,
             epochs=1,
             batch=4,
