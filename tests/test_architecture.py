@@ -49,7 +49,7 @@ EXCEPTIONS: dict[tuple[str, str], str] = {}
 HEAVY = {
     "torch", "transformers", "tokenizers", "safetensors", "trl", "datasets", "accelerate", "peft",
     "textworld", "alfworld", "fast_downward", "scienceworld", "py4j", "starlette", "uvicorn", "sse_starlette",
-    "tensorboard", "wandb",
+    "tensorboard", "wandb", "rapidfuzz", "spacy",
 }  # fmt: skip
 MAY_BE_HEAVY = {
     "model", "policies.local", "policies.cache", "policies.sampling", "update", "sft", "prepare", "trainer", "checkpoint",

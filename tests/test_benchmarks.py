@@ -115,3 +115,11 @@ def test_report_measures_a_generated_run():
     lines = output("report.py", "--iterations", "3", "--trees", "2", "--leaves", "4")
     assert lines[0].startswith("report of 3 forests, ")
     assert any("plain JSON" in line for line in lines)
+
+
+def test_webshop_measures_a_generated_shop_at_two_sizes():
+    pytest.importorskip("rapidfuzz", reason="texts are compared by rapidfuzz, of the extra webshop")
+    lines = output("webshop.py", "--products", "1000", "3000", "--seconds", "0.2")
+    assert lines[0].startswith("generated catalogue: 1,000 products")
+    for measure in ("steps a second", "build, s", "open, ms", "search, ms", "own memory, MB"):
+        assert any(measure in line for line in lines)

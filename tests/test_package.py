@@ -16,7 +16,7 @@ pytestmark = pytest.mark.slow
 # Run by the new environment's interpreter, away from the repository: it sees the wheel and the core dependencies.
 IMPORT_ALL = """
 import importlib, pkgutil, sys
-gone = "trl datasets accelerate peft textworld alfworld fast_downward jericho scienceworld py4j"
+gone = "trl datasets accelerate peft textworld alfworld fast_downward jericho scienceworld py4j rapidfuzz"
 for extra in gone.split():
     sys.modules[extra] = None
 import spark_rl
@@ -78,6 +78,7 @@ def test_the_wheel_holds_the_package_and_nothing_else(wheel: Path) -> None:
         f"spark_rl/environments/scienceworld/java/sparkrl/{name}" for name in ("Host.class", "Host.java", "Copier.class")
     }
     assert helper <= set(names)
+    assert "spark_rl/environments/webshop/colors.json" in names
 
 
 def test_every_module_imports_without_extras(python: Path) -> None:

@@ -44,7 +44,10 @@ class _Check:
 
 @dataclass(frozen=True)
 class _Fetch:
-    """Get a world's data and look at every piece: `--from ARCHIVE_OR_DIR` takes what lies here, else it is downloaded."""
+    """Get a world's data and look at every piece: `--from ARCHIVE_OR_DIR` takes what lies here, else it is downloaded.
+
+    `--size small|full` says which of WebShop's catalogues.
+    """
 
     to: Path | None = None
     """Folder to put it into; by default where the world looks for it."""
@@ -123,7 +126,8 @@ def fetch(call: Call) -> int:
 
     name, call = call.positional("an environment", WORLDS)
     source, argv = take(call.argv, "--from")
-    world = load_world(name)
+    size, argv = take(argv, "--size")
+    world = load_world(name, **({} if size is None else {"size": size}))
     get = getattr(world, "fetch", None)
     if get is None:
         raise UsageError(f"{world.name} has nothing to fetch: its tasks come with it")

@@ -21,7 +21,7 @@ from typing import Any, Literal, Protocol, cast, runtime_checkable
 from spark_rl.errors import UsageError, unknown_name
 from spark_rl.types import Observation, Task
 
-__all__ = ["WORLDS", "Environment", "World", "find_task", "load_world"]
+__all__ = ["WORLDS", "Environment", "Tells", "World", "find_task", "load_world"]
 
 
 @runtime_checkable
@@ -76,7 +76,19 @@ class World(Protocol):
     # Optional: `task(id) -> Task`, faster than searching the splits for an id.
     # Optional: `demonstrable(tasks, horizon) -> Iterable[Task]`, those worth the expert's time, in the order to play.
     # Optional: `lost() -> int`, how many of its processes died or hung and were replaced (`Spent.restarts`).
-    # Optional: `unlimited() -> World`, without limits that end an episode early: recordings are replayed in it.
+    # Optional: `unlimited() -> World`, for recordings: shows what the original shows, without limits that end an episode.
+
+
+class Tells(Protocol):
+    """Told how it goes; a `progress.Watcher` is one."""
+
+    def phase(self, name: str, total: int | None = None) -> None:
+        """A phase of so many parts begins."""
+        ...
+
+    def advance(self, done: int) -> None:
+        """So many parts are done."""
+        ...
 
 
 WORLDS: dict[str, str] = {
@@ -87,6 +99,7 @@ WORLDS: dict[str, str] = {
     "ezpoints": "spark_rl.environments.cards:EZPoints",
     "numberline": "spark_rl.environments.cards:NumberLine",
     "blackjack": "spark_rl.environments.cards:Blackjack",
+    "webshop": "spark_rl.environments.webshop:Webshop",
 }
 """Name on the command line -> `module:Class`. A new world is one file and one line here."""
 

@@ -20,6 +20,9 @@ RECIPES: dict[str, str] = {
     "scienceworld-qwen-1-5b": "spark_rl.recipes.scienceworld:scienceworld_qwen_1_5b",
     "scienceworld-qwen-7b": "spark_rl.recipes.scienceworld:scienceworld_qwen_7b",
     "sokoban-tiny": "spark_rl.recipes.sokoban:sokoban_tiny",
+    "webshop-tiny": "spark_rl.recipes.webshop:webshop_tiny",
+    "webshop-qwen-1-5b": "spark_rl.recipes.webshop:webshop_qwen_1_5b",
+    "webshop-qwen-7b": "spark_rl.recipes.webshop:webshop_qwen_7b",
 }
 """Name -> `module:function`."""
 

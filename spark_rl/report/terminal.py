@@ -204,7 +204,10 @@ def evaluation_table(evaluations: Mapping[str, Mapping[str, Mapping[str, Any]]])
 
 
 def kinds_table(evaluations: Mapping[str, Mapping[str, Mapping[str, Any]]]) -> Table | None:
-    """Wins by task type, and means over types: a column a level, the moments in turn; None where no level has two types."""
+    """Wins by task type, and means: a column a level, the moments in turn; None where no level has two types.
+
+    Means over types of success and of each measure of progress, of the latter over tasks as well.
+    """
     found: dict[str, dict[str, list[str]]] = {}
     means: dict[str, dict[str, list[str]]] = {}
     for results in evaluations.values():
@@ -212,6 +215,8 @@ def kinds_table(evaluations: Mapping[str, Mapping[str, Mapping[str, Any]]]) -> T
             for kind, pair in result.get("kinds", {}).items():
                 found.setdefault(kind, {}).setdefault(level, []).append(f"{pair['wins']}/{pair['tasks']}")
             for measure, mean in result.get("averages", {}).items():
+                if measure != "success":  # which the table of levels says
+                    means.setdefault(f"{measure}, tasks alike", {}).setdefault(level, []).append(f"{mean['tasks']:.3f}")
                 means.setdefault(f"{measure}, types alike", {}).setdefault(level, []).append(f"{mean['types']:.3f}")
     if len(found) < 2:
         return None

@@ -26,7 +26,8 @@ from pathlib import Path
 from typing import Any, BinaryIO, cast
 
 from spark_rl.environments.alfworld.games import OFFICIAL, data_folder, root_in
-from spark_rl.environments.alfworld.inventory import Inventory, Tells, verify
+from spark_rl.environments.alfworld.inventory import Inventory, verify
+from spark_rl.environments.base import Tells
 from spark_rl.errors import EnvironmentFailure, MissingExtra, SparkError, StorageError, UsageError
 
 __all__ = ["fetch"]

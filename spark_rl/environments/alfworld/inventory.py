@@ -7,30 +7,19 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, Protocol, cast
+from typing import Any, cast
 
 from spark_rl.environments.alfworld.games import KINDS, OFFICIAL, FolderGames, game_files
+from spark_rl.environments.base import Tells
 from spark_rl.errors import EnvironmentFailure
 
-__all__ = ["Inventory", "SplitFound", "Tells", "counted", "verify"]
+__all__ = ["Inventory", "SplitFound", "counted", "verify"]
 
 _SHORT = ("place", "look", "clean", "heat", "cool", "two")
 """Names of the types in a table, in the order of `KINDS`."""
 _SHOWN = 5
 """So many broken files are named; the rest is counted."""
 _KEYS: dict[str, type] = {"pddl_domain": str, "grammar": str, "pddl_problem": str, "walkthrough": list}
-
-
-class Tells(Protocol):
-    """Told how it goes; a `progress.Watcher` is one."""
-
-    def phase(self, name: str, total: int | None = None) -> None:
-        """A phase of so many parts begins."""
-        ...
-
-    def advance(self, done: int) -> None:
-        """So many parts are done."""
-        ...
 
 
 @dataclass(frozen=True)

@@ -18,10 +18,11 @@ from spark_rl.environments.alfworld.environment import AlfworldEnvironment
 from spark_rl.environments.alfworld.fetch import fetch
 from spark_rl.environments.alfworld.games import KINDS, FolderGames, Games, find_root
 from spark_rl.environments.alfworld.generated import FEWEST, MOST, GeneratedGames
-from spark_rl.environments.alfworld.inventory import Inventory, Tells, counted
+from spark_rl.environments.alfworld.inventory import Inventory, counted
 from spark_rl.environments.alfworld.planner import PlannerExpert
 from spark_rl.environments.alfworld.search import SearchExpert
 from spark_rl.environments.alfworld.walkthrough import Walkthrough
+from spark_rl.environments.base import Tells
 from spark_rl.errors import UsageError, unknown_name
 from spark_rl.policies.base import Policy
 from spark_rl.types import Task

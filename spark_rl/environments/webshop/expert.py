@@ -1,0 +1,144 @@
+"""An expert that shops: it knows which product was meant, and says only what a customer could see.
+
+Invariants
+----------
+* A decision is a function of the task and of the path so far, which is played again in an own environment: so the expert
+  continues any path, whoever began it.
+* What it searches for is made of the words of the request; that it knows which product is meant shows only in which
+  result it opens. Reasons name what was asked for and what the page shows.
+
+It searches with the part of the request that shows the product soonest, turns pages until it is there, opens it, chooses
+the options, and buys.
+"""
+
+from __future__ import annotations
+
+import random
+import re
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import dataclass, field
+from typing import Literal
+
+from spark_rl.environments.searching import Decision, said
+from spark_rl.environments.webshop.environment import WebshopEnvironment
+from spark_rl.environments.webshop.pages import Scene, State, shown_hits
+from spark_rl.environments.webshop.rewards import fitting
+from spark_rl.prompting import respond
+from spark_rl.types import Completion, Request, Spent
+
+__all__ = ["ShoppingExpert", "queries"]
+
+_OPENING = re.compile(
+    r"^(?:find me|i am looking for|i'm looking for|i need|i want|looking for)\s+(?:an?\s+)?", re.IGNORECASE
+)
+_PRICE = re.compile(r",? and price lower than [\d.]+ dollars$")
+_OPTIONS = re.compile(r" with [\w ]+: .*$")
+
+
+def queries(instruction: str) -> tuple[str, ...]:
+    """What a request can be searched by, the shortest first: without options and price, without price, all of it.
+
+    >>> queries("Find me soft rugs with color: red, and price lower than 30.00 dollars")[:2]
+    ('soft rugs', 'soft rugs with color: red')
+    """
+    whole = _OPENING.sub("", instruction).lower()
+    cheap = _PRICE.sub("", whole)
+    return tuple(dict.fromkeys((_OPTIONS.sub("", cheap), cheap, whole, instruction.lower())))
+
+
+@dataclass
+class ShoppingExpert:
+    """Plays WebShop. `tags` says which steps are in explore mode: see `searching.said`.
+
+    A search is what leads to a product's page: the query, the turning of pages and the opening of a result. Open choices are
+    queries (but for a path's first step) and which of several results to open, or whether to turn the page.
+    """
+
+    make: Callable[[], WebshopEnvironment]
+    """Makes the environment that plays the path again."""
+    tags: Literal["sparse", "dense"] = "sparse"
+    spent: Spent = field(default_factory=Spent)
+
+    async def sample(self, requests: Sequence[Request]) -> list[list[Completion]]:
+        """One decision for each request; there is no chance in it."""
+        return [[self._answer(request)] * request.n for request in requests]
+
+    def mistake(self, request: Request) -> Completion | None:
+        """A beginner's mistake, for demonstrations of how to recover: opening another result that is on the page.
+
+        Returns:
+            None where there is no other.
+        """
+        scene, state = self._recall(request)
+        others = [hit for hit in shown_hits(scene, state) if scene.shop.products[hit].asin != scene.goal.product.asin]
+        if state.page != "results" or not others:
+            return None
+        return Completion(respond("think", *_opening(scene, random.Random(request.seeds[0]).choice(others))))
+
+    def _answer(self, request: Request) -> Completion:
+        scene, state = self._recall(request)
+        return said(_decide(scene, state), self.tags, first=not request.history)
+
+    def _recall(self, request: Request) -> tuple[Scene, State]:
+        environment = self.make()
+        environment.reset(request.task)
+        for action in request.history:
+            environment.step(action)
+        return environment.scene, environment.state
+
+
+def _decide(scene: Scene, state: State) -> Decision:
+    match state.page:
+        case "index":
+            return _search(scene)
+        case "results":
+            return _among_results(scene, state)
+        case "item":
+            return _on_the_page(scene, state)
+        case _:
+            return Decision("click[< prev]", "I have read this, so I go back.")
+
+
+def _search(scene: Scene) -> Decision:
+    """The shortest query that shows the product on the earliest page."""
+    best = min(queries(scene.goal.instruction), key=lambda query: _page(scene, scene.shop.search(query)))
+    return Decision(f"search[{best}]", f"I look for {queries(scene.goal.instruction)[0]}.", search=True, open_choice=True)
+
+
+def _page(scene: Scene, hits: Sequence[int]) -> float:
+    """Page of results that shows the product; infinite where none does."""
+    places = (place for place, hit in enumerate(hits) if scene.shop.products[hit].asin == scene.goal.product.asin)
+    return next((place // scene.per_page + 1.0 for place in places), float("inf"))
+
+
+def _among_results(scene: Scene, state: State) -> Decision:
+    page, shown = _page(scene, state.hits), shown_hits(scene, state)
+    if page == float("inf"):
+        return Decision("click[back to search]", "None of these fits, so I search again.", search=True)
+    if page != state.number:
+        turn = "next >" if page > state.number else "< prev"
+        return Decision(f"click[{turn}]", "None of these fits, so I turn the page.", search=True, open_choice=True)
+    found = next(hit for hit in shown if scene.shop.products[hit].asin == scene.goal.product.asin)
+    reason, action = _opening(scene, found)
+    return Decision(action, reason, search=True, open_choice=len(shown) > 1)
+
+
+def _opening(scene: Scene, product: int) -> tuple[str, str]:
+    """Why, and how, a result is opened."""
+    one = scene.shop.products[product]
+    return f"The {one.title.strip()} may fit.", f"click[{one.asin.lower()}]"
+
+
+def _on_the_page(scene: Scene, state: State) -> Decision:
+    if scene.shop.products[state.product].asin != scene.goal.product.asin:
+        return Decision("click[< prev]", "This does not fit, so I go back.", search=True)
+    missing = next(_missing(scene, state), None)
+    if missing is not None:
+        return Decision(f"click[{missing}]", f"I choose {missing}.")
+    return Decision("click[buy now]", "All is chosen, so I buy it.")
+
+
+def _missing(scene: Scene, state: State) -> Iterator[str]:
+    """Values asked for that are not chosen."""
+    chosen = {value for _, value in state.options}
+    return (value for value in fitting(scene.goal) if value not in chosen)
