@@ -12,6 +12,7 @@ from typing import Any
 import pytest
 
 from spark_rl.branching.chains import Chains
+from spark_rl.environments.base import load_world
 from spark_rl.environments.replay import trace
 from spark_rl.environments.webshop import Webshop
 from spark_rl.environments.webshop.catalogue import Product
@@ -151,7 +152,7 @@ def test_458_goals_cannot_be_won_as_the_original_compares_and_none_otherwise(sho
 
 def test_splits_of_the_small_catalogue(shop: Shop, testdata: Path):
     for split, sizes in (("canonical", (5410, 1000, 500)), ("disjoint", (4538, 698, 1674))):
-        world = Webshop(data=str(testdata / "webshop"), split=split)
+        world: Any = load_world("webshop", data=str(testdata / "webshop"), split=split)
         assert tuple(len(world.tasks("L0", name)) for name in ("train", "dev", "test")) == sizes
     human = Webshop(data=str(testdata / "webshop"), goals="human")
     assert [len(human.tasks("L0", name)) for name in ("train", "dev", "test")] == [7, 3, 3]
