@@ -84,8 +84,8 @@ COMMANDS: dict[str, Command] = {
     ),
     "eval": Command(
         "evaluate:evaluate",
-        "RUN|MODEL [--recipe NAME] [--level L0 L1 L2] [--out FILE]",
-        "play every task of a level exactly once",
+        "RUN|MODEL [--recipe NAME] [--level L0 L1 L2] [--samples N --pass-at K] [--policy branching] [--out DIR]",
+        "play every task of a level exactly once, or exactly N times",
     ),
     "demos": Command(
         "demos:demos",

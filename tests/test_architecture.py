@@ -24,9 +24,9 @@ LAYERS: tuple[tuple[str, ...], ...] = (
     ("environments", "policies", "branching", "advantage", "model"),
     ("growth", "loss", "states", "resampling"),
     ("rollout",),
-    ("store", "batch", "metrics"),
+    ("store", "batch", "metrics", "lookahead"),
     ("recipe",),
-    ("data", "checkpoint", "run", "progress"),
+    ("data", "checkpoint", "run", "progress", "episodes"),
     ("report", "mirrors"),
     ("server",),
     ("evaluate", "update"),
@@ -60,8 +60,8 @@ MAY_BE_HEAVY = {
 WITHOUT_TORCH = (
     "types", "errors", "seeding", "files", "fresh", "prompting", "growth", "states", "resampling", "rollout", "loss",
     "store", "batch", "metrics",
-    "recipe", "cli", "environments", "policies.base", "policies.scripted", "branching", "advantage", "report", "recipes",
-    "tasks", "evaluate", "run", "dynamic", "compare", "mirrors",
+    "recipe", "cli", "environments", "policies.base", "policies.scripted", "policies.voting", "branching", "advantage",
+    "report", "recipes", "tasks", "lookahead", "episodes", "evaluate", "run", "dynamic", "compare", "mirrors",
 )  # fmt: skip
 
 MOST_LINES = 400

@@ -408,7 +408,7 @@ def test_eval_of_a_model_directory(run, capsys):
         "L0",
         "--tasks",
         "2",
-        "--horizon",
+        "--tree.horizon",
         "3",
         "--temperature",
         "0",

@@ -182,7 +182,7 @@ def test_a_summary_by_hand():
     ]
     head, _, row = markdown({"L1": result}).splitlines()
     assert head.count("|") == row.count("|")
-    assert row.startswith("| L1 | 0.333 | 0.061 to 0.792 | 1/3 | 2.5 |")
+    assert row.startswith("| L1 | 0.333 | 0.061 to 0.792 | 1/3 | 0.333 | 2.5 |")
 
 
 def test_no_tasks_are_no_success():

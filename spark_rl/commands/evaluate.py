@@ -1,33 +1,47 @@
-"""`spark-rl eval`: play every task of a level exactly once, with a run's model or any other."""
+"""`spark-rl eval`: play every task of a level, once or several times, with a run's model or any other."""
 
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Mapping
+import contextlib
+from collections.abc import Generator, Mapping
 from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any, Literal
 
-from spark_rl.branching.chains import Chains
+from spark_rl.branching.base import Branching
+from spark_rl.branching.explore_tag import ExploreTag
 from spark_rl.commands.base import Call, holds_run, load_weights
 from spark_rl.environments.base import World
-from spark_rl.errors import UsageError
-from spark_rl.files import write_json
+from spark_rl.episodes import Folder, Played, Shard, open_folder
+from spark_rl.errors import UsageError, unknown_name
+from spark_rl.files import write_bytes, write_json
 from spark_rl.growth import Growth, Sampling, TreeShape
+from spark_rl.lookahead import CHOICES, Choose
 from spark_rl.options import take
+from spark_rl.policies.base import Policy
+from spark_rl.policies.voting import Voting
 from spark_rl.progress import Watcher
 from spark_rl.prompting import Prompt
-from spark_rl.recipe import Recipe
+from spark_rl.recipe import Recipe, at_least, encode
 from spark_rl.recipes import load_recipe
 from spark_rl.seeding import derive
-from spark_rl.types import Level, Split
+from spark_rl.types import Level, Split, Task
+
+if TYPE_CHECKING:
+    from spark_rl.evaluate import Grows
 
 __all__ = ["evaluate"]
+
+POLICIES = ("branching", "model")
 
 
 @dataclass(frozen=True)
 class _Evaluate:
-    """Play every task of each level exactly once and report success with its fraction and interval."""
+    """Play every task of each level exactly `--samples` times and report success with its fraction and interval.
+
+    `--policy branching` is `--choose majority`: the agent branches, and one of the branches counts.
+    """
 
     level: tuple[Level, ...]
     """Which levels."""
@@ -35,14 +49,25 @@ class _Evaluate:
     """0 means greedy."""
     env: World
     prompt: Prompt
-    horizon: int
-    """Most steps of a trajectory."""
+    tree: TreeShape
+    """Its horizon holds always, the rest where episodes are chosen among."""
+    branching: Branching
+    """Where the agent branches, where it does."""
     max_tokens: int
     """Most tokens of a completion."""
     split: Split = "test"
     """Which tasks of the level."""
     tasks: int = 0
     """Only the first so many tasks of each level; 0 takes all."""
+    samples: int = 1
+    """Episodes of each task."""
+    pass_at: tuple[int, ...] = ()
+    """Values of k for the unbiased Pass@k, none above `samples`."""
+    choose: Literal["none", "majority", "likelihood"] = "none"
+    """Branch, and choose by a vote on actions or by the policy's mean log-probability of a token; none: one trajectory."""
+    among: Literal["episodes", "steps"] = "episodes"
+    """What is chosen among: trajectories of a tree, played to their ends in forks of the environment; or completions in a
+    state where the agent explores, of which one is executed and nothing is forked."""
     checkpoint: str = "last"
     """Of a run: last, best, cold-start, or the number of an iteration."""
     seed: int = 0
@@ -53,15 +78,73 @@ class _Evaluate:
     """Most memory of the keys and values kept between steps."""
     threads: int = 0
     """Threads of a matrix product; 0 measures."""
+    shard: str = ""
+    """Only a share of the batches, such as 2/4; all shards go to one `out`, where the whole is evaluated without it."""
     out: Path | None = None
-    """JSON file to write as well."""
+    """Folder for episodes, numbers and tables, from which an interrupted evaluation goes on; a name that ends in .json is a
+    file for the numbers alone."""
+
+    def __post_init__(self) -> None:
+        at_least("", self, temperature=0, tasks=0, samples=1, batch=1)
+        if wrong := [k for k in self.pass_at if not 1 <= k <= self.samples]:
+            raise UsageError(f"pass_at is {wrong[0]}, and samples {self.samples}: k must be from 1 to samples")
+        if self.choose != "none" and self.temperature == 0:
+            raise UsageError("temperature is 0, at which all branches are the same: raise it, or leave --choose out")
+        if self.part and self.folder is None:
+            raise UsageError("--shard needs --out DIR, the folder where the shards come together")
+
+    @property
+    def folder(self) -> Path | None:
+        """Where episodes are kept."""
+        return None if self.out is None or self.out.suffix == ".json" else self.out
+
+    @property
+    def part(self) -> Shard | None:
+        """The share of the batches that is played; None: all."""
+        return Shard.read(self.shard) if self.shard else None
+
+    @property
+    def growth(self) -> Growth:
+        """How the tasks are played."""
+        return Growth(self.tree, self.branching, self.prompt, Sampling(self.temperature, self.max_tokens))
+
+    @property
+    def chooses(self) -> Choose | None:
+        """The rule that takes one leaf of a tree, where there are trees."""
+        return CHOICES[self.choose] if self.choose != "none" and self.among == "episodes" else None
+
+    def around(self, policy: Policy) -> Policy:
+        """The policy that acts: it, or a vote among its answers.
+
+        Raises:
+            UsageError: the rule does not say how many.
+        """
+        if self.choose == "none" or self.among == "episodes":
+            return policy
+        if (width := getattr(self.branching, "width", None)) is None:
+            raise UsageError(
+                "--among steps asks as often as --branching.width says: choose a rule that has one (explore-tag)"
+            )
+        return Voting(policy, width, self.choose)
+
+    def chosen(self) -> dict[Level, list[Task]]:
+        """The tasks by level."""
+        return {level: list(self.env.tasks(level, self.split)[: self.tasks or None]) for level in self.level}
+
+    def said(self, model: str) -> dict[str, Any]:
+        """What decides what an episode is."""
+        names = ["env", "prompt", "temperature", "max_tokens", "split", "seed"]
+        names += ["choose", "among", "branching", "tree"] if self.choose != "none" else []
+        settings = {name: encode(getattr(self, name)) for name in names}
+        return {"model": model, "horizon": self.tree.horizon, **settings}
 
 
 def evaluate(call: Call) -> int:
-    """Print a table, a row a level; write the numbers as JSON when asked to."""
-    from spark_rl.evaluate import averages, by_kind, markdown
-
+    """Print a table, a row a level; write the numbers when asked to."""
     recipe_name, argv = take(call.argv, "--recipe")
+    policy, argv = take(argv, "--policy")
+    if policy is not None and policy not in POLICIES:
+        raise unknown_name("policy", policy, POLICIES)
     name, call = replace(call, argv=argv).positional("a run directory, a model directory or a hub name")
     recipe, threads = _recipe(call, name, recipe_name)
     options = call.options(
@@ -70,8 +153,10 @@ def evaluate(call: Call) -> int:
             temperature=recipe.evaluation.temperature,
             env=recipe.env,
             prompt=recipe.prompt,
-            horizon=recipe.tree.horizon,
+            tree=recipe.tree,
+            branching=recipe.branching if isinstance(recipe.branching, ExploreTag) else ExploreTag(),
             max_tokens=recipe.sampling.max_tokens,
+            choose="majority" if policy == "branching" else "none",
             seed=recipe.seed,
             batch=recipe.evaluation.batch,
             cache_gb=recipe.cache_gb,
@@ -79,13 +164,9 @@ def evaluate(call: Call) -> int:
         )
     )
     with call.watching() as watcher:
-        results = _play(name, options, watcher)
-    print(markdown(results))
-    for table in (averages(results), by_kind(results)):
-        if table:
-            print(f"\n{table}")
-    if options.out:
-        write_json(options.out, results)
+        results = _load_and_play(name, options, watcher)
+    if results is not None:
+        _tell(results, options)
     return 0
 
 
@@ -99,28 +180,70 @@ def _recipe(call: Call, name: str, recipe_name: str | None) -> tuple[Recipe, int
     return run.recipe, run.recipe.threads or run.settings.get("threads", 0)
 
 
-def _play(name: str, options: _Evaluate, watcher: Watcher) -> Mapping[str, Any]:
-    tasks = {level: options.env.tasks(level, options.split)[: options.tasks or None] for level in options.level}
+def _load_and_play(name: str, options: _Evaluate, watcher: Watcher) -> dict[str, Any] | None:
+    """Play with a model in this process."""
+    tasks = options.chosen()
     watcher.phase("load the model")
-    from spark_rl.evaluate import evaluate as play
+    from spark_rl.checkpoint import model_folder
     from spark_rl.executor import InProcess
 
-    model, tokenizer = load_weights(name, options.checkpoint, threads=options.threads)
-    executor = InProcess(model, tokenizer, options.env, cache_gb=options.cache_gb)
-    shape = TreeShape(budget=1, roots=1, horizon=options.horizon)
-    growth = Growth(shape, Chains(), options.prompt, Sampling(options.temperature, options.max_tokens))
+    place = Path(model_folder(name, options.checkpoint))
+    with _kept(options, str(place.resolve()) if place.exists() else name) as folder:
+        model, tokenizer = load_weights(name, options.checkpoint, threads=options.threads)
+        executor = InProcess(model, tokenizer, options.env, cache_gb=options.cache_gb, around=options.around)
+        return asyncio.run(_play(executor, tasks, options, watcher, folder))
+
+
+@contextlib.contextmanager
+def _kept(options: _Evaluate, model: str) -> Generator[Folder | None]:
+    """The folder where episodes are kept, if any."""
+    if options.folder is None:
+        yield None
+    else:
+        with open_folder(options.folder, options.said(model), options.part) as folder:
+            yield folder
+
+
+async def _play(
+    executor: Grows, tasks: Mapping[Level, list[Task]], options: _Evaluate, watcher: Watcher, folder: Folder | None
+) -> dict[str, Any] | None:
+    """The numbers of each level; None while other shards have not played all."""
+    from spark_rl.evaluate import conclude, play
+
     results: dict[str, Any] = {}
-    for level in options.level:
-        watcher.phase(f"evaluate {level}", len(tasks[level]))
-        results[level] = asyncio.run(
-            play(
-                executor,
-                tasks[level],
-                growth,
-                temperature=options.temperature,
-                seed=derive(options.seed, "evaluation"),
-                batch=options.batch,
-                advance=watcher.advance,
-            )
+    for level, chosen in tasks.items():
+        before = folder.level(level) if folder else Played()
+        wanted = {(task.id, sample) for task in chosen for sample in range(options.samples)}
+        watcher.phase(f"evaluate {level}", len(wanted), len(wanted & before.episodes.keys()))
+        played = await play(
+            executor,
+            chosen,
+            options.growth,
+            temperature=options.temperature,
+            seed=derive(options.seed, "evaluation"),
+            samples=options.samples,
+            batch=options.batch,
+            choose=options.chooses,
+            played=before,
+            shard=options.part,
+            advance=watcher.advance,
         )
-    return results
+        if folder and options.part:
+            played = folder.level(level)  # the others have gone on
+            if missing := len(wanted - played.episodes.keys()):
+                watcher.note(f"{level}: {missing} of {len(wanted)} episodes are left to other shards")
+                continue
+        results[level] = conclude(chosen, played, samples=options.samples, pass_at=options.pass_at)
+    return results if len(results) == len(tasks) else None
+
+
+def _tell(results: Mapping[str, Any], options: _Evaluate) -> None:
+    from spark_rl.evaluate import report
+
+    tables = report(results)
+    print(tables)
+    if options.folder:
+        write_json(options.folder / "results.json", results)
+        write_bytes(options.folder / "results.md", f"{tables}\n".encode())
+    elif options.out:
+        write_json(options.out, results)
