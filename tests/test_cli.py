@@ -419,6 +419,66 @@ def test_eval_of_a_model_directory(run, capsys):
     assert "/2 |" in capsys.readouterr().out
 
 
+FEW = ["--level", "L1", "--tasks", "3", "--tree.horizon", "6", "--temperature", "1", "--samples", "2", "--batch", "2"]
+
+
+def test_eval_of_several_samples_goes_on_and_comes_together(run, capsys, tmp_path):
+    words = ["eval", str(run), *FEW, "--quiet", "--pass-at", "1", "2"]
+    assert main([*words, "--out", str(tmp_path / "whole.json")]) == 0
+    said = capsys.readouterr().out
+    assert "| Pass@1 | Pass@2 |" in said
+    assert "/6 |" in said
+    out = ["--out", str(tmp_path / "out")]
+    assert main([*words, *out, "--shard", "1/2"]) == 0
+    assert capsys.readouterr().out == "", "there is more to come"
+    assert not (tmp_path / "out" / "results.json").exists()
+    assert main([*words, *out, "--shard", "2/2"]) == 0
+    assert capsys.readouterr().out == said
+    whole = json.loads((tmp_path / "whole.json").read_text())
+    assert json.loads((tmp_path / "out" / "results.json").read_text()) == whole
+    lines = sum(file.read_text().count('"task"') for file in (tmp_path / "out").glob("episodes*"))
+    assert main([*words, *out]) == 0
+    assert capsys.readouterr().out == said
+    assert lines == sum(file.read_text().count('"task"') for file in (tmp_path / "out").glob("episodes*")) == 6
+    assert (tmp_path / "out" / "results.md").read_text() == said
+
+
+@pytest.mark.parametrize("choose", ["majority", "likelihood"])
+def test_eval_with_branching(run, capsys, tmp_path, choose):
+    words = ["--tree.budget", "4", "--tree.roots", "2", "--out", str(tmp_path / "out.json"), "--quiet"]
+    assert main(["eval", str(run), *FEW, "--policy", "branching", "--choose", choose, *words]) == 0
+    assert "| level | chosen | alone |" in capsys.readouterr().out
+    found = json.loads((tmp_path / "out.json").read_text())["L1"]
+    assert main(["eval", str(run), *FEW, *words]) == 0
+    plain = json.loads((tmp_path / "out.json").read_text())["L1"]
+    assert found["branching"]["leaves"] >= 2
+    assert found["branching"]["alone"] == plain["success"]
+    assert found["branching"]["alone_tokens"] == plain["tokens"]
+    assert found["tokens"] > plain["tokens"]
+    assert "branching" not in plain
+
+
+def test_eval_with_a_vote_at_each_exploring_step(run, capsys, tmp_path):
+    words = ["--choose", "majority", "--among", "steps", "--branching.width", "3", "--out", str(tmp_path / "out.json")]
+    assert main(["eval", str(run), *FEW, *words, "--quiet"]) == 0
+    found = json.loads((tmp_path / "out.json").read_text())["L1"]
+    assert "branching" not in found, "nothing is forked"
+    assert (found["discarded"] > 0) == (found["explore_ratio"] > 0)
+
+
+def test_eval_that_makes_no_sense(run, capsys, tmp_path):
+    assert "from 1 to samples" in sentence(capsys, "eval", run, "--samples", "4", "--pass-at", "5")
+    assert "raise it" in sentence(capsys, "eval", run, "--policy", "branching", "--temperature", "0")
+    assert "--out DIR" in sentence(capsys, "eval", run, "--shard", "1/2")
+    assert "such as 2/4" in sentence(capsys, "eval", run, "--shard", "3/2", "--out", tmp_path / "out")
+    assert 'did you mean "branching"' in sentence(capsys, "eval", run, "--policy", "branchin")
+    rule = ["--choose", "majority", "--among", "steps", "--branching", "entropy"]
+    assert "explore-tag" in sentence(capsys, "eval", run, *rule)
+    (tmp_path / "full").mkdir()
+    (tmp_path / "full" / "thesis.tex").touch()
+    assert "something else" in sentence(capsys, "eval", run, "--out", tmp_path / "full")
+
+
 def test_eval_of_what_is_not_there(run, capsys, tmp_path):
     assert "cold-start" in sentence(capsys, "eval", run, "--checkpoint", "7")
     without = tmp_path / "without"
