@@ -20,7 +20,7 @@ import json
 from collections.abc import Callable, Generator, Mapping, Sequence
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
-from typing import Any
+from typing import Any, cast
 
 from spark_rl.errors import StorageError, UsageError
 from spark_rl.files import Lines, read_lines, write_json
@@ -119,7 +119,7 @@ class Played:
         """What all batches cost."""
         total = Spent()
         for batch in sorted(self.costs):
-            total += Spent(**self.costs[batch])
+            total += Spent(**cast("dict[str, Any]", self.costs[batch]))
         return total
 
     def holds(self, part: Sequence[Task], sample: int) -> bool:

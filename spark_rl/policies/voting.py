@@ -12,7 +12,7 @@ from __future__ import annotations
 
 from collections import Counter
 from collections.abc import Callable, Hashable, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from typing import Literal, TypeVar
 
 from spark_rl.branching.base import check_width
@@ -56,13 +56,12 @@ class Voting:
     read: Callable[[str], Parsed] = parse
     """How a completion is read."""
 
+    spent: Spent = field(init=False)
+    """The policy's own counters; tokens of completions that were not executed are also in `discarded`."""
+
     def __post_init__(self) -> None:
         check_width(self.width)
-
-    @property
-    def spent(self) -> Spent:
-        """The policy's counters; tokens of completions that were not executed are also in `discarded`."""
-        return self.policy.spent
+        self.spent = self.policy.spent
 
     async def sample(self, requests: Sequence[Request]) -> list[list[Completion]]:
         """The policy's answers; where one explores, the choice among it and `width - 1` more."""
