@@ -84,7 +84,7 @@ COMMANDS: dict[str, Command] = {
     ),
     "eval": Command(
         "evaluate:evaluate",
-        "RUN|MODEL [--recipe NAME] [--level L0 L1 L2] [--out FILE]",
+        "RUN|MODEL [--recipe NAME] [--policy openai --base-url URL] [--level L0 L1 L2] [--out FILE]",
         "play every task of a level exactly once",
     ),
     "demos": Command(

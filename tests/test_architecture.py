@@ -49,7 +49,7 @@ EXCEPTIONS: dict[tuple[str, str], str] = {}
 HEAVY = {
     "torch", "transformers", "tokenizers", "safetensors", "trl", "datasets", "accelerate", "peft",
     "textworld", "alfworld", "fast_downward", "scienceworld", "py4j", "starlette", "uvicorn", "sse_starlette",
-    "tensorboard", "wandb",
+    "tensorboard", "wandb", "openai",
 }  # fmt: skip
 MAY_BE_HEAVY = {
     "model", "policies.local", "policies.cache", "policies.sampling", "update", "sft", "prepare", "trainer", "checkpoint",
@@ -60,7 +60,7 @@ MAY_BE_HEAVY = {
 WITHOUT_TORCH = (
     "types", "errors", "seeding", "files", "fresh", "prompting", "growth", "states", "resampling", "rollout", "loss",
     "store", "batch", "metrics",
-    "recipe", "cli", "environments", "policies.base", "policies.scripted", "branching", "advantage", "report", "recipes",
+    "recipe", "cli", "environments", "policies.base", "policies.scripted", "policies.openai", "branching", "advantage", "report", "recipes",
     "tasks", "evaluate", "run", "dynamic", "compare", "mirrors",
 )  # fmt: skip
 
