@@ -17,6 +17,7 @@ import torch
 from spark_rl.checkpoint import model_folder
 from spark_rl.data import demonstrations
 from spark_rl.data.format import Demonstration, load, save
+from spark_rl.data.leaks import refuse_leaks
 from spark_rl.errors import UsageError
 from spark_rl.fresh import FreshModel
 from spark_rl.model import learn_tokenizer, load_model, load_tokenizer, new_model, save_pretrained_atomically
@@ -91,13 +92,7 @@ def _given(recipe: Recipe) -> list[Demonstration]:
         raise UsageError(
             f"cold_start.data {file} holds {len(trees)} demonstrations, fewer than the {count} of cold_start.demonstrations"
         )
-    allowed = {task.id for task in recipe.env.tasks(recipe.level, "train")}
-    for task in (shown.tree.task for shown in trees):
-        if (task.environment, task.id in allowed) != (recipe.env.name, True):
-            raise UsageError(
-                f"cold_start.data {file} demonstrates {task.environment} task {task.id}, which is no training task "
-                f"of {recipe.env.name} on level {recipe.level}: write it again with that level"
-            )
+    refuse_leaks(trees, recipe.env, recipe.level, f"cold_start.data {file}")
     return trees
 
 

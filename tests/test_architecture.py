@@ -26,7 +26,8 @@ LAYERS: tuple[tuple[str, ...], ...] = (
     ("rollout",),
     ("store", "batch", "metrics"),
     ("recipe",),
-    ("data", "checkpoint", "run", "progress"),
+    ("checkpoint", "run", "progress"),
+    ("data",),
     ("report", "mirrors"),
     ("server",),
     ("evaluate", "update"),
@@ -61,7 +62,7 @@ WITHOUT_TORCH = (
     "types", "errors", "seeding", "files", "fresh", "prompting", "growth", "states", "resampling", "rollout", "loss",
     "store", "batch", "metrics",
     "recipe", "cli", "environments", "policies.base", "policies.scripted", "branching", "advantage", "report", "recipes",
-    "tasks", "evaluate", "run", "dynamic", "compare", "mirrors",
+    "tasks", "evaluate", "run", "dynamic", "compare", "mirrors", "data",
 )  # fmt: skip
 
 MOST_LINES = 400

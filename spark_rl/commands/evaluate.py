@@ -10,6 +10,7 @@ from typing import Any
 
 from spark_rl.branching.chains import Chains
 from spark_rl.commands.base import Call, holds_run, load_weights
+from spark_rl.data.leaks import refuse_held_out
 from spark_rl.environments.base import World
 from spark_rl.errors import UsageError
 from spark_rl.files import write_json
@@ -78,6 +79,8 @@ def evaluate(call: Call) -> int:
             threads=threads,
         )
     )
+    if holds_run(Path(name)) and options.split != "train":
+        refuse_held_out(call.open_run(name), options.level, options.env)
     with call.watching() as watcher:
         results = _play(name, options, watcher)
     print(markdown(results))

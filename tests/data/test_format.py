@@ -2,38 +2,17 @@
 
 from __future__ import annotations
 
-import asyncio
 import json
 from dataclasses import replace
-from pathlib import Path
 
 import pytest
+from shown import WORLD, as_first_version, lost, won
 
-from spark_rl.branching.chains import Chains
-from spark_rl.data.demonstrations import collect, kept
-from spark_rl.data.format import COLUMNS, Demonstration, load, origin, prompt_version, read_records, save
+from spark_rl.data.format import COLUMNS, load, prompt_version, read_records, save
 from spark_rl.environments.base import find_task
-from spark_rl.environments.household import Household
 from spark_rl.errors import StorageError
-from spark_rl.growth import Growth, Sampling, TreeShape
-from spark_rl.policies.scripted import Script
 from spark_rl.prompting import Prompt, Transcript, Window
 from spark_rl.recipe import decode
-from spark_rl.rollout import grow_forest
-
-WORLD = Household(train_tasks=40)
-
-
-def won(count: int = 4, prompt: Prompt = Prompt(), slips: float = 0.2) -> list[Demonstration]:
-    return asyncio.run(collect(WORLD, count, level="L2", horizon=30, prompt=prompt, slips=slips))
-
-
-def lost(prompt: Prompt = Prompt()) -> list[Demonstration]:
-    """A policy that looks around, says something malformed, and asks for what is not there."""
-    lines = ["look", "<think>what now", "go to the moon 1"]
-    growth = Growth(TreeShape(budget=1, roots=1, horizon=3), Chains(), prompt, Sampling())
-    forest = asyncio.run(grow_forest(WORLD.tasks("L2", "train")[:2], WORLD, Script(lines), growth, seed=0))
-    return kept(forest.trees, origin(WORLD, "L2", "played", "a script", prompt_version(prompt)))
 
 
 @pytest.mark.parametrize("prompt", [Prompt(), Prompt(Window(2), list_actions=False), Prompt(Transcript("changes"))])
@@ -41,7 +20,7 @@ def test_what_is_written_comes_back(tmp_path, prompt):
     shown = [*won(prompt=prompt), *lost(prompt)]
     save(shown, tmp_path / "one.jsonl", prompt)
     read = load(tmp_path / "one.jsonl")
-    assert [one.won for one in read] == [True] * 4 + [False] * 2
+    assert [one.won for one in read] == [True] * 5 + [False] * 2
     for before, after in zip(shown, read, strict=True):
         assert replace(after.origin, rendering="") == before.origin
         assert decode(json.loads(after.origin.rendering)) == prompt
@@ -55,7 +34,7 @@ def test_what_is_written_comes_back(tmp_path, prompt):
 
 
 def test_what_a_policy_got_wrong_is_not_to_be_learnt():
-    (first, _) = lost()
+    first = lost()[0]
     assert first.slips == {1, 2}
     assert not first.won
 
@@ -71,7 +50,7 @@ def test_every_column_has_one_type_for_datasets(tmp_path):
     files = [tmp_path / name for name in ("won.jsonl", "lost.jsonl", "bare.jsonl")]
     save(won(), files[0], Prompt())
     save(lost(), files[1], Prompt())
-    save(won(2, bare, slips=0.0), files[2], bare)
+    save(won(2, bare, 0.0), files[2], bare)
     loaded = [
         datasets.load_dataset("json", data_files=str(file), cache_dir=str(tmp_path / "cache"))["train"] for file in files
     ]
@@ -81,18 +60,6 @@ def test_every_column_has_one_type_for_datasets(tmp_path):
         assert types == {name: kinds.get(kind, "messages") for name, kind in COLUMNS.items()} | {"prompt": types["prompt"]}
         assert rows[0]["prompt"] == read_records(file)[0][0]["prompt"]
     assert len(datasets.concatenate_datasets(loaded)) == sum(map(len, loaded))
-
-
-def as_first_version(path: Path) -> None:
-    """The file as the first version wrote it."""
-    lines = []
-    for group in read_records(path):
-        for record in group:
-            for name in ("world", "level", "source", "author", "date", "prompt_version", "rendering", "reward", "done"):
-                del record[name]
-            actions = record["actions"].split("\n") if record["actions"] else []
-            lines.append(json.dumps({**record, "format": "spark-rl-demonstration/1", "actions": actions}) + "\n")
-    path.write_text("".join(lines))
 
 
 def test_a_file_of_the_first_version_is_read(tmp_path):
