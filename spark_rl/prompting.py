@@ -40,7 +40,7 @@ Then give one of the admissible actions inside <action>...</action>. Answer with
 REACT = """\
 You are an expert agent in a text world. You are given a task, and at each step what you see and what you can do.
 
-At each step first think about what to do next, then give one of the admissible actions. Answer with two lines and nothing else:
+At each step first think about what to do next, then give one of the admissible actions. Answer with two lines alone:
 Thought: your reasoning in one short sentence
 Action: the action"""
 

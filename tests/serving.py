@@ -27,8 +27,8 @@ from spark_rl.types import Node, Task
 Body = dict[str, Any]
 
 FAILURES = ("limit", "error", "cut", "garbage", "slow")
-"""429 with Retry-After, 500, a connection closed in the middle of an answer, a body that is no JSON, no answer until the client
-has given up and asked again."""
+"""429 with Retry-After, 500, a connection closed in the middle of an answer, a body that is no JSON, and no answer until the
+client has given up and asked again."""
 
 PATIENCE = 60.0
 """Seconds after which a slow answer comes all the same."""

@@ -26,7 +26,8 @@ LAYERS: tuple[tuple[str, ...], ...] = (
     ("rollout",),
     ("store", "batch", "metrics"),
     ("recipe",),
-    ("data", "checkpoint", "run", "progress"),
+    ("checkpoint", "run", "progress"),
+    ("data",),
     ("report", "mirrors"),
     ("server",),
     ("evaluate", "update"),
@@ -60,8 +61,8 @@ MAY_BE_HEAVY = {
 WITHOUT_TORCH = (
     "types", "errors", "seeding", "files", "fresh", "prompting", "growth", "states", "resampling", "rollout", "loss",
     "store", "batch", "metrics",
-    "recipe", "cli", "environments", "policies.base", "policies.scripted", "policies.openai", "branching", "advantage", "report", "recipes",
-    "tasks", "evaluate", "run", "dynamic", "compare", "mirrors",
+    "recipe", "cli", "environments", "policies.base", "policies.scripted", "policies.openai", "branching", "advantage",
+    "report", "recipes", "tasks", "evaluate", "run", "dynamic", "compare", "mirrors", "data",
 )  # fmt: skip
 
 MOST_LINES = 400

@@ -11,6 +11,7 @@ from typing import Any
 from spark_rl.branching.chains import Chains
 from spark_rl.commands.asking import answers_file, show_prompt
 from spark_rl.commands.base import Call, holds_run, load_weights
+from spark_rl.data.leaks import refuse_held_out
 from spark_rl.environments.base import World, load_world
 from spark_rl.errors import UsageError, unknown_name
 from spark_rl.files import write_json
@@ -69,8 +70,8 @@ class _Evaluate:
 class _OfModel(_Evaluate):
     """Play every task of each level exactly once and report success with its fraction and interval.
 
-    What is no run needs `--recipe NAME` or `--env NAME`, which say what is played. `--policy openai` asks a server instead of
-    loading a model, and takes other options.
+    What is no run needs `--recipe NAME` or `--env NAME`, which say what is played. `--policy openai` asks a server instead
+    of loading a model, and takes other options.
     """
 
     checkpoint: str = "last"
@@ -123,6 +124,8 @@ def evaluate(call: Call) -> int:
             out = asked.out
         else:
             options = call.options(_OfModel(**settings, cache_gb=recipe.cache_gb, threads=threads))
+            if holds_run(Path(name)) and options.split != "train":
+                refuse_held_out(call.open_run(name), options.level, options.env)
             results = asyncio.run(_load_and_play(name, options, watcher))
             out = options.out
     _tell(results)
@@ -153,7 +156,7 @@ def _recipe(call: Call, name: str, recipe_name: str | None, *, run: bool) -> tup
     if any(word in ("-h", "--help") for word in call.argv):
         return Recipe("prompted", load_world("household")), 0, call
     raise UsageError(
-        f'"{name}" is no run directory, so what to play is not known: add --recipe NAME, or --env NAME for the paper\'s prompt'
+        f'"{name}" is no run directory, so what to play is not known: add --recipe NAME, or --env NAME and fields'
     )
 
 

@@ -10,7 +10,7 @@ Invariants
 * Keys come from the environment and stay in this process.
 
 Each sample is a request of its own with its own seed: not every server gives several answers to one, and a sample's
-randomness does not depend on its neighbours. There are no token ids and no log-probabilities, so nothing here can be trained.
+randomness does not depend on its neighbours. There are no token ids and no log-probabilities: what acts here is not trained.
 """
 
 from __future__ import annotations

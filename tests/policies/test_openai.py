@@ -1,4 +1,4 @@
-"""A policy behind a real server: what it sends, how it meets failures, what it never does twice, and what it keeps to itself."""
+"""A policy behind a real server: what it sends, how it meets failures, what it never does twice and never tells."""
 
 from __future__ import annotations
 
@@ -103,9 +103,9 @@ def test_each_failure_is_met_by_asking_again(failure):
     [("error", "failed 2 times (500"), ("garbage", "gave 2 times what is no answer"), ("cut", "cannot be reached")],
 )
 def test_retries_end_and_the_failure_says_so(failure, words):
-    with serving(lambda body: SAID, plan=lambda digest, times: failure) as served:
-        with pytest.raises(PolicyFailure) as caught:
-            sample(served, [request(1)], retries=1)
+    plan = {"plan": lambda digest, times: failure}
+    with serving(lambda body: SAID, **plan) as served, pytest.raises(PolicyFailure) as caught:
+        sample(served, [request(1)], retries=1)
     assert words in str(caught.value)
     assert len(served.bodies) == 2
 
@@ -118,9 +118,8 @@ def test_a_server_that_is_not_there():
 
 
 def test_when_the_server_is_gone_those_in_line_do_not_knock():
-    with serving(lambda body: (404, "no such model")) as served:
-        with pytest.raises(PolicyFailure, match='knows no model "m"'):
-            sample(served, [request(*range(50))], concurrency=2)
+    with serving(lambda body: (404, "no such model")) as served, pytest.raises(PolicyFailure, match='knows no model "m"'):
+        sample(served, [request(*range(50))], concurrency=2)
     assert len(served.bodies) <= 2
 
 
