@@ -11,15 +11,19 @@ from collections.abc import Callable, Mapping, Sequence
 from typing import Any, Protocol
 
 from spark_rl.branching.chains import Chains
+from spark_rl.environments.base import World
 from spark_rl.episodes import Episode, Played, Shard, episode
 from spark_rl.errors import EnvironmentFailure, UsageError
 from spark_rl.growth import Growth, Sampling, TreeShape
 from spark_rl.lookahead import Choose, ahead
 from spark_rl.metrics import clustered, pass_at, ratios, step_counts
+from spark_rl.policies.base import Policy
+from spark_rl.rollout import grow_forest
 from spark_rl.types import Forest, Spent, Task, Tree
 
 __all__ = [
     "Grows",
+    "WithPolicy",
     "averages",
     "branching",
     "by_kind",
@@ -41,6 +45,17 @@ class Grows(Protocol):
     async def grow(self, tasks: Sequence[Task], growth: Growth, *, seed: int, iteration: int) -> Forest:
         """One tree for each task."""
         ...
+
+
+class WithPolicy:
+    """Grows trees with a policy that reads text: a server, an expert, a person."""
+
+    def __init__(self, policy: Policy, world: World) -> None:
+        self.policy, self.world = policy, world
+
+    async def grow(self, tasks: Sequence[Task], growth: Growth, *, seed: int, iteration: int) -> Forest:
+        """One tree for each task."""
+        return await grow_forest(tasks, self.world, self.policy, growth, seed=seed, iteration=iteration)
 
 
 def chains(growth: Growth, temperature: float) -> Growth:

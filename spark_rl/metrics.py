@@ -9,13 +9,14 @@ from __future__ import annotations
 import math
 import statistics
 from collections import Counter
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 
 from spark_rl.types import Forest, Fork, Tree
 
 __all__ = [
     "clustered",
     "coverage_gain",
+    "explored",
     "fork_depths",
     "pass_at",
     "ratios",
@@ -170,15 +171,21 @@ def _interval(depth: int) -> str:
 
 def _by_interval(forest: Forest, depths: Sequence[int]) -> dict[str, float]:
     """Share of the forks opened, and of the unique steps in explore mode, by interval; of those that somebody reached."""
-    steps, explored, forks = Counter[str](), Counter[str](), Counter(map(_interval, depths))
-    for tree in forest:
-        for node in tree.nodes:
-            steps[_interval(node.depth)] += 1
-            explored[_interval(node.depth)] += node.mode == "explore"
+    forks, intervals = Counter(map(_interval, depths)), explored(forest)
     return {
-        **{f"fork_depth_{name}": forks[name] / max(len(depths), 1) for name in ("0", *steps)},
-        **{f"explore_ratio_{name}": explored[name] / count for name, count in steps.items()},
+        **{f"fork_depth_{name}": forks[name] / max(len(depths), 1) for name in ("0", *intervals)},
+        **{f"explore_ratio_{name}": exploring / steps for name, (exploring, steps) in intervals.items()},
     }
+
+
+def explored(trees: Iterable[Tree]) -> dict[str, tuple[int, int]]:
+    """Unique steps in explore mode, and all unique steps, by interval of steps (the paper's Table 9)."""
+    found: dict[str, tuple[int, int]] = {}
+    for tree in trees:
+        for node in tree.nodes:
+            exploring, steps = found.get(name := _interval(node.depth), (0, 0))
+            found[name] = exploring + (node.mode == "explore"), steps + 1
+    return found
 
 
 def summarise(forest: Forest, budget: int = 0) -> dict[str, float]:

@@ -1,25 +1,28 @@
-"""`spark-rl eval`: play every task of a level, once or several times, with a run's model or any other."""
+"""`spark-rl eval`: play every task of a level, once or several times, with a model of one's own or behind a server."""
 
 from __future__ import annotations
 
 import asyncio
 import contextlib
 from collections.abc import Generator, Mapping
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal
 
 from spark_rl.branching.base import Branching
 from spark_rl.branching.explore_tag import ExploreTag
+from spark_rl.commands.asking import answers_file, show_prompt
 from spark_rl.commands.base import Call, holds_run, load_weights
-from spark_rl.environments.base import World
+from spark_rl.data.leaks import refuse_held_out
+from spark_rl.environments.base import World, load_world
 from spark_rl.episodes import Folder, Played, Shard, open_folder
 from spark_rl.errors import UsageError, unknown_name
 from spark_rl.files import write_bytes, write_json
 from spark_rl.growth import Growth, Sampling, TreeShape
 from spark_rl.lookahead import CHOICES, Choose
-from spark_rl.options import take
+from spark_rl.options import INLINE, take
 from spark_rl.policies.base import Policy
+from spark_rl.policies.openai import Endpoint, OpenAIPolicy, connect
 from spark_rl.policies.voting import Voting
 from spark_rl.progress import Watcher
 from spark_rl.prompting import Prompt
@@ -33,15 +36,12 @@ if TYPE_CHECKING:
 
 __all__ = ["evaluate"]
 
-POLICIES = ("branching", "model")
+POLICIES = ("branching", "model", "openai")
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, kw_only=True)
 class _Evaluate:
-    """Play every task of each level exactly `--samples` times and report success with its fraction and interval.
-
-    `--policy branching` is `--choose majority`: the agent branches, and one of the branches counts.
-    """
+    """What all that can be evaluated have in common."""
 
     level: tuple[Level, ...]
     """Which levels."""
@@ -68,16 +68,10 @@ class _Evaluate:
     among: Literal["episodes", "steps"] = "episodes"
     """What is chosen among: trajectories of a tree, played to their ends in forks of the environment; or completions in a
     state where the agent explores, of which one is executed and nothing is forked."""
-    checkpoint: str = "last"
-    """Of a run: last, best, cold-start, or the number of an iteration."""
     seed: int = 0
     """Of the samples."""
     batch: int = 64
     """Tasks played at once."""
-    cache_gb: float = 2.0
-    """Most memory of the keys and values kept between steps."""
-    threads: int = 0
-    """Threads of a matrix product; 0 measures."""
     shard: str = ""
     """Only a share of the batches, such as 2/4; all shards go to one `out`, where the whole is evaluated without it."""
     out: Path | None = None
@@ -125,7 +119,7 @@ class _Evaluate:
             raise UsageError(
                 "--among steps asks as often as --branching.width says: choose a rule that has one (explore-tag)"
             )
-        return Voting(policy, width, self.choose)
+        return Voting(policy, width, self.choose, self.prompt.parse)
 
     def chosen(self) -> dict[Level, list[Task]]:
         """The tasks by level."""
@@ -139,48 +133,91 @@ class _Evaluate:
         return {"model": model, "horizon": self.tree.horizon, **settings}
 
 
+@dataclass(frozen=True, kw_only=True)
+class _OfModel(_Evaluate):
+    """Play every task of each level exactly `--samples` times and report success with its fraction and interval.
+
+    What is no run needs `--recipe NAME` or `--env NAME`, which say what is played. `--policy branching` is `--choose
+    majority`: the agent branches, and one of the branches counts. `--policy openai` asks a server instead of loading a
+    model, and takes other options.
+    """
+
+    checkpoint: str = "last"
+    """Of a run: last, best, cold-start, or the number of an iteration."""
+    cache_gb: float = 2.0
+    """Most memory of the keys and values kept between steps."""
+    threads: int = 0
+    """Threads of a matrix product; 0 measures."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class _OfServer(_Evaluate):
+    """Let a model behind a server play every task of each level exactly `--samples` times and report success.
+
+    `--recipe NAME` or `--env NAME` say what is played. `--prompt.instructions react` (or plain) makes a prompted baseline.
+    """
+
+    endpoint: Endpoint = field(default=Endpoint(), metadata=INLINE)
+    dry_run: bool = False
+    """Print the prompt of the first step, and ask nobody."""
+
+
 def evaluate(call: Call) -> int:
     """Print a table, a row a level; write the numbers when asked to."""
-    recipe_name, argv = take(call.argv, "--recipe")
-    policy, argv = take(argv, "--policy")
+    policy, argv = take(call.argv, "--policy")
+    recipe_name, argv = take(argv, "--recipe")
     if policy is not None and policy not in POLICIES:
         raise unknown_name("policy", policy, POLICIES)
     name, call = replace(call, argv=argv).positional("a run directory, a model directory or a hub name")
-    recipe, threads = _recipe(call, name, recipe_name)
-    options = call.options(
-        _Evaluate(
-            level=recipe.evaluation.levels,
-            temperature=recipe.evaluation.temperature,
-            env=recipe.env,
-            prompt=recipe.prompt,
-            tree=recipe.tree,
-            branching=recipe.branching if isinstance(recipe.branching, ExploreTag) else ExploreTag(),
-            max_tokens=recipe.sampling.max_tokens,
-            choose="majority" if policy == "branching" else "none",
-            seed=recipe.seed,
-            batch=recipe.evaluation.batch,
-            cache_gb=recipe.cache_gb,
-            threads=threads,
-        )
-    )
+    recipe, threads, call = _recipe(call, name, recipe_name, run=policy != "openai")
+    settings: dict[str, Any] = {
+        "level": recipe.evaluation.levels,
+        "temperature": recipe.evaluation.temperature,
+        "env": recipe.env,
+        "prompt": recipe.prompt,
+        "tree": recipe.tree,
+        "branching": recipe.branching if isinstance(recipe.branching, ExploreTag) else ExploreTag(),
+        "max_tokens": recipe.sampling.max_tokens,
+        "choose": "majority" if policy == "branching" else "none",
+        "seed": recipe.seed,
+        "batch": recipe.evaluation.batch,
+    }
     with call.watching() as watcher:
-        results = _load_and_play(name, options, watcher)
+        if policy == "openai":
+            options = call.options(_OfServer(**settings))
+            if options.dry_run:
+                tasks = next(iter(options.chosen().values()))
+                show_prompt(options.env, tasks[0], options.prompt)
+                return 0
+            results = asyncio.run(_ask(name, options, watcher))
+        else:
+            options = call.options(_OfModel(**settings, cache_gb=recipe.cache_gb, threads=threads))
+            if holds_run(Path(name)) and options.split != "train":
+                refuse_held_out(call.open_run(name), options.level, options.env)
+            results = _load_and_play(name, options, watcher)
     if results is not None:
         _tell(results, options)
     return 0
 
 
-def _recipe(call: Call, name: str, recipe_name: str | None) -> tuple[Recipe, int]:
-    """What says how to play, and the thread count: a named recipe, else the run's own."""
+def _recipe(call: Call, name: str, recipe_name: str | None, *, run: bool) -> tuple[Recipe, int, Call]:
+    """What says how to play, the thread count, and the rest of the call: a named recipe, the run's own, or a world alone."""
     if recipe_name is not None:
-        return load_recipe(recipe_name), 0
-    if not holds_run(Path(name)):
-        raise UsageError(f'"{name}" is no run directory, so what to play is not known: add --recipe NAME')
-    run = call.open_run(name)
-    return run.recipe, run.recipe.threads or run.settings.get("threads", 0)
+        return load_recipe(recipe_name), 0, call
+    if run and holds_run(Path(name)):
+        opened = call.open_run(name)
+        return opened.recipe, opened.recipe.threads or opened.settings.get("threads", 0), call
+    world, argv = take(call.argv, "--env")
+    if world is not None:
+        return Recipe("prompted", load_world(world)), 0, replace(call, argv=argv)
+    if any(word in ("-h", "--help") for word in call.argv):
+        return Recipe("prompted", load_world("household")), 0, call
+    raise UsageError(
+        f'"{name}" is no run directory, so what to play is not known: add --recipe NAME, or --env NAME and fields'
+    )
 
 
-def _load_and_play(name: str, options: _Evaluate, watcher: Watcher) -> dict[str, Any] | None:
+def _load_and_play(name: str, options: _OfModel, watcher: Watcher) -> dict[str, Any] | None:
     """Play with a model in this process."""
     tasks = options.chosen()
     watcher.phase("load the model")
@@ -192,6 +229,22 @@ def _load_and_play(name: str, options: _Evaluate, watcher: Watcher) -> dict[str,
         model, tokenizer = load_weights(name, options.checkpoint, threads=options.threads)
         executor = InProcess(model, tokenizer, options.env, cache_gb=options.cache_gb, around=options.around)
         return asyncio.run(_play(executor, tasks, options, watcher, folder))
+
+
+async def _ask(name: str, options: _OfServer, watcher: Watcher) -> dict[str, Any] | None:
+    """Play with a model behind a server."""
+    from spark_rl.evaluate import WithPolicy
+
+    tasks = options.chosen()
+    with _kept(options, f"{name} at {options.endpoint.where}") as folder:
+        # Shards are processes of their own, and one process has a file of answers.
+        out = options.out.with_name(options.out.name + options.shard.replace("/", "-of-")) if options.out else None
+        async with connect(name, options.endpoint, answers_file(out, name)) as server:
+            try:
+                executor = WithPolicy(options.around(OpenAIPolicy(server)), options.env)
+                return await _play(executor, tasks, options, watcher, folder)
+            finally:
+                watcher.note(server.usage.line(options.endpoint))
 
 
 @contextlib.contextmanager

@@ -76,7 +76,7 @@ class Voting:
             return answers
         more = await self.policy.sample([self._more(requests[index], number) for index, number in unsure])
         for (index, number), others in zip(unsure, more, strict=True):
-            drawn = [answers[index][number], *others]
+            drawn = [answers[index][number], *(one for one in others if not one.refused)]
             answers[index][number] = chosen = self._choose(drawn)
             self.spent.discarded += sum(len(one.ids or ()) for one in drawn if one is not chosen)
         return answers
