@@ -126,18 +126,23 @@ async def play(
                 forest = await executor.grow(part, how, seed=seed, iteration=sample)
             except EnvironmentFailure as error:  # in every task of this batch
                 forest = Forest([], failures=[str(error)])
-            played.failures += forest.failures
-            found = [episode(tree, sample, choose) for tree in forest]
-            ids = [one.task for one in found]
-            assert set(ids) <= {task.id for task in part}, "no other task was played"
-            assert len(set(ids)) == len(ids), "each task was played once"
-            if found:
-                played.add(part, sample, found, forest.spent)
+            _keep(played, part, sample, forest, choose)
             done, tried = done + len(part), tried + len(part)
             advance(done)
     if tried and not played.episodes:
         raise EnvironmentFailure(f"the environment failed in all of {tried} episodes; the first: {played.failures[0]}")
     return played
+
+
+def _keep(played: Played, part: Sequence[Task], sample: int, forest: Forest, choose: Choose | None) -> None:
+    """Add what a batch came to, having checked that it is what was asked for."""
+    found = [episode(tree, sample, choose) for tree in forest]
+    ids = [one.task for one in found]
+    assert set(ids) <= {task.id for task in part}, "no other task was played"
+    assert len(set(ids)) == len(ids), "each task was played once"
+    played.failures += forest.failures
+    if found:
+        played.add(part, sample, found, forest.spent)
 
 
 def summary(tasks: Sequence[Task], trees: Sequence[Tree], spent: Spent, failures: Sequence[str]) -> Result:
