@@ -477,7 +477,7 @@ def test_eval_that_makes_no_sense(run, capsys, tmp_path):
     assert "--out DIR" in sentence(capsys, "eval", run, "--shard", "1/2")
     assert "such as 2/4" in sentence(capsys, "eval", run, "--shard", "3/2", "--out", tmp_path / "out")
     assert 'did you mean "branching"' in sentence(capsys, "eval", run, "--policy", "branchin")
-    rule = ["--choose", "majority", "--among", "steps", "--branching", "entropy"]
+    rule = ["--choose", "majority", "--among", "steps", "--branching", "chains"]
     assert "explore-tag" in sentence(capsys, "eval", run, *rule)
     (tmp_path / "full").mkdir()
     (tmp_path / "full" / "thesis.tex").touch()

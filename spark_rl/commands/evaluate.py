@@ -84,6 +84,10 @@ class _Evaluate:
             raise UsageError(f"pass_at is {wrong[0]}, and samples {self.samples}: k must be from 1 to samples")
         if self.choose != "none" and self.temperature == 0:
             raise UsageError("temperature is 0, at which all branches are the same: raise it, or leave --choose out")
+        if self.choose != "none" and self.among == "steps" and not hasattr(self.branching, "width"):
+            raise UsageError(
+                "--among steps asks as often as --branching.width says: choose a rule that has one (explore-tag)"
+            )
         if self.part and self.folder is None:
             raise UsageError("--shard needs --out DIR, the folder where the shards come together")
 
@@ -108,18 +112,10 @@ class _Evaluate:
         return CHOICES[self.choose] if self.choose != "none" and self.among == "episodes" else None
 
     def around(self, policy: Policy) -> Policy:
-        """The policy that acts: it, or a vote among its answers.
-
-        Raises:
-            UsageError: the rule does not say how many.
-        """
+        """The policy that acts: it, or a vote among its answers."""
         if self.choose == "none" or self.among == "episodes":
             return policy
-        if (width := getattr(self.branching, "width", None)) is None:
-            raise UsageError(
-                "--among steps asks as often as --branching.width says: choose a rule that has one (explore-tag)"
-            )
-        return Voting(policy, width, self.choose, self.prompt.parse)
+        return Voting(policy, getattr(self.branching, "width"), self.choose, self.prompt.parse)  # noqa: B009  a Protocol does not name it
 
     def chosen(self) -> dict[Level, list[Task]]:
         """The tasks by level."""
