@@ -84,13 +84,22 @@ COMMANDS: dict[str, Command] = {
     ),
     "eval": Command(
         "evaluate:evaluate",
-        "RUN|MODEL [--recipe NAME] [--level L0 L1 L2] [--out FILE]",
-        "play every task of a level exactly once",
+        "RUN|MODEL [--recipe NAME] [--level L0 L1 L2] [--samples N --pass-at K] [--policy branching|openai] [--out DIR]",
+        "play every task of a level exactly once, or exactly N times",
     ),
     "demos": Command(
         "demos:demos",
         "ENV [--count N] [--out FILE] [--recipe NAME]",
         "write an expert's demonstrations",
+    ),
+    "data check": Command(
+        "data:check",
+        "FILE [--replay] [--model M] [--recipe NAME]",
+        "is a file of demonstrations what it says? and its profile",
+    ),
+    "data merge": Command("data:merge", "FILE FILE ... --out FILE", "files of demonstrations in one, none twice"),
+    "data sample": Command(
+        "data:sample", "FILE --count N [--balanced] [--seed S] --out FILE", "some of a file's trajectories"
     ),
     "env list": Command("env:list_worlds", "", "which environments there are"),
     "env tasks": Command("env:tasks", "ENV [--level L] [--split S]", "ids of tasks, one a line"),
@@ -102,6 +111,8 @@ COMMANDS: dict[str, Command] = {
     ),
 }
 
+GROUPS = ("data", "env")
+"""First words of commands that have two."""
 FLAGS = {
     "--debug": "show the traceback of an error",
     "--quiet": "no progress",
@@ -156,9 +167,9 @@ def _run(words: Sequence[str], flags: set[str]) -> int:
     if words[0] in ("-V", "--version", "version"):
         print(f"spark-rl {__version__}")
         return 0
-    name = " ".join(words[:2]) if words[0] == "env" else words[0]
-    if name in ("env", "env -h", "env --help"):
-        print(_help("env "))
+    name = " ".join(words[:2]) if words[0] in GROUPS else words[0]
+    if words[0] in GROUPS and words[1:] in ([], ["-h"], ["--help"]):
+        print(_help(f"{words[0]} "))
         return 0
     if name not in COMMANDS:
         raise unknown_name("command", name, COMMANDS)

@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from typing import TYPE_CHECKING, Any
 
 from spark_rl.environments.base import World
 from spark_rl.growth import Growth
+from spark_rl.policies.base import Policy
 from spark_rl.policies.local import LocalPolicy
 from spark_rl.prompting import Encoder
 from spark_rl.rollout import Watch, grow_forest
@@ -25,9 +26,19 @@ class InProcess:
     was grown before; and it leaves none, so that the memory is free for the update.
     """
 
-    def __init__(self, model: PreTrainedModel, tokenizer: Any, world: World, *, cache_gb: float) -> None:
+    def __init__(
+        self,
+        model: PreTrainedModel,
+        tokenizer: Any,
+        world: World,
+        *,
+        cache_gb: float,
+        around: Callable[[LocalPolicy], Policy] = lambda engine: engine,
+    ) -> None:
+        """Make the engine; `around` may put another policy before it (a vote)."""
         self.world = world
-        self.policy = LocalPolicy(model, tokenizer, cache_bytes=int(cache_gb * 2**30))
+        self.engine = LocalPolicy(model, tokenizer, cache_bytes=int(cache_gb * 2**30))
+        self.policy = around(self.engine)
         self.encoder = Encoder(tokenizer)
 
     async def grow(
@@ -39,7 +50,7 @@ class InProcess:
                 tasks, self.world, self.policy, growth, seed=seed, iteration=iteration, encoder=self.encoder, watch=watch
             )
         finally:
-            self.policy.clear()
+            self.engine.clear()
 
     def load_weights(self) -> None:
         """The model has changed. Nothing to do: it is the model itself that grows, and no cache outlives a forest."""

@@ -1,19 +1,24 @@
-"""Writing files so that nothing half-written is ever seen: into a sibling, flushed to disk, then renamed."""
+"""Writing files so that nothing half-written is ever seen.
+
+A file that is replaced is written into a sibling, flushed to disk, then renamed. One that grows (`Lines`) is flushed line by
+line; half a line, which a killed process leaves, is cut off by the next one and ignored by readers.
+"""
 
 from __future__ import annotations
 
 import contextlib
+import fcntl
 import json
 import os
 import secrets
 import shutil
-from collections.abc import Generator
+from collections.abc import Generator, Sequence
 from pathlib import Path
 from typing import Any
 
-from spark_rl.errors import StorageError
+from spark_rl.errors import StorageError, UsageError
 
-__all__ = ["atomic_directory", "cache_folder", "unwritable", "write_bytes", "write_json"]
+__all__ = ["Lines", "atomic_directory", "cache_folder", "read_lines", "unwritable", "write_bytes", "write_json"]
 
 
 def cache_folder() -> Path:
@@ -72,6 +77,75 @@ def atomic_directory(path: Path) -> Generator[Path]:
             shutil.rmtree(work, ignore_errors=True)
     except OSError as error:
         raise unwritable(path, error) from error
+
+
+class Lines:
+    """A file of JSON lines that only grows, held by one process; a context manager.
+
+    Raises:
+        UsageError: another process has it.
+        StorageError: it cannot be opened.
+    """
+
+    def __init__(self, path: Path) -> None:
+        self.path = path
+        try:
+            path.parent.mkdir(parents=True, exist_ok=True)
+            self._file = path.open("ab", buffering=0)
+        except OSError as error:
+            raise unwritable(path, error) from error
+        try:
+            fcntl.flock(self._file, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except OSError as error:
+            self._file.close()
+            raise UsageError(f"{path} is being written by another process: wait for it, or give another --out") from error
+        self._size = _whole(path)
+        self._file.truncate(self._size)
+
+    def __enter__(self) -> Lines:
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self._file.close()
+
+    def add(self, values: Sequence[Any]) -> None:
+        """Append values, a line each; on return they are on disk.
+
+        Raises:
+            StorageError: they could not be written.
+        """
+        data = "".join(json.dumps(value) + "\n" for value in values).encode()
+        try:
+            left = memoryview(data)
+            while left:  # a disk that fills up first takes a part, and says so at the next
+                left = left[self._file.write(left) :]
+            os.fsync(self._file.fileno())
+        except OSError as error:
+            self._file.truncate(self._size)  # what follows must not be glued to half a line
+            raise unwritable(self.path, error) from error
+        self._size += len(data)
+
+
+def read_lines(path: Path) -> list[Any]:
+    """The values of a file of JSON lines, without a half-written last one.
+
+    Raises:
+        StorageError: a whole line is no JSON.
+    """
+    values: list[Any] = []
+    for number, line in enumerate(path.read_bytes()[: _whole(path)].splitlines(), start=1):
+        try:
+            values.append(json.loads(line))
+        except ValueError as error:
+            raise StorageError(
+                f"{path} has a line {number} that is no JSON ({error}): delete the line or the file"
+            ) from error
+    return values
+
+
+def _whole(path: Path) -> int:
+    """Size of a file's whole lines in bytes."""
+    return path.read_bytes().rfind(b"\n") + 1
 
 
 def _sibling(path: Path) -> Path:

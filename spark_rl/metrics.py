@@ -9,17 +9,29 @@ from __future__ import annotations
 import math
 import statistics
 from collections import Counter
-from collections.abc import Sequence
+from collections.abc import Iterable, Mapping, Sequence
 
 from spark_rl.types import Forest, Fork, Tree
 
-__all__ = ["coverage_gain", "fork_depths", "repeated", "step_ratios", "summarise", "wilson"]
+__all__ = [
+    "clustered",
+    "coverage_gain",
+    "explored",
+    "fork_depths",
+    "pass_at",
+    "ratios",
+    "repeated",
+    "step_counts",
+    "step_ratios",
+    "summarise",
+    "wilson",
+]
 
 INTERVAL = 5
 """Steps of an interval in histograms over depth (the paper's Table 9)."""
 
 
-def wilson(wins: int, total: int, z: float = 1.96) -> tuple[float, float]:
+def wilson(wins: float, total: float, z: float = 1.96) -> tuple[float, float]:
     """95 % confidence interval of a share (Wilson score); (0, 1) when nothing was counted."""
     if total == 0:
         return 0.0, 1.0
@@ -28,6 +40,42 @@ def wilson(wins: int, total: int, z: float = 1.96) -> tuple[float, float]:
     half = z * math.sqrt(share * (1 - share) / total + z * z / (4 * total * total))
     scale = 1 + z * z / total
     return max(0.0, (middle - half) / scale), min(1.0, (middle + half) / scale)
+
+
+def clustered(wins: Sequence[int], samples: int) -> tuple[float, float]:
+    """95 % confidence interval of the success on tasks of which each was played several times.
+
+    Samples of a task are alike, so that they tell less than as many tasks would. The number of episodes is divided by the
+    design effect 1 + (samples - 1) * rho (Kish 1965), rho being the intraclass correlation estimated by analysis of variance
+    within [0, 1] (Ridout, Demetrio and Firth, Biometrics 55, 1999), and the Wilson score is taken of what is left. The
+    interval is never wider than that of the tasks alone, and equals it at one sample, or where all samples of a task agree.
+
+    Args:
+        wins: successes of each task, from 0 to `samples`.
+        samples: episodes of each task.
+    """
+    tasks, total = len(wins), sum(wins)
+    rho = 1.0  # one task, or all alike: nothing tells samples from copies
+    if tasks > 1 and samples > 1 and 0 < total < tasks * samples:
+        mean = total / tasks
+        between = sum((won - mean) ** 2 for won in wins) / (samples * (tasks - 1))
+        within = sum(won * (samples - won) for won in wins) / (samples * tasks * (samples - 1))
+        rho = min(1.0, max(0.0, (between - within) / (between + (samples - 1) * within)))
+    effect = 1 + (samples - 1) * rho
+    return wilson(total / effect, tasks * samples / effect)
+
+
+def pass_at(k: int, samples: int, wins: int) -> float:
+    """Pass@k of one task: the chance that k of its `samples`, of which `wins` succeeded, hold a success.
+
+    Unbiased for k fresh samples (Chen et al., arXiv 2107.03374, Eq. 1).
+
+    Raises:
+        ValueError: k is not from 1 to `samples`.
+    """
+    if not 1 <= k <= samples:
+        raise ValueError(f"k is {k}, and must be from 1 to {samples}")
+    return 1 - math.comb(samples - wins, k) / math.comb(samples, k)
 
 
 def repeated(tree: Tree) -> list[bool]:
@@ -52,21 +100,31 @@ def fork_depths(forest: Forest) -> list[int]:
     ]
 
 
+def step_counts(trees: Sequence[Tree]) -> dict[str, int]:
+    """Unique steps, and how many of them are in explore mode, malformed, inadmissible (though well-formed), and so on."""
+    nodes = [node for tree in trees for node in tree.nodes]
+    return {
+        "nodes": len(nodes),
+        "explore": sum(node.mode == "explore" for node in nodes),
+        "malformed": sum(not node.well_formed for node in nodes),
+        "inadmissible": sum(node.well_formed and not node.admissible for node in nodes),
+        "repetitive": sum(sum(repeated(tree)) for tree in trees),
+        "truncated": sum(node.truncated > 0 for node in nodes),
+        "empty": sum(not node.text.strip() for node in nodes),
+    }
+
+
+def ratios(counts: Mapping[str, int]) -> dict[str, float]:
+    """Shares of the steps that `step_counts` counted; invalid is malformed or inadmissible."""
+    total = max(counts["nodes"], 1)
+    shares = {f"{name}_ratio": counts[name] / total for name in ("explore", "malformed", "inadmissible")}
+    shares["invalid_ratio"] = (counts["malformed"] + counts["inadmissible"]) / total
+    return shares | {f"{name}_ratio": counts[name] / total for name in ("repetitive", "truncated", "empty")}
+
+
 def step_ratios(trees: Sequence[Tree]) -> dict[str, float]:
     """Shares of unique steps: explore mode, malformed, inadmissible (well-formed), invalid (either), repeated action."""
-    nodes = [node for tree in trees for node in tree.nodes]
-    total = max(len(nodes), 1)
-    malformed = sum(not node.well_formed for node in nodes)
-    inadmissible = sum(node.well_formed and not node.admissible for node in nodes)
-    return {
-        "explore_ratio": sum(node.mode == "explore" for node in nodes) / total,
-        "malformed_ratio": malformed / total,
-        "inadmissible_ratio": inadmissible / total,
-        "invalid_ratio": (malformed + inadmissible) / total,
-        "repetitive_ratio": sum(sum(repeated(tree)) for tree in trees) / total,
-        "truncated_ratio": sum(node.truncated > 0 for node in nodes) / total,
-        "empty_ratio": sum(not node.text.strip() for node in nodes) / total,
-    }
+    return ratios(step_counts(trees))
 
 
 def coverage_gain(forest: Forest) -> float:
@@ -113,15 +171,21 @@ def _interval(depth: int) -> str:
 
 def _by_interval(forest: Forest, depths: Sequence[int]) -> dict[str, float]:
     """Share of the forks opened, and of the unique steps in explore mode, by interval; of those that somebody reached."""
-    steps, explored, forks = Counter[str](), Counter[str](), Counter(map(_interval, depths))
-    for tree in forest:
-        for node in tree.nodes:
-            steps[_interval(node.depth)] += 1
-            explored[_interval(node.depth)] += node.mode == "explore"
+    forks, intervals = Counter(map(_interval, depths)), explored(forest)
     return {
-        **{f"fork_depth_{name}": forks[name] / max(len(depths), 1) for name in ("0", *steps)},
-        **{f"explore_ratio_{name}": explored[name] / count for name, count in steps.items()},
+        **{f"fork_depth_{name}": forks[name] / max(len(depths), 1) for name in ("0", *intervals)},
+        **{f"explore_ratio_{name}": exploring / steps for name, (exploring, steps) in intervals.items()},
     }
+
+
+def explored(trees: Iterable[Tree]) -> dict[str, tuple[int, int]]:
+    """Unique steps in explore mode, and all unique steps, by interval of steps (the paper's Table 9)."""
+    found: dict[str, tuple[int, int]] = {}
+    for tree in trees:
+        for node in tree.nodes:
+            exploring, steps = found.get(name := _interval(node.depth), (0, 0))
+            found[name] = exploring + (node.mode == "explore"), steps + 1
+    return found
 
 
 def summarise(forest: Forest, budget: int = 0) -> dict[str, float]:

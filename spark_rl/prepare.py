@@ -16,7 +16,8 @@ import torch
 
 from spark_rl.checkpoint import model_folder
 from spark_rl.data import demonstrations
-from spark_rl.data.demonstrations import Demonstration
+from spark_rl.data.format import Demonstration, load, save
+from spark_rl.data.leaks import refuse_leaks
 from spark_rl.errors import UsageError
 from spark_rl.fresh import FreshModel
 from spark_rl.model import learn_tokenizer, load_model, load_tokenizer, new_model, save_pretrained_atomically
@@ -55,8 +56,8 @@ def prepare(run: Run, watcher: Watcher) -> tuple[Any, Any]:
 def _demonstrations(run: Run, watcher: Watcher) -> list[Demonstration]:
     if not run.demonstrations.exists():
         trees = _given(run.recipe) if run.recipe.cold_start.data else _played(run.recipe, watcher)
-        demonstrations.save(trees, run.demonstrations, run.recipe.prompt)
-    return demonstrations.load(run.demonstrations)
+        save(trees, run.demonstrations, run.recipe.prompt)
+    return load(run.demonstrations)
 
 
 def _played(recipe: Recipe, watcher: Watcher) -> list[Demonstration]:
@@ -86,18 +87,12 @@ def _given(recipe: Recipe) -> list[Demonstration]:
     file, count = recipe.cold_start.data, recipe.cold_start.demonstrations
     if not Path(file).exists():
         raise UsageError(f"cold_start.data names {file}, which does not exist: write it with `spark-rl demos --out {file}`")
-    trees = demonstrations.load(Path(file))[:count]
+    trees = load(Path(file))[:count]
     if len(trees) < count:
         raise UsageError(
             f"cold_start.data {file} holds {len(trees)} demonstrations, fewer than the {count} of cold_start.demonstrations"
         )
-    allowed = {task.id for task in recipe.env.tasks(recipe.level, "train")}
-    for task in (shown.tree.task for shown in trees):
-        if (task.environment, task.id in allowed) != (recipe.env.name, True):
-            raise UsageError(
-                f"cold_start.data {file} demonstrates {task.environment} task {task.id}, which is no training task "
-                f"of {recipe.env.name} on level {recipe.level}: write it again with that level"
-            )
+    refuse_leaks(trees, recipe.env, recipe.level, f"cold_start.data {file}")
     return trees
 
 

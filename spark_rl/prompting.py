@@ -4,7 +4,8 @@ Invariants
 ----------
 * There is one prompt builder: demonstrations, cold start, rollouts and evaluation render the same state to the same
   token ids.
-* There is one parser: the fork criterion, the penalties and the statistics read the same `Parsed`.
+* There is one way to read a completion, `Prompt.parse`: the fork criterion, the penalties and the statistics read the same
+  `Parsed`. `parse` is that of tagged answers, the only ones that are demonstrated and trained.
 * Every prompt holds the task and the current observation whole. One that is too long loses its oldest history, then
   the tail of its action list, and says how much (`Node.truncated`).
 * Under `Transcript` a step's prompt is its parent's prompt and completion plus new tokens, id for id, unless it was
@@ -36,10 +37,30 @@ Before each action, reason in one short sentence, in exactly one of two modes:
 
 Then give one of the admissible actions inside <action>...</action>. Answer with one reasoning block and one action, and nothing else."""  # noqa: E501  prose
 
+REACT = """\
+You are an expert agent in a text world. You are given a task, and at each step what you see and what you can do.
+
+At each step first think about what to do next, then give one of the admissible actions. Answer with two lines alone:
+Thought: your reasoning in one short sentence
+Action: the action"""
+
+PLAIN = """\
+You are an expert agent in a text world. You are given a task, and at each step what you see and what you can do.
+
+At each step answer with one of the admissible actions and nothing else: no reasoning, no quotation marks."""
+
+Style = Literal["full", "none", "react", "plain"]
+
+_HEADS: dict[Style, str] = {"full": INSTRUCTIONS, "none": "", "react": REACT, "plain": PLAIN}
+
 _TAG = re.compile(r"</?(?:explore|think|action)>")
 _STRICT = re.compile(r"\s*<(explore|think)>(.*?)</\1>\s*<action>(.*?)</action>\s*", re.DOTALL)
 _REASONING = re.compile(r"<(explore|think)>(.*?)</\1>", re.DOTALL)
 _ACTION = re.compile(r"<action>(.*?)</action>", re.DOTALL)
+# What a model imagines the world to answer is no part of its turn.
+_IMAGINED = re.compile(r"^Observation\b", re.MULTILINE)
+_ACT = re.compile(r"^Action:[ \t]*(.*?)[ \t]*$", re.MULTILINE)
+_REACT = re.compile(r"\s*Thought:(?P<thought>.*?\S.*?)^Action:[^\n]*\S[^\n]*\s*", re.DOTALL | re.MULTILINE)
 
 
 def parse(text: str) -> Parsed:
@@ -56,6 +77,25 @@ def parse(text: str) -> Parsed:
     strict = _STRICT.fullmatch(text)
     well_formed = bool(strict and reasoning and action) and not _TAG.search(reasoning)
     return Parsed(cast("Mode | None", mode), reasoning, action, well_formed)
+
+
+def _parse_react(text: str) -> Parsed:
+    """Read `Thought: ...` and `Action: ...` (ReAct, arXiv 2210.03629), up to an observation that the model made up.
+
+    Without exactly one line of action the action is empty.
+    """
+    own = _IMAGINED.split(text, maxsplit=1)[0]
+    actions = _ACT.findall(own)
+    action = actions[0] if len(actions) == 1 else ""
+    strict = _REACT.fullmatch(own) if action else None
+    return Parsed(None, strict["thought"].strip() if strict else "", action, strict is not None and own == text)
+
+
+def _parse_plain(text: str) -> Parsed:
+    """Read an answer of one line, which is the action; of several, the action is empty."""
+    line = text.strip()
+    action = "" if "\n" in line else line
+    return Parsed(None, "", action, bool(action))
 
 
 def respond(mode: Mode, reasoning: str, action: str) -> str:
@@ -147,12 +187,19 @@ class Prompt:
     """How a step's prompt is written. The same value serves demonstrations, cold start, rollouts and evaluation."""
 
     context: Window | Transcript = Window()
-    instructions: Literal["full", "none"] = "full"
-    """`full` explains role, modes and answer format; a model that learns from nothing needs no such text."""
+    instructions: Style = "full"
+    """`full` explains role, modes and answer format; a model that learns from nothing needs no such text (`none`). `react`
+    asks for a thought and an action, `plain` for an action alone: baselines that are prompted, never trained."""
     list_actions: bool = True
     """Show the admissible actions."""
     limit: int = 2048
     """Most tokens of a prompt."""
+
+    def parse(self, text: str) -> Parsed:
+        """Read a completion in the form that the instructions ask for."""
+        if self.instructions == "react":
+            return _parse_react(text)
+        return _parse_plain(text) if self.instructions == "plain" else parse(text)
 
     def render(self, tree: Tree, node: int, encoder: Encoder | None) -> Rendered:
         """The prompt of the step that follows `node` (-1: the first step).
@@ -218,7 +265,8 @@ class Prompt:
 
     def _head(self, tree: Tree) -> str:
         task = f"Task: {tree.task.instruction}"
-        return f"{INSTRUCTIONS}\n\n{task}" if self.instructions == "full" else task
+        head = _HEADS[self.instructions]
+        return f"{head}\n\n{task}" if head else task
 
     def _step_text(self, tree: Tree, path: list[int], history: int, actions: Sequence[str]) -> str:
         parts = [self._head(tree)]

@@ -195,6 +195,11 @@ class Recipe:
 
     def __post_init__(self) -> None:
         at_least("", self, iterations=0, tasks_per_iteration=1, threads=0, cache_gb=0)
+        if self.prompt.instructions in ("react", "plain"):
+            raise UsageError(
+                f"prompt.instructions is {self.prompt.instructions}, which is for models that are prompted and not trained: "
+                "a recipe takes full or none (`spark-rl eval --prompt.instructions` takes all)"
+            )
 
     @property
     def growth(self) -> Growth:

@@ -9,16 +9,17 @@ tokens are in `Spent.generated`, and again in `Spent.discarded`.
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import replace
 
+from spark_rl.environments.base import Environment
 from spark_rl.errors import PolicyFailure
 from spark_rl.policies.base import Policy
 from spark_rl.prompting import parse
 from spark_rl.seeding import derive
-from spark_rl.types import Completion, Request, Spent
+from spark_rl.types import Completion, Parsed, Request, Spent
 
-__all__ = ["TRIES", "ask", "resample"]
+__all__ = ["TRIES", "accepted", "ask", "resample"]
 
 TRIES = 4
 """How often a repeated action is drawn again; then it stays (where the policy is sure, nothing else will come)."""
@@ -36,12 +37,26 @@ async def ask(policy: Policy, requests: Sequence[Request]) -> list[list[Completi
     return answers
 
 
+def accepted(answer: list[Completion], state: Environment) -> list[Completion]:
+    """The completions for a state, none of them refused; else the state is closed.
+
+    Raises:
+        PolicyFailure: one was refused.
+    """
+    for completion in answer:
+        if completion.refused:
+            state.close()
+            raise PolicyFailure(completion.refused)
+    return answer
+
+
 async def resample(
     policy: Policy,
     requests: Sequence[Request],
     answers: list[list[Completion]],
     taken: Mapping[int, set[str]],
     spent: Spent,
+    read: Callable[[str], Parsed] = parse,
 ) -> None:
     """Draw completions again, at most `TRIES` times each, whose action has been taken in their state.
 
@@ -52,12 +67,13 @@ async def resample(
         taken: for the requests (by position) that exclude actions, those taken so far; accepted ones are added. Requests
             that continue one state share one set.
         spent: `discarded` is charged with the tokens thrown away.
+        read: how a completion is read (`Prompt.parse`).
     """
     waiting = [(index, number) for index in taken for number in range(requests[index].n)]
     for attempt in range(TRIES + 1):
         repeats: dict[int, list[int]] = {}
         for index, number in waiting:
-            action = parse(answers[index][number].text).action
+            action = read(answers[index][number].text).action
             if action in taken[index]:
                 repeats.setdefault(index, []).append(number)
             taken[index].add(action)

@@ -26,8 +26,8 @@ from spark_rl.environments.base import Environment, World
 from spark_rl.errors import EnvironmentFailure, MissingExtra, PromptTooLong, UsageError
 from spark_rl.growth import Growth
 from spark_rl.policies.base import Policy
-from spark_rl.prompting import Encoder, parse
-from spark_rl.resampling import ask, resample
+from spark_rl.prompting import Encoder
+from spark_rl.resampling import accepted, ask, resample
 from spark_rl.seeding import derive
 from spark_rl.states import States
 from spark_rl.types import Completion, Forest, Fork, Node, Observation, Request, Spent, Task, Tree
@@ -260,12 +260,12 @@ class _Grower:
         clock.lap("prompt")
         answers = await ask(self.policy, requests)
         if taken := self._taken(items):
-            await resample(self.policy, requests, answers, taken, self.spent)
+            await resample(self.policy, requests, answers, taken, self.spent, self.growth.prompt.parse)
         clock.lap("generate")
         grown: dict[int, list[_Branch]] = {}
         for item, request, answer in zip(items, requests, answers, strict=True):
             with self._guarded(item.tree):
-                grown.setdefault(item.tree, []).extend(self._steps(item, request, answer))
+                grown.setdefault(item.tree, []).extend(self._steps(item, request, accepted(answer, item.state)))
         for index, branches in grown.items():
             plot = self.plots[index]
             if self.only_active:
@@ -332,7 +332,7 @@ class _Grower:
         self, item: _Open, request: Request, number: int, completion: Completion, key: str, state: Environment
     ) -> _Branch:
         plot = self.plots[item.tree]
-        parsed = parse(completion.text)
+        parsed = self.growth.prompt.parse(completion.text)
         observation = state.step(parsed.action)
         self.spent.env_steps += 1
         plot.tree.nodes.append(

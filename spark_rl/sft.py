@@ -22,7 +22,7 @@ import torch
 from torch import nn
 
 from spark_rl.batch import packed_sequences
-from spark_rl.data.demonstrations import Demonstration
+from spark_rl.data.format import Demonstration
 from spark_rl.errors import MissingExtra
 from spark_rl.recipe import ColdStart
 

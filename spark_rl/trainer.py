@@ -26,6 +26,7 @@ from transformers import set_seed
 
 from spark_rl import checkpoint, dynamic
 from spark_rl.batch import Batch, pack
+from spark_rl.data.leaks import refuse_held_out
 from spark_rl.errors import TrainingDiverged
 from spark_rl.evaluate import evaluate
 from spark_rl.executor import InProcess
@@ -55,6 +56,7 @@ def train(run: Run, watcher: Watcher) -> None:
         SparkError: whatever a user can mend.
     """
     with mirrors(run) as copies:
+        refuse_held_out(run, run.recipe.evaluation.levels, run.recipe.env)
         set_threads(run, watcher)
         model, tokenizer = prepare(run, watcher)
         executor = InProcess(model, tokenizer, run.recipe.env, cache_gb=run.recipe.cache_gb)

@@ -112,11 +112,13 @@ class Completion:
     """Natural log-probabilities of `ids` under the tempered distribution, same length."""
     entropies: tuple[float, ...] | None = None
     """Entropy in nats of the tempered distribution that each of `ids` was drawn from; None when the policy does not say."""
+    refused: str = ""
+    """Why there is no completion; the tree is then dropped and named, never continued with an empty action."""
 
 
 @dataclass(frozen=True, slots=True)
 class Parsed:
-    """A completion read by the one parser there is (`prompting.parse`)."""
+    """A completion as it is read (`Prompt.parse`)."""
 
     mode: Mode | None
     """None when there is not exactly one non-empty reasoning block."""

@@ -24,9 +24,10 @@ LAYERS: tuple[tuple[str, ...], ...] = (
     ("environments", "policies", "branching", "advantage", "model"),
     ("growth", "loss", "states", "resampling"),
     ("rollout",),
-    ("store", "batch", "metrics"),
+    ("store", "batch", "metrics", "lookahead"),
     ("recipe",),
-    ("data", "checkpoint", "run", "progress"),
+    ("checkpoint", "run", "progress", "episodes"),
+    ("data",),
     ("report", "mirrors"),
     ("server",),
     ("evaluate", "update"),
@@ -49,7 +50,7 @@ EXCEPTIONS: dict[tuple[str, str], str] = {}
 HEAVY = {
     "torch", "transformers", "tokenizers", "safetensors", "trl", "datasets", "accelerate", "peft",
     "textworld", "alfworld", "fast_downward", "scienceworld", "py4j", "starlette", "uvicorn", "sse_starlette",
-    "tensorboard", "wandb", "rapidfuzz", "spacy",
+    "tensorboard", "wandb", "rapidfuzz", "spacy", "openai",
 }  # fmt: skip
 MAY_BE_HEAVY = {
     "model", "policies.local", "policies.cache", "policies.sampling", "update", "sft", "prepare", "trainer", "checkpoint",
@@ -60,8 +61,9 @@ MAY_BE_HEAVY = {
 WITHOUT_TORCH = (
     "types", "errors", "seeding", "files", "fresh", "prompting", "growth", "states", "resampling", "rollout", "loss",
     "store", "batch", "metrics",
-    "recipe", "cli", "environments", "policies.base", "policies.scripted", "branching", "advantage", "report", "recipes",
-    "tasks", "evaluate", "run", "dynamic", "compare", "mirrors",
+    "recipe", "cli", "environments", "policies.base", "policies.scripted", "policies.openai", "policies.voting", "branching",
+    "advantage", "report", "recipes", "tasks", "lookahead", "episodes", "evaluate", "run", "dynamic", "compare", "mirrors",
+    "data",
 )  # fmt: skip
 
 MOST_LINES = 400

@@ -13,11 +13,12 @@ import sys
 from pathlib import Path
 
 import pytest
+from serving import as_the_expert, serving
 
 from spark_rl import __version__, load_forest
 from spark_rl.cli import COMMANDS, main
 from spark_rl.environments.base import WORLDS, load_world
-from spark_rl.prompting import parse
+from spark_rl.prompting import Prompt, parse
 from spark_rl.recipe import decode, encode
 from spark_rl.recipes import load_recipe
 from spark_rl.run import Run
@@ -134,7 +135,11 @@ def test_every_command_is_there():
         (["train", "--resume", "nowhere"], ["nowhere holds no run"]),
         (["train", "--resume"], ["--resume needs a value"]),
         (["show", "nowhere"], ["nowhere holds no run"]),
-        (["eval", "nowhere"], ["no run directory", "--recipe"]),
+        (["eval", "nowhere"], ["no run directory", "--recipe", "--env"]),
+        (["eval", "gpt", "--policy", "openai"], ["--recipe", "--env"]),
+        (["eval", "gpt", "--policy", "opnai", "--env", "household"], ['unknown policy "opnai"', "openai"]),
+        (["eval", "gpt", "--policy", "openai", "--env", "household", "--base-url", "here"], ["base_url is here"]),
+        (["eval", "gpt", "--policy", "openai", "--env", "household", "--threads", "1"], ['unknown option "--threads"']),
         (["eval", "./nowhere", "--recipe", "quickstart"], ["nowhere", "does not exist"]),
         (["rollout", "quickstart", "--tasks", "0"], ["tasks is 0"]),
         (["rollout", "quickstart", "--policy", "model"], ["starts from nothing", "--model"]),
@@ -408,7 +413,7 @@ def test_eval_of_a_model_directory(run, capsys):
         "L0",
         "--tasks",
         "2",
-        "--horizon",
+        "--tree.horizon",
         "3",
         "--temperature",
         "0",
@@ -419,6 +424,66 @@ def test_eval_of_a_model_directory(run, capsys):
     assert "/2 |" in capsys.readouterr().out
 
 
+FEW = ["--level", "L1", "--tasks", "3", "--tree.horizon", "6", "--temperature", "1", "--samples", "2", "--batch", "2"]
+
+
+def test_eval_of_several_samples_goes_on_and_comes_together(run, capsys, tmp_path):
+    words = ["eval", str(run), *FEW, "--quiet", "--pass-at", "1", "2"]
+    assert main([*words, "--out", str(tmp_path / "whole.json")]) == 0
+    said = capsys.readouterr().out
+    assert "| Pass@1 | Pass@2 |" in said
+    assert "/6 |" in said
+    out = ["--out", str(tmp_path / "out")]
+    assert main([*words, *out, "--shard", "1/2"]) == 0
+    assert capsys.readouterr().out == "", "there is more to come"
+    assert not (tmp_path / "out" / "results.json").exists()
+    assert main([*words, *out, "--shard", "2/2"]) == 0
+    assert capsys.readouterr().out == said
+    whole = json.loads((tmp_path / "whole.json").read_text())
+    assert json.loads((tmp_path / "out" / "results.json").read_text()) == whole
+    lines = sum(file.read_text().count('"task"') for file in (tmp_path / "out").glob("episodes*"))
+    assert main([*words, *out]) == 0
+    assert capsys.readouterr().out == said
+    assert lines == sum(file.read_text().count('"task"') for file in (tmp_path / "out").glob("episodes*")) == 6
+    assert (tmp_path / "out" / "results.md").read_text() == said
+
+
+@pytest.mark.parametrize("choose", ["majority", "likelihood"])
+def test_eval_with_branching(run, capsys, tmp_path, choose):
+    words = ["--tree.budget", "4", "--tree.roots", "2", "--out", str(tmp_path / "out.json"), "--quiet"]
+    assert main(["eval", str(run), *FEW, "--policy", "branching", "--choose", choose, *words]) == 0
+    assert "| level | chosen | alone |" in capsys.readouterr().out
+    found = json.loads((tmp_path / "out.json").read_text())["L1"]
+    assert main(["eval", str(run), *FEW, *words]) == 0
+    plain = json.loads((tmp_path / "out.json").read_text())["L1"]
+    assert found["branching"]["leaves"] >= 2
+    assert found["branching"]["alone"] == plain["success"]
+    assert found["branching"]["alone_tokens"] == plain["tokens"]
+    assert found["tokens"] > plain["tokens"]
+    assert "branching" not in plain
+
+
+def test_eval_with_a_vote_at_each_exploring_step(run, capsys, tmp_path):
+    words = ["--choose", "majority", "--among", "steps", "--branching.width", "3", "--out", str(tmp_path / "out.json")]
+    assert main(["eval", str(run), *FEW, *words, "--quiet"]) == 0
+    found = json.loads((tmp_path / "out.json").read_text())["L1"]
+    assert "branching" not in found, "nothing is forked"
+    assert (found["discarded"] > 0) == (found["explore_ratio"] > 0)
+
+
+def test_eval_that_makes_no_sense(run, capsys, tmp_path):
+    assert "from 1 to samples" in sentence(capsys, "eval", run, "--samples", "4", "--pass-at", "5")
+    assert "raise it" in sentence(capsys, "eval", run, "--policy", "branching", "--temperature", "0")
+    assert "--out DIR" in sentence(capsys, "eval", run, "--shard", "1/2")
+    assert "such as 2/4" in sentence(capsys, "eval", run, "--shard", "3/2", "--out", tmp_path / "out")
+    assert 'did you mean "branching"' in sentence(capsys, "eval", run, "--policy", "branchin")
+    rule = ["--choose", "majority", "--among", "steps", "--branching", "chains"]
+    assert "explore-tag" in sentence(capsys, "eval", run, *rule)
+    (tmp_path / "full").mkdir()
+    (tmp_path / "full" / "thesis.tex").touch()
+    assert "something else" in sentence(capsys, "eval", run, "--out", tmp_path / "full")
+
+
 def test_eval_of_what_is_not_there(run, capsys, tmp_path):
     assert "cold-start" in sentence(capsys, "eval", run, "--checkpoint", "7")
     without = tmp_path / "without"
@@ -426,6 +491,44 @@ def test_eval_of_what_is_not_there(run, capsys, tmp_path):
     for name in ("config.json", "model.safetensors"):
         (without / name).write_bytes((run / "checkpoints" / "cold-start" / name).read_bytes())
     assert "no tokenizer" in sentence(capsys, "eval", without, "--recipe", "quickstart", "--env.test-tasks", "1")
+
+
+@pytest.mark.parametrize("style", ["full", "react", "plain"])
+def test_eval_of_a_model_behind_a_server(capsys, tmp_path, style):
+    pytest.importorskip("openai", reason="the extra teacher is not installed")
+    world, prompt = load_world("household", test_tasks=4), Prompt(instructions=style)
+    say = {
+        "full": lambda node: node.text,
+        "react": lambda node: f"Thought: {node.reasoning}\nAction: {node.action}",
+        "plain": lambda node: node.action,
+    }[style]
+    out, kept = tmp_path / "eval.json", tmp_path / "eval.answers.jsonl"
+    with serving(as_the_expert(world, world.tasks("L1", "test"), prompt, say)) as served:
+        words = ["--base-url", served.url, "--level", "L1", "--env.test-tasks", "4", "--prompt.instructions", style]
+        command = ["eval", "some/model", "--policy", "openai", "--env", "household", *words, "--price-in", "1"]
+        assert main([*command, "--out", str(out)]) == 0
+        said = capsys.readouterr()
+        assert "| 4/4 |" in said.out
+        result = json.loads(out.read_text())["L1"]
+        steps = round(result["steps"] * 4)
+        assert (result["invalid_ratio"], result["tasks"], result["failed"]) == (0.0, 4, 0)
+        assert len(served.bodies) == len(kept.read_text().splitlines()) == steps
+        assert f"{steps} requests (0 more" in said.err
+        assert "cost 0." in said.err
+        # The same again: nothing is asked, everything is equal.
+        assert main([*command, "--out", str(tmp_path / "again.json"), "--answers", str(kept)]) == 0
+        assert len(served.bodies) == steps
+        assert f"0 requests ({steps} more" in capsys.readouterr().err
+        assert json.loads((tmp_path / "again.json").read_text())["L1"] == result
+
+
+def test_a_dry_run_shows_the_prompt_and_asks_nobody(capsys):
+    command = ["eval", "some/model", "--policy", "openai", "--env", "household", "--base-url", "http://127.0.0.1:9/v1"]
+    assert main([*command, "--dry-run", "--env.test-tasks", "1", "--prompt.instructions", "react"]) == 0
+    out = capsys.readouterr().out
+    assert out.startswith("[user]\nYou are an expert agent")
+    assert "Thought:" in out
+    assert "Admissible actions:\n" in out
 
 
 def test_rollout_with_the_model_of_a_run(run, capsys, tmp_path):

@@ -12,7 +12,7 @@ from tiny import RECIPE, WORLD, Log, finished
 from transformers import AutoModelForCausalLM, AutoTokenizer
 
 import spark_rl
-from spark_rl.data.demonstrations import load
+from spark_rl.data.format import load
 from spark_rl.errors import UsageError
 from spark_rl.metrics import summarise, wilson
 from spark_rl.model import load_model, load_tokenizer

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+from collections import Counter
 from collections.abc import Sequence
 from dataclasses import dataclass, field, replace
 from statistics import fmean
@@ -11,19 +12,24 @@ import pytest
 from tiny import RECIPE, WORLD, finished
 from trees import draw
 
-from spark_rl.environments.base import World
+from spark_rl.branching.explore_tag import ExploreTag
+from spark_rl.environments.base import WORLDS, World, load_world
 from spark_rl.environments.household import Household
 from spark_rl.environments.household.engine import Scene
-from spark_rl.errors import EnvironmentFailure
-from spark_rl.evaluate import averages, chains, evaluate, markdown, summary
+from spark_rl.episodes import Played, episode
+from spark_rl.errors import EnvironmentFailure, UsageError
+from spark_rl.evaluate import averages, branching, chains, conclude, evaluate, markdown, report, summary
+from spark_rl.evaluate import play as play_on
 from spark_rl.executor import InProcess
 from spark_rl.growth import Growth, TreeShape
-from spark_rl.metrics import wilson
+from spark_rl.lookahead import majority
+from spark_rl.metrics import clustered, pass_at, wilson
 from spark_rl.model import load_model, load_tokenizer
-from spark_rl.policies.scripted import RandomActions
-from spark_rl.prompting import parse
+from spark_rl.policies.scripted import RandomActions, Script, Slips
+from spark_rl.prompting import Prompt, parse
 from spark_rl.rollout import grow_forest
-from spark_rl.types import Forest, Node, Request, Spent, Task, Tree
+from spark_rl.seeding import derive
+from spark_rl.types import Forest, Level, Node, Request, Spent, Task, Tree
 
 TASKS = WORLD.tasks("L0", "train")[:7]
 
@@ -182,10 +188,191 @@ def test_a_summary_by_hand():
     ]
     head, _, row = markdown({"L1": result}).splitlines()
     assert head.count("|") == row.count("|")
-    assert row.startswith("| L1 | 0.333 | 0.061 to 0.792 | 1/3 | 2.5 |")
+    assert row.startswith("| L1 | 0.333 | 0.061 to 0.792 | 1/3 | 0.333 | 2.5 |")
 
 
 def test_no_tasks_are_no_success():
     result = play(Expert(), tasks=[])
     assert (result["success"], result["tasks"], result["low"], result["high"]) == (0.0, 0, 0.0, 1.0)
     assert averages({"L0": result}) == averages({"L0": summary(TASKS[:1], [], Spent(), [])}) == ""
+
+
+# -- several samples ------------------------------------------------------------------------------------------------
+
+
+def clumsy() -> Slips:
+    """Solves some tasks and not others, by the seeds of its samples."""
+    return Slips(WORLD.expert(), 0.5)
+
+
+class Clumsy(Expert):
+    """An expert that often slips."""
+
+    async def grow(self, tasks, growth, *, seed, iteration):
+        self.asked.append([f"{task.id} {iteration}" for task in tasks])
+        return await grow_forest(tasks, self.world, clumsy(), growth, seed=seed, iteration=iteration)
+
+
+def test_every_task_is_played_as_often_as_was_asked():
+    executor, done = Clumsy(), []
+    result = play(executor, batch=4, samples=3, advance=done.append)
+    wanted = [f"{task.id} {sample}" for sample in range(3) for task in TASKS]
+    assert [name for part in executor.asked for name in part] == wanted
+    assert done == [4, 7, 11, 14, 18, 21]
+    assert (result["tasks"], result["samples"], result["episodes"]) == (7, 3, 21)
+    assert result == play(Clumsy(), samples=3, batch=7)
+
+
+def test_samples_agree_with_a_plain_loop_over_tasks_and_seeds():
+    growth = replace(RECIPE.growth, shape=TreeShape(horizon=12))
+    result = play(Clumsy(), growth=growth, samples=4, temperature=1.0)
+    outcomes = []
+    for task in TASKS:
+        row = []
+        for sample in range(4):
+            environment, policy = WORLD.make(), clumsy()
+            observation, path, score = environment.reset(task), (), 0.0
+            history: tuple[str, ...] = ()
+            while len(path) < 12 and not observation.done:
+                path = (*path, 0)
+                seeds = (derive(1, sample, task.id, 0, path),)
+                request = Request(task, (), observation, seeds, children=((0, *path),), history=history)
+                ((completion,),) = asyncio.run(policy.sample([request]))
+                action = parse(completion.text).action
+                observation, history = environment.step(action), (*history, action)
+                score += observation.reward
+            row.append((observation.success, len(path), score))
+        outcomes.append(row)
+    played = [one for row in outcomes for one in row]
+    wins = [sum(success for success, _, _ in row) for row in outcomes]
+    assert 0 < sum(wins) < 28
+    assert result["wins"] == sum(wins)
+    assert result["steps"] == fmean(steps for _, steps, _ in played)
+    assert result["score"] == pytest.approx(fmean(score for _, _, score in played))
+    assert result["env_steps"] == sum(steps for _, steps, _ in played) / 28
+    assert (result["low"], result["high"]) == clustered(wins, 4)
+    settings = {"temperature": 1.0, "seed": 1, "samples": 4}
+    found = conclude(TASKS, asyncio.run(play_on(Clumsy(), TASKS, growth, **settings)), samples=4, pass_at=(1, 2, 4))
+    assert found["pass_at"] == {str(k): fmean(pass_at(k, 4, won) for won in wins) for k in (1, 2, 4)}
+    assert found["pass_at"]["1"] == pytest.approx(result["success"])
+    assert found["pass_at"]["4"] == fmean(won > 0 for won in wins)
+    assert markdown({"L0": found}).splitlines()[0].endswith("| Pass@1 | Pass@2 | Pass@4 |")
+
+
+def test_a_world_that_names_a_task_twice_is_refused():
+    with pytest.raises(UsageError, match="twice"):
+        play(Clumsy(), tasks=[*TASKS, TASKS[0]])
+
+
+# -- branching ------------------------------------------------------------------------------------------------------
+
+
+def test_a_choice_by_hand():
+    """Two tasks: one where the vote mends a loss, and one where it spoils a win; a third failed."""
+    mended, spoilt = draw([-1, -1, -1], {1: 1.0, 2: 1.0}), draw([-1, -1, -1, 0], {3: 1.0})
+    for tree, actions in ((mended, "abb"), (spoilt, "abbc")):
+        tree.task = replace(tree.task, id=actions)
+        for node, action in zip(tree.nodes, actions, strict=True):
+            node.action = action
+    tasks = [mended.task, spoilt.task, replace(mended.task, id="failed")]
+    played = Played()
+    spent = Spent(generated=14, env_steps=7, replayed=2)
+    played.add(tasks, 0, [episode(mended, 0, majority), episode(spoilt, 0, majority)], spent)
+    result = conclude(tasks, played)
+    assert (result["wins"], result["episodes"], result["steps"]) == (1, 3, 1.0)
+    assert (result["tokens"], result["env_steps"]) == (14 / 3, 3.0)
+    assert result["branching"] == {
+        "leaves": 6 / 3,
+        "alone": 1 / 3,
+        "gained": 1,
+        "lost": 1,
+        "pass_at_leaves": 2 / 3,
+        "alone_tokens": (2 + 4) / 3,
+        "alone_steps": (1 + 2) / 3,
+    }
+    assert branching({"L0": result}).splitlines()[2] == ("| L0 | 0.333 | 0.333 | 1 | 1 | 0.667 | 2.0 | 5 | 2 | 3.0 | 1.0 |")
+    assert branching({"L0": result}) in report({"L0": result})
+    assert branching({"L0": summary(tasks, [], Spent(), [])}) == ""
+
+
+def test_what_is_alone_is_what_is_played_without_branching():
+    growth = replace(RECIPE.growth, shape=TreeShape(budget=6, roots=2, horizon=12), branching=ExploreTag(3))
+    chosen = play(Clumsy(), growth=growth, temperature=1.0, choose=majority)
+    plain = play(Clumsy(), growth=growth, temperature=1.0)
+    found = chosen["branching"]
+    assert (found["alone"], found["alone_steps"]) == (plain["success"], plain["steps"])
+    assert 2 < found["leaves"] <= 6
+    assert 0 < plain["success"] <= found["pass_at_leaves"]
+    assert chosen["env_steps"] > plain["env_steps"]
+    assert chosen["success"] <= found["pass_at_leaves"]
+    assert chosen["success"] == pytest.approx(found["alone"] + (found["gained"] - found["lost"]) / 7)
+
+
+# -- whole splits ---------------------------------------------------------------------------------------------------
+
+
+def covers(world: World, level: Level, count: int, batch: int = 64) -> None:
+    """Each test task of a level is played exactly once, by a script of one step."""
+    executor = Looking(world)
+    growth = replace(RECIPE.growth, shape=TreeShape(horizon=1), prompt=Prompt(list_actions=False))
+    tasks = world.tasks(level, "test")
+    result = play(executor, tasks=tasks, growth=growth, batch=batch)
+    assert Counter(executor.played) == Counter({task.id: 1 for task in tasks})
+    assert (result["tasks"], result["episodes"], result["failed"], result["steps"]) == (count, count, 0, 1.0)
+    assert sum(kind["tasks"] for kind in result["kinds"].values()) == count
+
+
+@dataclass
+class Looking:
+    """Looks once; remembers which trees it grew."""
+
+    world: World
+    played: list[str] = field(default_factory=list)
+
+    async def grow(self, tasks, growth, *, seed, iteration):
+        forest = await grow_forest(tasks, self.world, Script(["look"]), growth, seed=seed, iteration=iteration)
+        self.played += [tree.task.id for tree in forest]
+        return forest
+
+
+@pytest.mark.parametrize("level", ["L0", "L1", "L2"])
+def test_household_is_covered(level):
+    covers(Household(), level, len(Household().tasks(level, "test")))
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize(("level", "count"), [("L0", 140), ("L1", 134), ("L2", 38)])
+def test_alfworld_is_covered(alfworld_games, level, count):
+    pytest.importorskip("textworld", reason="ALFWorld's engine is the extra alfworld")
+    covers(load_world("alfworld", data=str(alfworld_games)), level, count, batch=16)
+
+
+@pytest.mark.slow
+def test_scienceworld_is_covered(scienceworld):
+    covers(scienceworld, "L2", 549)
+
+
+@dataclass
+class OnPaper(Looking):
+    """Answers with a step that was never taken."""
+
+    async def grow(self, tasks, growth, *, seed, iteration):
+        self.played += [task.id for task in tasks]
+        trees = [replace(draw([-1]), task=task) for task in tasks]
+        return Forest(trees, iteration, seed)
+
+
+@pytest.mark.parametrize(
+    ("name", "level", "count"),
+    [("scienceworld", "L0", 1661), ("scienceworld", "L1", 1684), ("scienceworld", "L2", 549), ("webshop", "L0", 500)],
+)
+def test_the_ids_of_large_splits_are_covered(name, level, count):
+    if name not in WORLDS:
+        pytest.skip(f"there is no world {name} yet")
+    world = load_world(name)
+    executor = OnPaper(world)
+    tasks = world.tasks(level, "test")
+    result = play(executor, tasks=tasks, samples=2)
+    assert Counter(executor.played) == Counter({task.id: 2 for task in tasks})
+    assert len(tasks) == count
+    assert (result["episodes"], result["failed"]) == (2 * count, 0)

@@ -9,9 +9,11 @@ from hypothesis import given
 from hypothesis import strategies as st
 from trees import TASK, node
 
+from spark_rl.environments.household import Household
 from spark_rl.errors import PromptTooLong, UsageError
 from spark_rl.prompting import Encoder, Prompt, Rendered, Transcript, Window, parse, respond
-from spark_rl.types import Tree
+from spark_rl.recipe import Recipe
+from spark_rl.types import Parsed, Tree
 
 
 @pytest.mark.parametrize(
@@ -46,6 +48,53 @@ def test_parse(text, mode, action, well_formed):
 def test_parse_takes_anything(text):
     parsed = parse(text)
     assert not (parsed.well_formed and (parsed.mode is None or not parsed.action))
+    for style in ("react", "plain"):
+        parsed = Prompt(instructions=style).parse(text)
+        assert parsed.mode is None
+        assert not (parsed.well_formed and not parsed.action)
+
+
+@pytest.mark.parametrize(
+    ("text", "reasoning", "action", "well_formed"),
+    [
+        ("Thought: on it.\nAction: go", "on it.", "go", True),
+        (" Thought: first\nthen\nAction:  open box 1 \n", "first\nthen", "open box 1", True),
+        ("Thought: on it.\nAction: go\nObservation: You see a box.\nThought: b\nAction: stay", "on it.", "go", False),
+        ("Thought: a\nAction: go\nAction: stay", "", "", False),
+        ("Thought: a\nAction: go\nThat is it.", "", "go", False),
+        ("Thought:\nAction: go", "", "go", False),
+        ("Thought: an Action: go", "", "", False),
+        ("Action: go", "", "go", False),
+        ("Thought: a\nAction:", "", "", False),
+        ("Thought: a\nAction:\ngo", "", "", False),
+        ("go", "", "", False),
+        ("", "", "", False),
+    ],
+)
+def test_react_is_read_line_by_line(text, reasoning, action, well_formed):
+    parsed = Prompt(instructions="react").parse(text)
+    assert parsed == Parsed(None, reasoning, action, well_formed)
+
+
+@pytest.mark.parametrize(
+    ("text", "action"), [("go", "go"), (" open box 1\n", "open box 1"), ("go\nstay", ""), ("", ""), (" \n ", "")]
+)
+def test_a_plain_answer_is_the_action(text, action):
+    assert Prompt(instructions="plain").parse(text) == Parsed(None, "", action, bool(action))
+
+
+@pytest.mark.parametrize("style", ["react", "plain"])
+def test_instructions_of_prompted_baselines_say_their_own_form_and_no_other(style):
+    text = text_of(Prompt(instructions=style).render(walk(Prompt(), 0), -1, ENCODER).ids)
+    assert ("Thought:" in text) == (style == "react")
+    assert "<think>" not in text
+    assert "Task: find the key\nObservation 1: start\nAdmissible actions:\nleft\nright" in text
+
+
+@pytest.mark.parametrize("style", ["react", "plain"])
+def test_what_is_only_prompted_is_not_trained(style):
+    with pytest.raises(UsageError, match=f"prompt.instructions is {style}"):
+        Recipe("r", Household(), prompt=Prompt(instructions=style))
 
 
 def test_respond_is_read_back():

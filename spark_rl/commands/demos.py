@@ -46,7 +46,8 @@ class _Demos:
 
 def demos(call: Call) -> int:
     """Collect, write, and say in one line what was written."""
-    from spark_rl.data.demonstrations import collect, save
+    from spark_rl.data.demonstrations import collect
+    from spark_rl.data.format import save
 
     recipe_name, argv = take(call.argv, "--recipe")
     name, call = replace(call, argv=argv).positional("an environment", WORLDS)

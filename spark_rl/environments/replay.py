@@ -5,14 +5,14 @@ Invariant: a replay that differs from the record in one observation is an error,
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from typing import Any
 
 from spark_rl.environments.base import Environment, World
 from spark_rl.errors import ReplayMismatch, UsageError
 from spark_rl.types import Observation, Task
 
-__all__ = ["replay", "trace"]
+__all__ = ["replay", "trace", "walk"]
 
 _SHOWN = 120
 """Most characters of an observation in an error message."""
@@ -36,12 +36,18 @@ def replay(environment: Environment, task: Task, actions: Sequence[str], expecte
     """
     if len(expected) != len(actions) + 1:
         raise UsageError(f"replay of {task.id}: {len(actions)} actions need {len(actions) + 1} texts, not {len(expected)}")
-    observation = environment.reset(task)
-    _compare(task, 0, "reset", expected[0], observation.text)
-    for step, (action, text) in enumerate(zip(actions, expected[1:], strict=True), start=1):
-        observation = environment.step(action)
+    observation = Observation("")
+    answers = walk(environment, task, actions)
+    for step, (action, text, observation) in enumerate(zip(("reset", *actions), expected, answers, strict=True)):
         _compare(task, step, action, text, observation.text)
     return observation
+
+
+def walk(environment: Environment, task: Task, actions: Iterable[str]) -> Iterator[Observation]:
+    """What the environment answers to a reset and to each action, one after the other."""
+    yield environment.reset(task)
+    for action in actions:
+        yield environment.step(action)
 
 
 def _compare(task: Task, step: int, action: str, expected: str, got: str) -> None:

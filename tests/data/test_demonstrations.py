@@ -10,7 +10,8 @@ from dataclasses import dataclass, replace
 import pytest
 
 from spark_rl.batch import packed_sequences
-from spark_rl.data.demonstrations import Demonstration, collect, load, save, texts, tokenize
+from spark_rl.data.demonstrations import collect, texts, tokenize
+from spark_rl.data.format import Demonstration, load, save
 from spark_rl.environments.household import Household
 from spark_rl.environments.replay import replay
 from spark_rl.errors import StorageError, UsageError

@@ -1,0 +1,115 @@
+"""What a file of demonstrations is like: lengths, types, and how often it explores as an episode goes on."""
+
+from __future__ import annotations
+
+import statistics
+from collections import Counter
+from collections.abc import Sequence
+
+from spark_rl.data.format import Record, demonstration
+from spark_rl.metrics import explored
+from spark_rl.prompting import Encoder
+from spark_rl.seeding import derive
+
+__all__ = ["choose", "doubles", "profile"]
+
+
+def doubles(groups: Sequence[Sequence[Record]]) -> list[int]:
+    """Indices of trajectories of which an earlier one has the same task and the same answers."""
+    seen: set[tuple[str, ...]] = set()
+    found: list[int] = []
+    for index, group in enumerate(groups):
+        key = (group[0]["task"], *(record["completion"] for record in group))
+        if key in seen:
+            found.append(index)
+        seen.add(key)
+    return found
+
+
+def profile(groups: Sequence[Sequence[Record]], encoder: Encoder | None) -> str:
+    """The numbers of a file as Markdown; sizes are counted in the encoder's tokens, without one in words.
+
+    Args:
+        groups: its trajectories as their lines, at least one.
+        encoder: of a model.
+    """
+    records = [record for group in groups for record in group]
+    slips, won = sum(record["slip"] for record in records), sum(group[0]["success"] for group in groups)
+    unit = "tokens" if encoder else "words"
+    intervals = explored([demonstration(group).tree for group in groups])
+    total = sum(count for _, count in intervals.values())
+    share = sum(exploring for exploring, _ in intervals.values()) / total
+    return "\n".join(
+        [
+            f"{len(groups)} trajectories, {won} won, {len(doubles(groups))} doubles; {len(records)} steps, {slips} slips",
+            *_origins(groups),
+            "",
+            f"| {'':>8} | mean | median | longest |",
+            "|---|---|---|---|",
+            f"| steps | {_spread([len(group) for group in groups])} |",
+            f"| {unit} of a prompt | {_spread([_prompt_size(record, encoder) for record in records])} |",
+            f"| {unit} of an answer | {_spread([_answer_size(record, encoder) for record in records])} |",
+            "",
+            f"| steps | {' | '.join(name.replace('_', '-') for name in intervals)} | all |",
+            "|---" * (len(intervals) + 2) + "|",
+            f"| explore, % | {' | '.join(f'{100 * a / b:.2f}' for a, b in intervals.values())} | {100 * share:.2f} |",
+            f"| number | {' | '.join(str(b) for _, b in intervals.values())} | {total} |",
+            "",
+            "| type | trajectories | won | steps |",
+            "|---|---|---|---|",
+            *_kinds(groups),
+        ]
+    )
+
+
+def _origins(groups: Sequence[Sequence[Record]]) -> list[str]:
+    """A line for each origin, the most frequent first."""
+    names = ("source", "author", "level", "date")
+    counts = Counter(tuple(group[0][name] or "unknown" for name in names) for group in groups)
+    return [
+        f"{count} {source} by {who}, level {level}, {date}" for (source, who, level, date), count in counts.most_common()
+    ]
+
+
+def _kinds(groups: Sequence[Sequence[Record]]) -> list[str]:
+    kinds = sorted({group[0]["kind"] for group in groups})
+    alike = {kind: [group for group in groups if group[0]["kind"] == kind] for kind in kinds}
+    return [
+        f"| {kind or '-'} | {len(some)} | {sum(group[0]['success'] for group in some)} "
+        f"| {statistics.fmean(len(group) for group in some):.1f} |"
+        for kind, some in alike.items()
+    ]
+
+
+def _spread(values: Sequence[int]) -> str:
+    return f"{statistics.fmean(values):.1f} | {statistics.median(values):g} | {max(values)}"
+
+
+def _prompt_size(record: Record, encoder: Encoder | None) -> int:
+    if encoder:
+        return len(encoder.conversation(record["prompt"]))
+    return sum(len(message["content"].split()) for message in record["prompt"])
+
+
+def _answer_size(record: Record, encoder: Encoder | None) -> int:
+    return len(encoder.completion(record["completion"])) if encoder else len(record["completion"].split())
+
+
+def choose(kinds: Sequence[str], count: int, *, balanced: bool, seed: int) -> list[int]:
+    """Places of `count` items drawn without replacement, in their order.
+
+    Args:
+        kinds: type of each item.
+        count: at most as many as there are items.
+        balanced: take one of each type in turn, as long as it lasts.
+        seed: another one, another draw.
+    """
+    drawn = sorted(range(len(kinds)), key=lambda place: derive(seed, place, "sample"))
+    if balanced:
+        turn: Counter[str] = Counter()
+        turns: dict[int, int] = {}
+        for place in drawn:
+            turns[place] = turn[kinds[place]]
+            turn[kinds[place]] += 1
+        drawn.sort(key=lambda place: turns[place])  # stable: within a turn as drawn
+    return sorted(drawn[:count])

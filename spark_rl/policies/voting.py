@@ -1,0 +1,95 @@
+"""Asking several times where the policy itself says that it is unsure, and taking one answer: a vote at test time.
+
+Invariants
+----------
+* Where the first completion is in explore mode, `width` completions are drawn in that state, the first included; one is
+  executed. Elsewhere the first is.
+* No environment is forked and no outcome is looked at, so that every world and every policy can be played so.
+* A tie goes to the completion that was drawn first.
+"""
+
+from __future__ import annotations
+
+from collections import Counter
+from collections.abc import Callable, Hashable, Sequence
+from dataclasses import dataclass, field, replace
+from typing import Literal, TypeVar
+
+from spark_rl.branching.base import check_width
+from spark_rl.errors import PolicyFailure
+from spark_rl.policies.base import Policy
+from spark_rl.prompting import parse
+from spark_rl.seeding import derive
+from spark_rl.types import Completion, Parsed, Request, Spent
+
+__all__ = ["Choice", "Voting", "mean_logprob", "modal"]
+
+Choice = Literal["majority", "likelihood"]
+"""By what one of several is chosen: what most of them do, or the policy's own mean log-probability a token."""
+
+T = TypeVar("T", bound=Hashable)
+
+
+def modal(ballots: Sequence[T]) -> T:
+    """The most frequent value; of several the one that comes first."""
+    return Counter(ballots).most_common(1)[0][0]
+
+
+def mean_logprob(completions: Sequence[Sequence[float]]) -> float:
+    """Mean log-probability of a token, in nats, over completions given as those of their tokens.
+
+    Raises:
+        PolicyFailure: the policy gave none.
+    """
+    if not all(completions):
+        raise PolicyFailure("this policy gives no log-probabilities to choose by: use --choose majority")
+    return sum(map(sum, completions)) / sum(map(len, completions))
+
+
+@dataclass
+class Voting:
+    """Another policy, asked `width` times in each state where it explores."""
+
+    policy: Policy
+    width: int
+    choice: Choice = "majority"
+    read: Callable[[str], Parsed] = parse
+    """How a completion is read."""
+
+    spent: Spent = field(init=False)
+    """The policy's own counters; tokens of completions that were not executed are also in `discarded`."""
+
+    def __post_init__(self) -> None:
+        check_width(self.width)
+        self.spent = self.policy.spent
+
+    async def sample(self, requests: Sequence[Request]) -> list[list[Completion]]:
+        """The policy's answers; where one explores, the choice among it and `width - 1` more."""
+        answers = await self.policy.sample(requests)
+        unsure = [
+            (index, number)
+            for index, answer in enumerate(answers)
+            for number, completion in enumerate(answer)
+            if self.read(completion.text).mode == "explore"
+        ]
+        if not unsure:
+            return answers
+        more = await self.policy.sample([self._more(requests[index], number) for index, number in unsure])
+        for (index, number), others in zip(unsure, more, strict=True):
+            drawn = [answers[index][number], *(one for one in others if not one.refused)]
+            answers[index][number] = chosen = self._choose(drawn)
+            self.spent.discarded += sum(len(one.ids or ()) for one in drawn if one is not chosen)
+        return answers
+
+    def _more(self, request: Request, number: int) -> Request:
+        """The same request, `width - 1` times for one of its samples."""
+        seeds = tuple(derive(request.seeds[number], "vote", i) for i in range(1, self.width))
+        # Under one address: whichever is kept there, the next step finds at least the prompt that they share.
+        children = request.children[number : number + 1] * len(seeds)
+        return replace(request, seeds=seeds, children=children)
+
+    def _choose(self, drawn: Sequence[Completion]) -> Completion:
+        if self.choice == "likelihood":
+            return max(drawn, key=lambda one: mean_logprob([one.logprobs or ()]))
+        actions = [self.read(one.text).action for one in drawn]
+        return drawn[actions.index(modal(actions))]
