@@ -49,7 +49,7 @@ COMMANDS: dict[str, Command] = {
     ),
     "train": Command(
         "train:train",
-        "RECIPE|--from RUN|--resume RUN [--algorithm NAME] [--out DIR] [--FIELD VALUE ...]",
+        "RECIPE|--from RUN|--resume RUN [--algorithm NAME] [--dry-run] [--out DIR] [--FIELD VALUE ...]",
         "train a recipe, repeat a run, or continue one",
     ),
     "rollout": Command(

@@ -19,15 +19,16 @@ PACKAGE = REPOSITORY / "spark_rl"
 # longest name that fits decides. Modules of one package may import one another, as long as no circle arises.
 LAYERS: tuple[tuple[str, ...], ...] = (
     ("types", "errors", "seeding"),
-    ("environments.base", "policies.base", "branching.base", "advantage.base", "files", "fresh", "threads", "vocabulary"),
-    ("prompting", "tasks"),
+    ("environments.base", "policies.base", "branching.base", "advantage.base", "files", "fresh", "weights", "threads",
+     "vocabulary", "masters"),
+    ("prompting", "tasks", "adapters"),
     ("environments", "policies", "branching", "advantage", "model"),
     ("growth", "loss", "states", "resampling"),
     ("rollout",),
     ("store", "batch", "metrics"),
     ("recipe",),
     ("data", "checkpoint", "run", "progress"),
-    ("report", "mirrors"),
+    ("report", "mirrors", "memory"),
     ("server",),
     ("evaluate", "update"),
     ("sft", "executor", "dynamic"),
@@ -53,12 +54,12 @@ HEAVY = {
 }  # fmt: skip
 MAY_BE_HEAVY = {
     "model", "policies.local", "policies.cache", "policies.sampling", "update", "sft", "prepare", "trainer", "checkpoint",
-    "threads", "server.app",
+    "threads", "server.app", "adapters", "masters", "memory",
 }  # fmt: skip
 
 # Imported in a process in which torch cannot be.
 WITHOUT_TORCH = (
-    "types", "errors", "seeding", "files", "fresh", "prompting", "growth", "states", "resampling", "rollout", "loss",
+    "types", "errors", "seeding", "files", "fresh", "weights", "prompting", "growth", "states", "resampling", "rollout", "loss",
     "store", "batch", "metrics",
     "recipe", "cli", "environments", "policies.base", "policies.scripted", "branching", "advantage", "report", "recipes",
     "tasks", "evaluate", "run", "dynamic", "compare", "mirrors",
