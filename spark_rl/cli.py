@@ -87,6 +87,16 @@ COMMANDS: dict[str, Command] = {
         "RUN|MODEL [--recipe NAME] [--level L0 L1 L2] [--out FILE]",
         "play every task of a level exactly once",
     ),
+    "play": Command(
+        "play:play",
+        "RUN|MODEL [--recipe NAME] [--task ID] [--level L]",
+        "watch a model play a task, step by step",
+    ),
+    "merge": Command(
+        "merge:merge",
+        "RUN --out DIR [--checkpoint C] [--dtype D]",
+        "a run's model as a folder of its own, adapters merged, with a model card",
+    ),
     "demos": Command(
         "demos:demos",
         "ENV [--count N] [--out FILE] [--recipe NAME]",

@@ -236,7 +236,9 @@ def check(recipe: Recipe, model: Shape | None = None, *, available: tuple[str, i
         total = need(smaller, model).total
         if total <= USABLE * size:
             raise UsageError(f"{head}: set {change}, and it needs {total / GB:.1f} GB")
-    raise UsageError(f"{head}: even with adapters and small batches it does not fit, so use a smaller model or a larger device")
+    raise UsageError(
+        f"{head}: even with adapters and small batches it does not fit, so use a smaller model or a larger device"
+    )
 
 
 def _smaller(recipe: Recipe) -> Iterator[tuple[str, Recipe]]:

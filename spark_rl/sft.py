@@ -118,7 +118,9 @@ def _micro_batch(settings: ColdStart, longest: int, token_budget: int) -> int:
     """
     if settings.prompt_weight:
         return settings.batch
-    return max(n for n in range(1, settings.batch + 1) if settings.batch % n == 0 and (n == 1 or n * longest <= token_budget))
+    return max(
+        n for n in range(1, settings.batch + 1) if settings.batch % n == 0 and (n == 1 or n * longest <= token_budget)
+    )
 
 
 def _config(settings: ColdStart, scratch: str, seed: int, device: str, micro: int, autocast: bool) -> Any:

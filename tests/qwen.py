@@ -1,5 +1,8 @@
-"""A model with the outside of Qwen2.5-Instruct and the inside of a toy: 151,936 embeddings, of which the tokenizer knows 151,665;
-control tokens at their ids; a chat template that starts with a system turn of its own; random weights in bfloat16."""
+"""A model with the outside of Qwen2.5-Instruct and the inside of a toy.
+
+151,936 embeddings, of which the tokenizer knows 151,665; control tokens at their ids; a chat template that starts with a
+system turn of its own; random weights in bfloat16.
+"""
 
 from __future__ import annotations
 
@@ -45,7 +48,12 @@ def tokenizer() -> Any:
     vocabulary |= {f"\u0000{index}": index for index in range(len(vocabulary), ENDOFTEXT)}
     whole = Tokenizer(models.BPE(vocabulary, merges))
     whole.normalizer, whole.pre_tokenizer, whole.decoder = made.normalizer, made.pre_tokenizer, made.decoder
-    controls = ["<|endoftext|>", "<|im_start|>", "<|im_end|>", *(f"<|control_{index}|>" for index in range(LENGTH - END - 1))]
+    controls = [
+        "<|endoftext|>",
+        "<|im_start|>",
+        "<|im_end|>",
+        *(f"<|control_{index}|>" for index in range(LENGTH - END - 1)),
+    ]
     whole.add_special_tokens([AddedToken(text, special=True, normalized=False) for text in controls])
     return PreTrainedTokenizerFast(
         tokenizer_object=whole, eos_token="<|im_end|>", pad_token="<|endoftext|>", chat_template=TEMPLATE

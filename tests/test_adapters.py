@@ -56,7 +56,11 @@ def test_off_is_the_model_before_and_the_rest_stands_still(dtype):
         assert torch.equal(logits(reference), before)
     assert torch.equal(logits(adapted), after)
     assert all(p.requires_grad == ("lora_" in name) for name, p in adapted.named_parameters())
-    assert all(torch.equal(w, weights[name.replace(".base_layer", "")]) for name, w in adapted.state_dict().items() if "lora_" not in name)
+    assert all(
+        torch.equal(w, weights[name.replace(".base_layer", "")])
+        for name, w in adapted.state_dict().items()
+        if "lora_" not in name
+    )
 
 
 def test_every_inner_matrix_gets_adapters_and_the_output_layer_none():

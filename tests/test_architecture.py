@@ -19,8 +19,18 @@ PACKAGE = REPOSITORY / "spark_rl"
 # longest name that fits decides. Modules of one package may import one another, as long as no circle arises.
 LAYERS: tuple[tuple[str, ...], ...] = (
     ("types", "errors", "seeding"),
-    ("environments.base", "policies.base", "branching.base", "advantage.base", "files", "fresh", "weights", "threads",
-     "vocabulary", "masters"),
+    (
+        "environments.base",
+        "policies.base",
+        "branching.base",
+        "advantage.base",
+        "files",
+        "fresh",
+        "weights",
+        "threads",
+        "vocabulary",
+        "masters",
+    ),
     ("prompting", "tasks", "adapters"),
     ("environments", "policies", "branching", "advantage", "model"),
     ("growth", "loss", "states", "resampling"),
@@ -31,7 +41,7 @@ LAYERS: tuple[tuple[str, ...], ...] = (
     ("report", "mirrors", "memory"),
     ("server",),
     ("evaluate", "update"),
-    ("sft", "executor", "dynamic"),
+    ("sft", "executor", "dynamic", "card"),
     ("prepare",),
     ("trainer",),
     ("recipes",),
@@ -59,10 +69,10 @@ MAY_BE_HEAVY = {
 
 # Imported in a process in which torch cannot be.
 WITHOUT_TORCH = (
-    "types", "errors", "seeding", "files", "fresh", "weights", "prompting", "growth", "states", "resampling", "rollout", "loss",
-    "store", "batch", "metrics",
+    "types", "errors", "seeding", "files", "fresh", "weights", "prompting", "growth", "states", "resampling", "rollout",
+    "loss", "store", "batch", "metrics",
     "recipe", "cli", "environments", "policies.base", "policies.scripted", "branching", "advantage", "report", "recipes",
-    "tasks", "evaluate", "run", "dynamic", "compare", "mirrors",
+    "tasks", "evaluate", "run", "dynamic", "compare", "mirrors", "card",
 )  # fmt: skip
 
 MOST_LINES = 400

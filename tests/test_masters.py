@@ -49,7 +49,8 @@ def test_gradients_of_micro_batches_add_up_in_32_bits_and_leave_the_weights():
     (half(torch.ones(1, 8).bfloat16()) ** 2).sum().backward()
     assert half.weight.grad is None
     first = trained(optimizer)[0].grad
-    assert first is not None and first.dtype == torch.float32
+    assert first is not None
+    assert first.dtype == torch.float32
     first = first.clone()
     (half(torch.ones(1, 8).bfloat16()) ** 2).sum().backward()
     assert torch.equal(trained(optimizer)[0].grad, 2 * first)  # type: ignore[arg-type]
