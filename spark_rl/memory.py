@@ -17,7 +17,7 @@ tenths of the device.
 from __future__ import annotations
 
 import os
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
@@ -39,6 +39,7 @@ __all__ = ["Need", "Shape", "activation_bytes", "check", "device_bytes", "need",
 
 GB = 1e9
 USABLE = 0.9
+INSTEAD = " (adapters instead of all weights)"
 
 
 @dataclass(frozen=True)
@@ -242,20 +243,24 @@ def check(recipe: Recipe, model: Shape | None = None, *, available: tuple[str, i
 
 
 def _smaller(recipe: Recipe) -> Iterator[tuple[str, Recipe]]:
-    """The recipe with one setting after another made smaller: first what changes no number, adapters last."""
-    words: list[str] = []
-    steps: list[tuple[str, dict[str, Any]]] = []
-    if not recipe.weights.checkpointing:
-        steps.append(("--weights.checkpointing", {"weights": replace(recipe.weights, checkpointing=True)}))
+    """The recipe with settings made smaller, as options: what changes no number first, one after the other; then adapters,
+    alone and with the others.
+    """
     row = recipe.prompt.limit + recipe.sampling.max_tokens
+    cheap: list[tuple[str, Callable[[Recipe], Recipe]]] = []
+    if not recipe.weights.checkpointing:
+        cheap.append(("--weights.checkpointing", lambda r: replace(r, weights=replace(r.weights, checkpointing=True))))
     if recipe.optimizer.token_budget > row:
-        steps.append((f"--optimizer.token-budget {row}", {"optimizer": replace(recipe.optimizer, token_budget=row)}))
+        fewer = f"--optimizer.token-budget {row}"
+        cheap.append((fewer, lambda r: replace(r, optimizer=replace(r.optimizer, token_budget=row))))
     if recipe.cache_gb > 1:
-        steps.append(("--cache-gb 1", {"cache_gb": 1.0}))
+        cheap.append(("--cache-gb 1", lambda r: replace(r, cache_gb=1.0)))
+    starts = [("", recipe)]
     if not recipe.weights.lora_rank:
-        lora = replace(recipe.weights, lora_rank=32, checkpointing=True)
-        steps.append(("--weights.lora-rank 32 (adapters instead of all weights)", {"weights": lora}))
-    for word, change in steps:
-        words.append(word)
-        recipe = replace(recipe, **change)
-        yield " ".join(words), recipe
+        starts.append((f"--weights.lora-rank 32{INSTEAD}", replace(recipe, weights=replace(recipe.weights, lora_rank=32))))
+    for words, smaller in starts:
+        if words:
+            yield words, smaller
+        for word, change in cheap:
+            words, smaller = f"{words} {word}".strip(), change(smaller)
+            yield words, smaller

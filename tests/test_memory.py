@@ -17,6 +17,7 @@ from spark_rl.fresh import FreshModel
 from spark_rl.loss import Loss, token_logprobs
 from spark_rl.masters import adamw
 from spark_rl.memory import Shape
+from spark_rl.options import parse_recipe
 from spark_rl.policies.cache import Layout
 from spark_rl.recipe import Optimizer, Recipe
 from spark_rl.recipes import load_recipe
@@ -167,11 +168,13 @@ def test_the_first_change_that_suffices_is_named():
         memory.check(settings, BIG, available=("cuda", 10**9))
 
 
-def test_what_is_advised_fits():
-    """Whatever the device, the total that is promised is that of the recipe with the changes made."""
-    settings = replace(load_recipe("alfworld-qwen-1-5b"), model="unused", weights=Weights())
-    for words, smaller in memory._smaller(settings):
-        assert memory.need(smaller, BIG).total < memory.need(settings, BIG).total, words
+@pytest.mark.parametrize("size", [90, 70, 45, 30, 14])
+def test_what_is_advised_fits_when_it_is_typed(size):
+    settings, device = replace(load_recipe("alfworld-qwen-1-5b"), model="unused", weights=Weights()), ("cuda", size * 10**9)
+    with pytest.raises(UsageError) as caught:
+        memory.check(settings, BIG, available=device)
+    words = str(caught.value).partition(": set ")[2].partition(", and it needs")[0].replace(memory.INSTEAD, "").split()
+    memory.check(parse_recipe(settings, words, "train"), BIG, available=device)
 
 
 def test_a_reference_is_needed_for_the_divergence_alone():

@@ -36,7 +36,7 @@ PROMPT = Prompt(Window(2), limit=1500)
 
 
 def recipe(weights: Weights, **changes: Any) -> Recipe:
-    """One step of the cold start, two iterations; penalties give a signal, for nobody wins with random weights."""
+    """One step of the cold start, two iterations; penalties give a gradient, for nobody wins with random weights."""
     given: dict[str, Any] = {
         "name": "qwen-shaped",
         "model": str(qwen.folder()),
@@ -48,6 +48,7 @@ def recipe(weights: Weights, **changes: Any) -> Recipe:
         "optimizer": replace(
             tiny.RECIPE.optimizer, learning_rate=1e-4, minibatches=1, token_budget=4096, without_signal="keep"
         ),
+        "rewards": replace(tiny.RECIPE.rewards, inside=False),
         "cold_start": replace(
             tiny.RECIPE.cold_start,
             demonstrations=1,
