@@ -243,8 +243,9 @@ def check(recipe: Recipe, model: Shape | None = None, *, available: tuple[str, i
 
 
 def _smaller(recipe: Recipe) -> Iterator[tuple[str, Recipe]]:
-    """The recipe with settings made smaller, as options: what changes no number first, one after the other; then adapters,
-    alone and with the others.
+    """The recipe with settings made smaller, as options.
+
+    What changes no number comes first, one after the other; then adapters, alone and with the others.
     """
     row = recipe.prompt.limit + recipe.sampling.max_tokens
     cheap: list[tuple[str, Callable[[Recipe], Recipe]]] = []
