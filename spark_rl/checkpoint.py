@@ -1,6 +1,8 @@
 # pyright: standard
 """Checkpoints: a model folder that `transformers` loads by itself, and beside it what training needs to go on.
 
+Where adapters are trained, the folder holds them alone; their model is the cold start.
+
 Invariants
 ----------
 * A checkpoint is there whole or not at all; one that cannot be written leaves the earlier ones as they were.
@@ -66,7 +68,7 @@ def load_training(path: Path, optimizer: Optimizer) -> int:
         StorageError: the checkpoint cannot be read.
     """
     try:
-        state = torch.load(path / TRAINING, weights_only=True)
+        state = torch.load(path / TRAINING, map_location="cpu", weights_only=True)
     except (OSError, RuntimeError, EOFError, KeyError, UnpicklingError) as error:
         raise StorageError(f"checkpoint {path} cannot be read; delete it to continue from the one before") from error
     # Its settings are the recipe's, which may have been mended since; what it has learnt is the checkpoint's.

@@ -49,7 +49,7 @@ COMMANDS: dict[str, Command] = {
     ),
     "train": Command(
         "train:train",
-        "RECIPE|--from RUN|--resume RUN [--algorithm NAME] [--out DIR] [--FIELD VALUE ...]",
+        "RECIPE|--from RUN|--resume RUN [--algorithm NAME] [--dry-run] [--out DIR] [--FIELD VALUE ...]",
         "train a recipe, repeat a run, or continue one",
     ),
     "rollout": Command(
@@ -86,6 +86,16 @@ COMMANDS: dict[str, Command] = {
         "evaluate:evaluate",
         "RUN|MODEL [--recipe NAME] [--level L0 L1 L2] [--samples N --pass-at K] [--policy branching|openai] [--out DIR]",
         "play every task of a level exactly once, or exactly N times",
+    ),
+    "play": Command(
+        "play:play",
+        "RUN|MODEL [--recipe NAME] [--task ID] [--level L]",
+        "watch a model play a task, step by step",
+    ),
+    "merge": Command(
+        "merge:merge",
+        "RUN --out DIR [--checkpoint C] [--dtype D]",
+        "a run's model as a folder of its own, adapters merged, with a model card",
     ),
     "demos": Command(
         "demos:demos",

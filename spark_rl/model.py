@@ -38,6 +38,7 @@ from transformers import (
 )
 from transformers.utils import logging
 
+from spark_rl import adapters
 from spark_rl.errors import UsageError
 from spark_rl.files import atomic_directory, unwritable
 from spark_rl.fresh import FreshModel
@@ -46,6 +47,7 @@ from spark_rl.vocabulary import learn_pieces
 __all__ = [
     "CHAT_TEMPLATE",
     "FreshModel",
+    "fresh_config",
     "learn_tokenizer",
     "load_model",
     "load_tokenizer",
@@ -98,8 +100,20 @@ def learn_tokenizer(texts: Iterable[str], *, vocabulary: int = 1024, min_count: 
 
 def new_model(tokenizer: Any, size: FreshModel, seed: int) -> Qwen2ForCausalLM:
     """A model with random weights that depend on the seed alone; float32, on the CPU."""
-    config = Qwen2Config(
-        vocab_size=len(tokenizer),
+    config = fresh_config(size, len(tokenizer))
+    config.eos_token_id, config.pad_token_id = tokenizer.eos_token_id, tokenizer.pad_token_id
+    with torch.random.fork_rng(devices=[]):
+        torch.manual_seed(seed)
+        model = Qwen2ForCausalLM(config)  # attention is sdpa by default
+    ends = [tokenizer.eos_token_id, tokenizer.pad_token_id]
+    model.generation_config = GenerationConfig(eos_token_id=ends, pad_token_id=tokenizer.pad_token_id)
+    return model.eval()
+
+
+def fresh_config(size: FreshModel, vocabulary: int) -> Qwen2Config:
+    """The configuration of a model from nothing, but for its control tokens."""
+    return Qwen2Config(
+        vocab_size=vocabulary,
         hidden_size=size.hidden,
         intermediate_size=size.intermediate,
         num_hidden_layers=size.layers,
@@ -108,15 +122,9 @@ def new_model(tokenizer: Any, size: FreshModel, seed: int) -> Qwen2ForCausalLM:
         max_position_embeddings=size.context,
         tie_word_embeddings=size.tie_embeddings,
         bos_token_id=None,
-        eos_token_id=tokenizer.eos_token_id,
-        pad_token_id=tokenizer.pad_token_id,
+        eos_token_id=None,
+        pad_token_id=None,
     )
-    with torch.random.fork_rng(devices=[]):
-        torch.manual_seed(seed)
-        model = Qwen2ForCausalLM(config)  # attention is sdpa by default
-    ends = [tokenizer.eos_token_id, tokenizer.pad_token_id]
-    model.generation_config = GenerationConfig(eos_token_id=ends, pad_token_id=tokenizer.pad_token_id)
-    return model.eval()
 
 
 def load_tokenizer(name: str | Path) -> Any:
@@ -152,15 +160,19 @@ def _is_generic(directory: Path) -> bool:
 def load_model(name: str | Path, *, device: str = "auto", dtype: str | torch.dtype = "auto") -> PreTrainedModel:
     """The causal language model of a directory or hub name, ready to generate; a directory never touches the network.
 
+    A directory of adapters gives their model with the adapters in it, not merged, since that would round them.
+
     Args:
         name: directory or hub name.
         device: `auto` takes CUDA when there is one.
-        dtype: `auto` keeps the saved one.
+        dtype: `auto` keeps the saved one. Attention is the library's choice: sdpa wherever the architecture has it.
 
     Raises:
         UsageError: there is no such model, or the device cannot hold it.
     """
     local = _check(name)
+    if local and adapters.holds_adapters(Path(name)):
+        return adapters.load(load_model(adapters.base_of(Path(name)), device=device, dtype=dtype), Path(name))
     place = ("cuda" if torch.cuda.is_available() else "cpu") if device == "auto" else device
     try:
         with _quiet():
@@ -178,7 +190,7 @@ def _check(name: str | Path) -> bool:
     """Whether the name is a directory; refuses what is neither a model directory nor a possible hub name."""
     path = Path(name)
     if path.is_dir():
-        if not (path / "config.json").is_file():
+        if not (path / "config.json").is_file() and not adapters.holds_adapters(path):
             raise UsageError(f'model "{name}" is a directory without config.json; give one written by save_pretrained')
         return True
     if isinstance(name, Path) or path.is_absolute() or name.startswith((".", "~")) or name.count("/") > 1 or path.exists():
@@ -202,12 +214,17 @@ def _quiet() -> Iterator[None]:
 def model_directory(path: Path, model: PreTrainedModel, tokenizer: Any) -> Iterator[Path]:
     """A folder with weights (safetensors), configuration and tokenizer, to add to; it appears as `path` whole or not at all.
 
+    Of a model with adapters the folder holds the adapters alone.
+
     Raises:
         StorageError: it cannot be written; nothing half-written is left.
     """
     with atomic_directory(path) as work, _quiet():
         try:
-            model.save_pretrained(work)
+            if adapters.present(model):
+                adapters.save(model, work)
+            else:
+                model.save_pretrained(work)
             tokenizer.save_pretrained(work)
             yield work
         except Exception as error:

@@ -50,7 +50,8 @@ def prepare(run: Run, watcher: Watcher) -> tuple[Any, Any]:
         if trees:
             _cold_start(run.recipe, model, tokenizer, trees, watcher)
         save_pretrained_atomically(model, tokenizer, folder)
-    return load_model(folder), load_tokenizer(folder)
+    weights = run.recipe.weights
+    return load_model(folder, device=weights.device, dtype=weights.dtype), load_tokenizer(folder)
 
 
 def _demonstrations(run: Run, watcher: Watcher) -> list[Demonstration]:
@@ -100,7 +101,8 @@ def _base(recipe: Recipe, trees: list[Demonstration], watcher: Watcher) -> tuple
     """The model before the cold start: a named one, or one from nothing with a tokenizer learnt from the demonstrations."""
     if not isinstance(recipe.model, FreshModel):
         folder = model_folder(recipe.model)
-        return load_model(folder), load_tokenizer(folder)
+        weights = recipe.weights
+        return load_model(folder, device=weights.device, dtype=weights.dtype), load_tokenizer(folder)
     if not trees:
         raise UsageError("a model from nothing needs demonstrations: set cold_start.demonstrations, or give --model DIR")
     watcher.phase("tokenizer")
@@ -125,6 +127,8 @@ def _cold_start(recipe: Recipe, model: Any, tokenizer: Any, trees: list[Demonstr
         tokenized,
         recipe.cold_start,
         seed=derive(recipe.seed, "rows") % 2**31,
+        weights=recipe.weights,
+        token_budget=recipe.optimizer.token_budget,
         advance=lambda step, total, loss: watcher.advance(step, total=total, loss=loss),
     )
     watcher.note(f"cold start: loss {stats['loss']:.3f} after {stats['steps']:.0f} steps on {len(trees)} demonstrations")

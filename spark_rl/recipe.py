@@ -27,6 +27,7 @@ from spark_rl.growth import Growth, Sampling, TreeShape
 from spark_rl.loss import Loss
 from spark_rl.prompting import Prompt
 from spark_rl.types import Level
+from spark_rl.weights import Weights
 
 __all__ = [
     "COMPONENTS",
@@ -170,6 +171,7 @@ class Recipe:
     """The world, with its options."""
     model: str | FreshModel = field(default_factory=FreshModel)
     """A model directory or hub name; a `FreshModel` starts from nothing."""
+    weights: Weights = Weights()
     level: Level = "L0"
     """Level whose training split is trained on."""
     seed: int = 0

@@ -7,10 +7,15 @@ truncated or templated a second time.
 
 The loss is on completions. With `ColdStart.prompt_weight` the prompt's tokens count a little too, and with
 `optimizer="muon"` the matrices are trained by Muon: both matter for a model that learns its language from nothing.
+
+Completions alone reach the output layer (`loss.token_logprobs`), and a batch goes through the model in parts that fit the
+token budget. A 16-bit model is trained in 32 bits under autocast and rounded once, at the end; adapters are trained beside
+it and merged, so that the cold start is a whole model, which later adapters start from.
 """
 
 from __future__ import annotations
 
+import contextlib
 import random
 import tempfile
 import warnings
@@ -21,10 +26,14 @@ import numpy as np
 import torch
 from torch import nn
 
+from spark_rl import adapters
 from spark_rl.batch import packed_sequences
 from spark_rl.data.format import Demonstration
 from spark_rl.errors import MissingExtra
+from spark_rl.loss import token_logprobs
 from spark_rl.recipe import ColdStart
+from spark_rl.update import recomputing
+from spark_rl.weights import Weights
 
 __all__ = ["cold_start"]
 
@@ -39,6 +48,8 @@ def cold_start(
     settings: ColdStart,
     *,
     seed: int,
+    weights: Weights = Weights(),
+    token_budget: int = 16384,
     advance: Callable[[int, int, float], None] = lambda *_: None,
 ) -> dict[str, float]:
     """Fine-tune the model in place.
@@ -49,6 +60,8 @@ def cold_start(
         demonstrations: with token ids (`data.demonstrations.tokenize`).
         settings: epochs, batch, optimiser and so on.
         seed: of the order of rows.
+        weights: which are trained.
+        token_budget: most tokens, padding included, of one forward pass; a single row may exceed it.
         advance: told (finished steps, all steps, loss) as training goes on.
 
     Returns:
@@ -61,29 +74,57 @@ def cold_start(
         raise MissingExtra("the cold start", "sft") from error
 
     examples = _examples(demonstrations, settings.prompt_weight)
+    longest = max((len(example["input_ids"]) for example in examples), default=1)
+    micro = _micro_batch(settings, longest, token_budget)
     losses: list[float] = []
 
     def note(step: int, total: int, loss: float) -> None:
         losses.append(loss)
         advance(step, total, loss)
 
-    with tempfile.TemporaryDirectory() as scratch:
+    with tempfile.TemporaryDirectory() as scratch, _trainable(model, weights, seed) as autocast:
         trainer = _trainer(settings, note)(
             model=model,
-            args=_config(settings, scratch, seed, model.device.type),
+            args=_config(settings, scratch, seed, model.device.type, micro, autocast),
             train_dataset=Dataset.from_list(examples),
             processing_class=tokenizer,
             data_collator=_Collator(tokenizer.pad_token_id),
             optimizers=(_optimizer(model, settings), None),
         )
         trainer.train()
-    model.eval()
     epoch = max(1, len(losses) // settings.epochs)
     tokens = settings.epochs * sum(len(example["input_ids"]) for example in examples)
     return {"loss": sum(losses[-epoch:]) / epoch if losses else 0.0, "steps": len(losses), "tokens": tokens}
 
 
-def _config(settings: ColdStart, scratch: str, seed: int, device: str) -> Any:
+@contextlib.contextmanager
+def _trainable(model: Any, weights: Weights, seed: int) -> Iterator[bool]:
+    """The model as it is trained, then as it was held before; whether it computes under autocast meanwhile."""
+    precision = model.dtype
+    if weights.lora_rank:
+        adapters.add(model, weights, seed=seed)
+    else:
+        model.float()
+    with recomputing(model, weights.checkpointing):
+        yield model.dtype != precision
+    if weights.lora_rank:
+        adapters.merge(model)
+    model.to(precision).eval()
+
+
+def _micro_batch(settings: ColdStart, longest: int, token_budget: int) -> int:
+    """Rows of one forward pass: the largest part of a batch whose cells fit the budget whatever its rows.
+
+    Where prompts count, a batch is one pass: its mean is over weights that its parts do not know of each other.
+    """
+    if settings.prompt_weight:
+        return settings.batch
+    return max(
+        n for n in range(1, settings.batch + 1) if settings.batch % n == 0 and (n == 1 or n * longest <= token_budget)
+    )
+
+
+def _config(settings: ColdStart, scratch: str, seed: int, device: str, micro: int, autocast: bool) -> Any:
     """TRL's settings: ours, and nothing printed, saved, cut or templated behind our back."""
     from trl.trainer.sft_config import SFTConfig
 
@@ -93,7 +134,8 @@ def _config(settings: ColdStart, scratch: str, seed: int, device: str) -> Any:
         return SFTConfig(
             output_dir=scratch,
             num_train_epochs=settings.epochs,
-            per_device_train_batch_size=settings.batch,
+            per_device_train_batch_size=micro,
+            gradient_accumulation_steps=settings.batch // micro,
             learning_rate=settings.learning_rate,
             lr_scheduler_type="cosine",
             warmup_steps=settings.warmup,  # below 1: a share of all steps
@@ -106,7 +148,7 @@ def _config(settings: ColdStart, scratch: str, seed: int, device: str) -> Any:
             save_strategy="no",
             report_to=[],
             disable_tqdm=True,
-            bf16=False,
+            bf16=autocast,
             gradient_checkpointing=False,
             use_cpu=device == "cpu",
             dataloader_pin_memory=device != "cpu",
@@ -117,12 +159,12 @@ def _optimizer(model: Any, settings: ColdStart) -> torch.optim.Optimizer:
     """AdamW for all weights, or Muon for the inner matrices and AdamW for embeddings, norms and biases."""
     betas = (0.9, 0.95)
     if settings.optimizer == "adamw":
-        return torch.optim.AdamW(
-            model.parameters(), lr=settings.learning_rate, betas=betas, weight_decay=settings.weight_decay
-        )
+        trained = [p for p in model.parameters() if p.requires_grad]
+        return torch.optim.AdamW(trained, lr=settings.learning_rate, betas=betas, weight_decay=settings.weight_decay)
     embeddings = {id(layer.weight) for layer in (model.get_input_embeddings(), model.get_output_embeddings())}
-    inner = [p for p in model.parameters() if p.ndim == 2 and id(p) not in embeddings]
-    rest = [p for p in model.parameters() if p.ndim != 2 or id(p) in embeddings]
+    trained = [p for p in model.parameters() if p.requires_grad]
+    inner = [p for p in trained if p.ndim == 2 and id(p) not in embeddings]
+    rest = [p for p in trained if p.ndim != 2 or id(p) in embeddings]
     return _Both(
         torch.optim.Muon(inner, lr=settings.muon_learning_rate, weight_decay=settings.weight_decay),
         torch.optim.AdamW(rest, lr=settings.learning_rate, betas=betas, weight_decay=settings.weight_decay),
@@ -196,7 +238,7 @@ class _Collator:
 
 
 def _trainer(settings: ColdStart, note: Callable[[int, int, float], None]) -> type[Any]:
-    """TRL's trainer with a weight a token (its own loss when prompts do not count), which tells `note` its losses."""
+    """TRL's trainer with our loss (a weight a token where prompts count), which tells `note` its losses."""
     from transformers import PrinterCallback, TrainerCallback
     from trl.trainer.sft_trainer import SFTTrainer
 
@@ -218,7 +260,10 @@ def _trainer(settings: ColdStart, note: Callable[[int, int, float], None]) -> ty
         def compute_loss(self, model: Any, inputs: Any, return_outputs: bool = False, num_items_in_batch: Any = None) -> Any:
             weights = inputs.pop("weights")
             if not settings.prompt_weight:
-                return super().compute_loss(model, inputs, return_outputs, num_items_in_batch)
+                learnt = inputs["labels"] != IGNORED
+                logprobs, _ = token_logprobs(model, inputs["input_ids"], learnt, 1.0)
+                loss = -logprobs.sum() / (learnt.sum() if num_items_in_batch is None else num_items_in_batch)
+                return (loss, {}) if return_outputs else loss
             # Rows are padded on the right, so under causal attention no token sees the padding.
             outputs = model(input_ids=inputs["input_ids"], use_cache=False)
             losses = nn.functional.cross_entropy(

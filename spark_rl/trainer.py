@@ -24,13 +24,14 @@ import numpy as np
 import torch
 from transformers import set_seed
 
-from spark_rl import checkpoint, dynamic
+from spark_rl import adapters, checkpoint, dynamic, memory
 from spark_rl.batch import Batch, pack
 from spark_rl.data.leaks import refuse_held_out
 from spark_rl.errors import TrainingDiverged
 from spark_rl.evaluate import evaluate
 from spark_rl.executor import InProcess
 from spark_rl.loss import LOG_RATIO_LIMIT
+from spark_rl.masters import adamw, trained
 from spark_rl.metrics import summarise
 from spark_rl.mirrors import Mirror, mirrors
 from spark_rl.model import load_model
@@ -40,7 +41,7 @@ from spark_rl.recipe import Recipe
 from spark_rl.run import Run
 from spark_rl.seeding import derive
 from spark_rl.types import Credit, Forest, Task, Tree
-from spark_rl.update import signal_to_noise, trainer_logprobs, update
+from spark_rl.update import recomputing, signal_to_noise, trainer_logprobs, update
 
 __all__ = ["has_signal", "train"]
 
@@ -57,8 +58,11 @@ def train(run: Run, watcher: Watcher) -> None:
     """
     with mirrors(run) as copies:
         refuse_held_out(run, run.recipe.evaluation.levels, run.recipe.env)
+        watcher.note(f"memory: {memory.check(run.recipe).total / 1e9:.1f} GB at most")
         set_threads(run, watcher)
         model, tokenizer = prepare(run, watcher)
+        if run.recipe.weights.lora_rank:
+            adapters.add(model, run.recipe.weights, seed=derive(run.recipe.seed, "adapters") % 2**63)
         executor = InProcess(model, tokenizer, run.recipe.env, cache_gb=run.recipe.cache_gb)
         session = _Session(run, watcher, model, executor, copies)
         session.evaluate_levels("before")
@@ -89,10 +93,9 @@ class _Session:
 
     def iterate(self, tokenizer: Any) -> None:
         recipe, settings = self.recipe, self.recipe.optimizer
-        optimizer = torch.optim.AdamW(self.model.parameters(), lr=settings.learning_rate, weight_decay=settings.weight_decay)
+        optimizer = adamw(self.model, lr=settings.learning_rate, weight_decay=settings.weight_decay)
         done = self._resume(optimizer)
-        anchored = recipe.loss.kl and done < recipe.iterations
-        reference = load_model(self.run.checkpoints / "cold-start") if anchored else None
+        reference = self._reference() if recipe.loss.kl and done < recipe.iterations else None
         tasks = recipe.env.tasks(recipe.level, "train")
         self.watcher.phase("train", recipe.iterations, done)
         for iteration in range(done + 1, recipe.iterations + 1):
@@ -112,6 +115,13 @@ class _Session:
             self._keep(iteration, row.get("dev_success"), tokenizer, optimizer)
             self.watcher.iteration(row)
 
+    def _reference(self) -> Any:
+        """The frozen cold start: the trained model itself where its adapters can be switched off, else a second one."""
+        weights = self.recipe.weights
+        if weights.lora_rank:
+            return self.model
+        return load_model(self.run.checkpoints / "cold-start", device=weights.device, dtype=weights.dtype)
+
     def _keep(self, iteration: int, success: float | None, tokenizer: Any, optimizer: torch.optim.Optimizer) -> None:
         """Write a checkpoint when one is due, at the end, and of the best on the development slice."""
         folder, keep = self.run.checkpoints, self.recipe.keep
@@ -128,7 +138,10 @@ class _Session:
         if path is None:
             set_seed(derive(self.recipe.seed, "training") % 2**32)  # checkpoints hold these states, whatever ran before
         else:
-            self.model.load_state_dict(load_model(path).state_dict())
+            if adapters.holds_adapters(path):
+                adapters.restore(self.model, path)
+            else:
+                self.model.load_state_dict(load_model(path, device="cpu").state_dict())
             self.executor.load_weights()
             done = checkpoint.load_training(path, optimizer)
             self.watcher.note(f"continuing after iteration {done}")
@@ -156,20 +169,21 @@ class _Session:
             )
             return {"trained": 0.0, "trained_groups": 0.0}
         batch = pack(trees, [recipe.rewards.credit(tree, recipe.advantage) for tree in trees])
-        noise = {"gradient_snr": self._noise(batch)} if settings.measure_noise else {}
-        stats = update(
-            self.model,
-            reference,
-            optimizer,
-            batch,
-            recipe.loss,
-            temperature=recipe.sampling.temperature,
-            minibatches=settings.minibatches,
-            token_budget=settings.token_budget,
-            max_grad_norm=settings.max_grad_norm,
-            epochs=settings.epochs,
-            rng=random.Random(derive(recipe.seed, iteration, "minibatches")),
-        )
+        noise = {"gradient_snr": self._noise(batch, optimizer)} if settings.measure_noise else {}
+        with recomputing(self.model, recipe.weights.checkpointing):
+            stats = update(
+                self.model,
+                reference,
+                optimizer,
+                batch,
+                recipe.loss,
+                temperature=recipe.sampling.temperature,
+                minibatches=settings.minibatches,
+                token_budget=settings.token_budget,
+                max_grad_norm=settings.max_grad_norm,
+                epochs=settings.epochs,
+                rng=random.Random(derive(recipe.seed, iteration, "minibatches")),
+            )
         stats["kl"] = self._moved(batch)
         self._check(stats)
         return {
@@ -184,10 +198,17 @@ class _Session:
         """Penalties alone are no signal: they would teach form on groups that say nothing about the task."""
         return has_signal(self.recipe.advantage(self.recipe.rewards.shape(tree)))
 
-    def _noise(self, batch: Batch) -> float:
+    def _noise(self, batch: Batch, optimizer: torch.optim.Optimizer) -> float:
         recipe = self.recipe
-        temperature, budget = recipe.sampling.temperature, recipe.optimizer.token_budget
-        return signal_to_noise(self.model, batch, recipe.loss, temperature=temperature, token_budget=budget)
+        with recomputing(self.model, recipe.weights.checkpointing):
+            return signal_to_noise(
+                self.model,
+                batch,
+                recipe.loss,
+                temperature=recipe.sampling.temperature,
+                token_budget=recipe.optimizer.token_budget,
+                parameters=trained(optimizer),
+            )
 
     def _moved(self, batch: Batch) -> float:
         """How far the update went: mean divergence of the sampler from the new policy, on some rows it learnt from."""

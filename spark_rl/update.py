@@ -5,7 +5,8 @@ Invariants
 ----------
 * Weights change only by a finite gradient: a loss or a gradient norm that is not finite raises before the step.
 * A mini-batch's gradient does not depend on how it was cut into micro-batches.
-* The model runs in evaluation mode, where dropout is off, so that its log-probabilities are those of the sampler.
+* The model runs in evaluation mode, where dropout is off, so that its log-probabilities are those of the sampler; so it
+  does while layers are computed twice to save memory (`recomputing`).
 
 The ratio's denominator is the rollout's own log-probability: what was sampled is what is corrected. With
 `Loss.importance` it is the trainer's log-probability before the first step, and the truncated weight
@@ -14,21 +15,28 @@ min(exp(trainer - rollout), importance) accounts for the difference between the 
 
 from __future__ import annotations
 
+import contextlib
 import math
 import random
+from collections.abc import Iterator, Sequence
 from dataclasses import replace
+from functools import partial
 from typing import Any
 
 import numpy as np
 import torch
 from torch import Tensor
 from torch.optim import Optimizer
+from torch.utils.checkpoint import checkpoint
+from transformers.modeling_layers import GradientCheckpointingLayer
 
+from spark_rl import adapters
 from spark_rl.batch import Batch, MicroBatch
 from spark_rl.errors import TrainingDiverged, UsageError
 from spark_rl.loss import Loss, Targets, policy_loss, token_logprobs
+from spark_rl.masters import trained
 
-__all__ = ["accumulate", "signal_to_noise", "trainer_logprobs", "update"]
+__all__ = ["accumulate", "recomputing", "signal_to_noise", "trainer_logprobs", "update"]
 
 
 def update(
@@ -49,8 +57,9 @@ def update(
 
     Args:
         model: a transformers causal language model; left in evaluation mode.
-        reference: the frozen model that `loss.kl` measures from; None when that is 0.
-        optimizer: over the model's parameters.
+        reference: the frozen model that `loss.kl` measures from; None when that is 0. A model with adapters is measured
+            with them off, and so can be its own reference.
+        optimizer: over the weights that are trained.
         batch: what `pack` made.
         loss: the objective.
         temperature: of the rollout, by which logits are divided; 0 (greedy) counts as 1.
@@ -80,7 +89,7 @@ def update(
         for part in batch.minibatches(minibatches, rng):
             optimizer.zero_grad(set_to_none=True)
             stats = accumulate(model, reference, part, loss, temperature=temperature, token_budget=token_budget)
-            norm = float(torch.nn.utils.clip_grad_norm_(model.parameters(), max_grad_norm or math.inf))
+            norm = float(torch.nn.utils.clip_grad_norm_(trained(optimizer), max_grad_norm or math.inf))
             if not math.isfinite(norm):
                 raise TrainingDiverged(
                     f"the gradient's norm is {norm} at step {len(steps) + 1} of the update; lower the learning rate"
@@ -105,7 +114,7 @@ def accumulate(
         tokens, sampled = _place(model, micro)
         expected = None
         if loss.kl and reference is not None:
-            with torch.no_grad():
+            with torch.no_grad(), adapters.off(reference):
                 expected, _ = token_logprobs(reference, tokens, sampled, temperature)
         logprobs, entropy = token_logprobs(model, tokens, sampled, temperature, with_entropy=True)
         assert entropy is not None
@@ -121,13 +130,21 @@ def accumulate(
 
 
 def signal_to_noise(
-    model: Any, batch: Batch, loss: Loss, *, temperature: float, token_budget: int, silent: int = 0
+    model: Any,
+    batch: Batch,
+    loss: Loss,
+    *,
+    temperature: float,
+    token_budget: int,
+    silent: int = 0,
+    parameters: Sequence[Tensor] = (),
 ) -> float:
     """How well the trees of a batch agree on where to go: |mean gradient|^2 over the variance of one tree's gradient.
 
     Each tree counts once, with its own policy term (no divergence, no entropy) at the present weights. Both parts are
     unbiased over trees, so the ratio is near 0, and may be below, when nothing but noise is there. Costs one more pass
-    with gradients over the batch. `silent` further trees are counted that gave no gradient.
+    with gradients over the batch. `silent` further trees are counted that gave no gradient. `parameters` hold the gradients
+    (`masters.trained`); by default the model's.
 
     Returns:
         The ratio; 0 with fewer than two trees, or without variance.
@@ -135,20 +152,42 @@ def signal_to_noise(
     model.eval()
     policy = replace(loss, kl=0.0, entropy=0.0)
     trees = sorted({row.tree for row in batch.rows})
-    total, squares = [torch.zeros_like(p, dtype=torch.float64) for p in model.parameters()], 0.0
+    parameters = parameters or [p for p in model.parameters() if p.requires_grad]
+    total, squares = [torch.zeros_like(p, dtype=torch.float64) for p in parameters], 0.0
     for tree in trees:
-        model.zero_grad(set_to_none=True)
+        _forget(parameters)
         part = batch.select([index for index, row in enumerate(batch.rows) if row.tree == tree])
         accumulate(model, None, part, policy, temperature=temperature, token_budget=token_budget)
-        for held, parameter in zip(total, model.parameters(), strict=True):
+        for held, parameter in zip(total, parameters, strict=True):
             if parameter.grad is not None:
                 gradient = parameter.grad.double()
                 held += gradient
                 squares += float(gradient.square().sum())
-    model.zero_grad(set_to_none=True)
+    _forget(parameters)
     count, together = len(trees) + silent, sum(float(held.square().sum()) for held in total)
     noise = squares - together / max(count, 1)
     return (together - squares) / count / noise if count > 1 and noise > 0 else 0.0
+
+
+def _forget(parameters: Sequence[Tensor]) -> None:
+    for parameter in parameters:
+        parameter.grad = None
+
+
+@contextlib.contextmanager
+def recomputing(model: Any, wanted: bool = True) -> Iterator[None]:
+    """Layers keep their inputs alone for a backward pass and compute the rest again (arXiv 1604.06174).
+
+    The library's own switch works in training mode only, where dropout would be on.
+    """
+    layers = [layer for layer in model.modules() if isinstance(layer, GradientCheckpointingLayer)] if wanted else []
+    for layer in layers:
+        layer.forward = partial(checkpoint, layer.forward, use_reentrant=False)
+    try:
+        yield
+    finally:
+        for layer in layers:
+            del layer.forward
 
 
 def trainer_logprobs(model: Any, batch: Batch, *, temperature: float, token_budget: int) -> Batch:

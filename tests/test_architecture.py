@@ -19,8 +19,19 @@ PACKAGE = REPOSITORY / "spark_rl"
 # longest name that fits decides. Modules of one package may import one another, as long as no circle arises.
 LAYERS: tuple[tuple[str, ...], ...] = (
     ("types", "errors", "seeding"),
-    ("environments.base", "policies.base", "branching.base", "advantage.base", "files", "fresh", "threads", "vocabulary"),
-    ("prompting", "tasks"),
+    (
+        "environments.base",
+        "policies.base",
+        "branching.base",
+        "advantage.base",
+        "files",
+        "fresh",
+        "weights",
+        "threads",
+        "vocabulary",
+        "masters",
+    ),
+    ("prompting", "tasks", "adapters"),
     ("environments", "policies", "branching", "advantage", "model"),
     ("growth", "loss", "states", "resampling"),
     ("rollout",),
@@ -28,10 +39,10 @@ LAYERS: tuple[tuple[str, ...], ...] = (
     ("recipe",),
     ("checkpoint", "run", "progress", "episodes"),
     ("data",),
-    ("report", "mirrors"),
+    ("report", "mirrors", "memory"),
     ("server",),
     ("evaluate", "update"),
-    ("sft", "executor", "dynamic"),
+    ("sft", "executor", "dynamic", "card"),
     ("prepare",),
     ("trainer",),
     ("recipes",),
@@ -54,16 +65,16 @@ HEAVY = {
 }  # fmt: skip
 MAY_BE_HEAVY = {
     "model", "policies.local", "policies.cache", "policies.sampling", "update", "sft", "prepare", "trainer", "checkpoint",
-    "threads", "server.app",
+    "threads", "server.app", "adapters", "masters", "memory",
 }  # fmt: skip
 
 # Imported in a process in which torch cannot be.
 WITHOUT_TORCH = (
-    "types", "errors", "seeding", "files", "fresh", "prompting", "growth", "states", "resampling", "rollout", "loss",
-    "store", "batch", "metrics",
+    "types", "errors", "seeding", "files", "fresh", "weights", "prompting", "growth", "states", "resampling", "rollout",
+    "loss", "store", "batch", "metrics",
     "recipe", "cli", "environments", "policies.base", "policies.scripted", "policies.openai", "policies.voting", "branching",
     "advantage", "report", "recipes", "tasks", "lookahead", "episodes", "evaluate", "run", "dynamic", "compare", "mirrors",
-    "data",
+    "data", "card",
 )  # fmt: skip
 
 MOST_LINES = 400

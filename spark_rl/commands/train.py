@@ -2,13 +2,15 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator
 from dataclasses import dataclass, field, replace
 from pathlib import Path
+from typing import Any, cast
 
 from spark_rl.commands.base import Call, holds_run, hush, show
 from spark_rl.errors import UsageError
 from spark_rl.options import INLINE, take
-from spark_rl.recipe import Recipe
+from spark_rl.recipe import Recipe, encode
 from spark_rl.recipes import RECIPES, load_recipe
 from spark_rl.run import Run
 
@@ -26,7 +28,8 @@ class _Train:
 
 def train(call: Call) -> int:
     """A recipe by name, that of an earlier run (`--from`), or the rest of an unfinished run (`--resume`)."""
-    resumed, argv = take(call.argv, "--resume")
+    dry = "--dry-run" in call.argv
+    resumed, argv = take([word for word in call.argv if word != "--dry-run"], "--resume")
     source, argv = take(argv, "--from")
     call = replace(call, argv=argv)
     if resumed is not None:
@@ -36,6 +39,8 @@ def train(call: Call) -> int:
                 f"--resume continues a run as it is: leave out {extra}, or start anew with --from {resumed} --out DIR"
             )
         run = call.open_run(resumed)
+        if dry:
+            return _dry_run(run.recipe)
     else:
         if source is not None:
             recipe, call = _repeated(call.open_run(source)), replace(call, prog=f"{call.prog} --from {source}")
@@ -44,6 +49,8 @@ def train(call: Call) -> int:
             name, call = call.positional("a recipe", RECIPES)
             recipe, call = call.algorithm(load_recipe(name))
         options = call.options(_Train(Path("runs") / recipe.name, recipe))
+        if dry:
+            return _dry_run(options.recipe)
         run = Run.create(options.out, options.recipe)
     _go(run, call)
     _report(run)
@@ -72,6 +79,36 @@ def quickstart(call: Call) -> int:
     if before:
         show(f"The run had finished before; to start anew, give another --out or delete {run.directory}.")
     return 0
+
+
+def _dry_run(recipe: Recipe) -> int:
+    """Print every field of the recipe and the memory that it needs; nothing is made or trained."""
+    for name, value in _fields(encode(recipe)):
+        print(f"{name:36} {value}")
+    from spark_rl import memory
+
+    hush()
+    model = memory.shape(recipe)
+    needed = memory.need(recipe, model)
+    device, size = memory.device_bytes(recipe.weights.device)
+    print(f"\n{model.parameters / 1e6:,.1f} M parameters\n{needed.table()}\n{device} has{size / 1e9:57.3f} GB")
+    memory.check(recipe, model)
+    return 0
+
+
+def _fields(value: Any, prefix: str = "") -> Iterator[tuple[str, Any]]:
+    """The fields of an encoded recipe by their names on the command line; of a component its class as well."""
+    for name, inner in value.items():
+        if name == "type":
+            if prefix:
+                yield prefix, inner
+        elif isinstance(inner, dict):
+            yield from _fields(inner, f"{prefix}.{name}".strip("."))
+        elif isinstance(inner, list) and any(isinstance(part, dict) for part in cast("list[Any]", inner)):
+            for number, part in enumerate(cast("list[Any]", inner)):
+                yield from _fields(part, f"{prefix}.{name}.{number}".strip("."))
+        else:
+            yield f"{prefix}.{name}".strip("."), inner
 
 
 def _repeated(run: Run) -> Recipe:

@@ -33,8 +33,10 @@ from spark_rl.policies.cache import NOTHING, Entry, Ints, Layout, PrefixCache, S
 from spark_rl.policies.sampling import draw, uniform
 from spark_rl.types import Completion, Request, Spent
 
-__all__ = ["LocalPolicy"]
+__all__ = ["BATCH_TOKENS", "LocalPolicy"]
 
+BATCH_TOKENS = 131072
+"""Most tokens, room for completions included, in one running batch."""
 PREFILL_TOKENS = 4096
 """Most tokens, padding included, of one forward pass over prompts."""
 ROOM = 32
@@ -79,7 +81,7 @@ class LocalPolicy:
     """
 
     def __init__(
-        self, model: PreTrainedModel, tokenizer: Any, *, cache_bytes: int = 2**30, batch_tokens: int = 131072
+        self, model: PreTrainedModel, tokenizer: Any, *, cache_bytes: int = 2**30, batch_tokens: int = BATCH_TOKENS
     ) -> None:
         """Wrap a model, on whatever device it is.
 

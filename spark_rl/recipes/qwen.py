@@ -8,6 +8,7 @@ from spark_rl.environments.base import World
 from spark_rl.growth import Sampling
 from spark_rl.prompting import Prompt
 from spark_rl.recipe import Evaluation, Optimizer, Recipe
+from spark_rl.weights import Weights
 
 __all__ = ["qwen"]
 
@@ -19,11 +20,15 @@ def qwen(name: str, env: World, size: Literal["1.5B", "7B"], prompt: Prompt = Pr
     2048 tokens, answers at most 512; a cold start on 300 expert paths; lr 1e-6, KL 0.01, temperature 0.4. Evaluated on
     every task of L0 and L1. Where the paper is silent the released scripts are followed (clip 0.2, dual clip 3, entropy
     0.001); they sample training at 1.0, not 0.4. Their mini-batches of 256 rows are here two whole trees.
+
+    All weights are trained, as in the paper, on 32-bit copies; layers are recomputed, which changes no number. What that
+    needs, and adapters for smaller devices, is in docs/real-models.md; `spark-rl train NAME --dry-run` says it for yours.
     """
     return Recipe(
         name=name,
         env=env,
         model=f"Qwen/Qwen2.5-{size}-Instruct",
+        weights=Weights(checkpointing=True),
         prompt=prompt,
         sampling=Sampling(temperature=0.4, max_tokens=512),
         optimizer=Optimizer(learning_rate=1e-6, minibatches=8),

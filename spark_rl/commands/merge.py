@@ -1,0 +1,58 @@
+"""`spark-rl merge`: the model of a run as a folder of its own, adapters merged, with a model card."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Literal
+
+from spark_rl.commands.base import Call, hush
+from spark_rl.errors import UsageError
+
+__all__ = ["merge"]
+
+
+@dataclass(frozen=True)
+class _Merge:
+    """Write the model of a run into a folder that transformers loads by itself: whole weights, tokenizer, model card."""
+
+    out: Path | None = None
+    """Folder to make (needed)."""
+    checkpoint: str = "last"
+    """last, best, cold-start, or the number of an iteration."""
+    dtype: Literal["auto", "float32", "bfloat16"] = "auto"
+    """Precision of the weights; auto is the run's. Merging into bfloat16 rounds small changes away, and says how much."""
+
+
+def merge(call: Call) -> int:
+    """Load on the CPU, merge, write; the folder appears whole or not at all."""
+    name, call = call.positional("a run directory")
+    options = call.options(_Merge())
+    if options.out is None:
+        raise UsageError(f"{call.prog} needs --out DIR")
+    if options.out.exists():
+        raise UsageError(f"{options.out} exists already: give another --out, or delete it")
+    run = call.open_run(name)
+    from spark_rl import adapters
+    from spark_rl.card import card
+    from spark_rl.checkpoint import model_folder
+    from spark_rl.files import write_bytes
+    from spark_rl.model import load_model, load_tokenizer, model_directory
+
+    hush()
+    folder = Path(model_folder(name, options.checkpoint))
+    dtype = run.recipe.weights.dtype if options.dtype == "auto" else options.dtype
+    with call.watching() as watcher:
+        watcher.phase("merge")
+        model, tokenizer = load_model(folder, device="cpu", dtype=dtype), load_tokenizer(folder)
+        kept = adapters.merge(model) if adapters.present(model) else None
+        precision = str(model.dtype).removeprefix("torch.")
+        text = card(run.recipe, checkpoint=folder.name, evaluations=run.evaluations(), precision=precision, kept=kept)
+        with model_directory(options.out, model, tokenizer) as work:
+            write_bytes(work / "README.md", text.encode())
+    size = sum(file.stat().st_size for file in options.out.iterdir())
+    print(f"{options.out}: {folder.name} of {name}, {precision}, {size / 1e6:.1f} MB")
+    if kept is not None:
+        remedy = "" if kept > 0.95 else "; --dtype float32 keeps all of it"
+        print(f"{kept:.1%} of the adapters' change is kept in this precision{remedy}")
+    return 0
