@@ -43,7 +43,7 @@ def tokenizer() -> Any:
     made.train_from_iterator(TEXTS, trainer)
     with tempfile.TemporaryDirectory() as folder:
         made.model.save(folder)
-        merges = [tuple(line.split()) for line in (Path(folder) / "merges.txt").read_text().splitlines()[1:]]
+        merges: Any = [tuple(line.split()) for line in (Path(folder) / "merges.txt").read_text().splitlines()[1:]]
     vocabulary = made.get_vocab(with_added_tokens=False)
     vocabulary |= {f"\u0000{index}": index for index in range(len(vocabulary), ENDOFTEXT)}
     whole = Tokenizer(models.BPE(vocabulary, merges))
@@ -86,7 +86,8 @@ def folder(hidden: int = 32) -> Path:
         eos_token_id=END,
         dtype=torch.bfloat16,
     )
-    model = Qwen2ForCausalLM(config).to(torch.bfloat16)
+    model: Any = Qwen2ForCausalLM(config)
+    model = model.to(torch.bfloat16)
     model.generation_config.eos_token_id = [END, ENDOFTEXT]
     model.save_pretrained(place)
     tokenizer().save_pretrained(place)

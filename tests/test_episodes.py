@@ -9,6 +9,7 @@ import signal
 import subprocess
 import sys
 from collections import Counter
+from collections.abc import Sequence
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 
@@ -58,7 +59,7 @@ def run(executor: Chance, played: Played, shard: Shard | None = None, choose=Non
     return asyncio.run(play(executor, TASKS, GROWTH, **settings, played=played, shard=shard))
 
 
-def result(played: Played, tasks: list[Task] = TASKS) -> dict:
+def result(played: Played, tasks: Sequence[Task] = TASKS) -> dict:
     return conclude(tasks, played, samples=3, pass_at=(1, 2, 3))
 
 

@@ -48,22 +48,22 @@ def test_a_forest_does_not_depend_on_what_was_grown_before():
 def test_no_cache_outlives_a_forest():
     used = executor()
     grow(used)
-    assert not used.policy.cache.entries
+    assert not used.engine.cache.entries
 
     def stop(*_: object) -> None:
-        assert used.policy.cache.entries
+        assert used.engine.cache.entries
         raise KeyboardInterrupt
 
     with pytest.raises(KeyboardInterrupt):
         asyncio.run(used.grow(TASKS, GROWTH, seed=0, iteration=1, watch=stop))
-    assert not used.policy.cache.entries
+    assert not used.engine.cache.entries
 
 
 def test_it_grows_with_the_model_as_it_is_now():
     used = executor()
     before = grow(used)
     with torch.no_grad():
-        for parameter in used.policy.model.parameters():
+        for parameter in used.engine.model.parameters():
             parameter.mul_(1.5)
     used.load_weights()
     after = grow(used)

@@ -24,7 +24,7 @@ from spark_rl.recipes import load_recipe
 from spark_rl.update import recomputing
 from spark_rl.weights import Weights
 
-QWEN = {
+QWEN: dict[str, Any] = {
     "hidden_size": 1536, "intermediate_size": 8960, "num_hidden_layers": 28, "num_attention_heads": 12,
     "num_key_value_heads": 2, "vocab_size": 151936, "tie_word_embeddings": True,
 }  # fmt: skip
@@ -37,7 +37,13 @@ def recipe(model: str, **changes: Any) -> Recipe:
 
 def small(kind: str, dtype: torch.dtype, folder) -> Any:
     torch.manual_seed(0)
-    size = {"hidden_size": 64, "intermediate_size": 192, "num_hidden_layers": 3, "num_attention_heads": 4, "vocab_size": 500}
+    size: dict[str, Any] = {
+        "hidden_size": 64,
+        "intermediate_size": 192,
+        "num_hidden_layers": 3,
+        "num_attention_heads": 4,
+        "vocab_size": 500,
+    }
     if kind == "qwen":
         made: Any = Qwen2ForCausalLM(Qwen2Config(**size, num_key_value_heads=2))
     else:
@@ -196,9 +202,9 @@ def test_a_dry_run_prints_fields_and_memory_and_makes_nothing(tmp_path, monkeypa
 
 
 def test_a_dry_run_of_what_does_not_fit_is_one_sentence_and_exit_code_2(tmp_path, capsys):
-    Qwen2Config(
-        **QWEN | {"num_hidden_layers": 80, "hidden_size": 2**14, "num_attention_heads": 16, "intermediate_size": 2**16}
-    ).save_pretrained(tmp_path)
+    sizes = {"num_hidden_layers": 80, "hidden_size": 2**14, "intermediate_size": 2**16, "num_attention_heads": 16}
+    large: dict[str, Any] = QWEN | sizes
+    Qwen2Config(**large).save_pretrained(tmp_path)
     assert main(["train", "tiny:recipe", "--dry-run", "--model", str(tmp_path)]) == 2
     said = capsys.readouterr().err.strip().splitlines()
     assert len(said) == 1

@@ -92,7 +92,7 @@ def test_prompts_are_those_of_the_models_own_template():
     assert encoder.end == qwen.END
     messages = [{"role": "user", "content": "You see a fridge 1.\n\nTask: heat  a tomato "}]
     expected = tokenizer.apply_chat_template(messages, tokenize=True, add_generation_prompt=True)["input_ids"]
-    assert list(encoder.conversation(messages)) == list(expected)  # type: ignore[arg-type]
+    assert list(encoder.conversation(messages)) == list(expected)
     assert tokenizer.decode(expected).startswith("<|im_start|>system\n")
 
 
@@ -168,7 +168,7 @@ def test_what_was_sampled_is_what_the_trainer_computes(lora, tmp_path):
     executor = InProcess(model, tokenizer, settings.env, cache_gb=0.05)
     growth = replace(settings.growth, sampling=Sampling(temperature=0.7, max_tokens=8))
     forest = asyncio.run(executor.grow(settings.env.tasks("L0", "train")[:2], growth, seed=1, iteration=1))
-    zeros = [Credit(*([0.0] * len(tree.nodes) for _ in range(3))) for tree in forest]
+    zeros = [Credit(*((0.0,) * len(tree.nodes) for _ in range(3))) for tree in forest]
     batch = pack(forest.trees, zeros)
     found = trainer_logprobs(model, batch, temperature=0.7, token_budget=4096).flat()
     assert len(found.old) > 20

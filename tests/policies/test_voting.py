@@ -12,7 +12,7 @@ from spark_rl.policies.base import Policy
 from spark_rl.policies.scripted import RandomActions
 from spark_rl.policies.voting import Voting, mean_logprob, modal
 from spark_rl.prompting import parse, respond
-from spark_rl.types import Completion, Observation, Request, Spent, Task
+from spark_rl.types import Completion, Mode, Observation, Request, Spent, Task
 
 TASK = Task("none", "0", "find the door")
 
@@ -21,7 +21,7 @@ TASK = Task("none", "0", "find the door")
 class Deck:
     """Answers in the order they are asked for; tokens are as many as given log-probabilities."""
 
-    answers: list[tuple[str, str, tuple[float, ...]]]
+    answers: list[tuple[Mode, str, tuple[float, ...]]]
     asked: list[Request] = field(default_factory=list)
     spent: Spent = field(default_factory=Spent)
 
