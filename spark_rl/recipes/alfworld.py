@@ -25,7 +25,7 @@ def alfworld_tiny() -> Recipe:
         env=Alfworld(engines=64),  # as many engines as games are played at once
         model=FreshModel(hidden=128, layers=2, heads=4, kv_heads=4, intermediate=256),
         level="L0",
-        iterations=14,
+        iterations=10,
         tasks_per_iteration=8,
         tree=TreeShape(budget=8, roots=4, horizon=30),
         prompt=Prompt(Transcript(repeat_task=True), instructions="none", list_actions=False, limit=3072),
@@ -36,7 +36,7 @@ def alfworld_tiny() -> Recipe:
         cold_start=ColdStart(
             demonstrations=1500,
             slips=0.2,
-            epochs=3,
+            epochs=2,
             batch=2,
             learning_rate=3e-3,
             prompt_weight=0.3,

@@ -28,7 +28,7 @@ def scienceworld_tiny() -> Recipe:
         env=ScienceWorld(kinds=SHORT),
         model=FreshModel(hidden=128, layers=2, heads=4, kv_heads=4, intermediate=256),
         level="L0",
-        iterations=14,
+        iterations=30,
         tasks_per_iteration=8,
         tree=TreeShape(budget=8, roots=4, horizon=16),
         prompt=Prompt(Transcript(repeat_task=True), instructions="none", list_actions=False, limit=4096),
