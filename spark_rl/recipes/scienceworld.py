@@ -2,13 +2,12 @@
 
 from __future__ import annotations
 
-from spark_rl.advantage.group import GroupMean
+from dataclasses import replace
+
 from spark_rl.environments.scienceworld import ScienceWorld
-from spark_rl.fresh import FreshModel
-from spark_rl.growth import Sampling, TreeShape
-from spark_rl.loss import Loss
-from spark_rl.prompting import Prompt, Transcript
-from spark_rl.recipe import ColdStart, Evaluation, Optimizer, Recipe
+from spark_rl.prompting import Prompt
+from spark_rl.recipe import Keep, Recipe
+from spark_rl.recipes.household import household
 from spark_rl.recipes.qwen import qwen
 
 __all__ = ["SHORT", "scienceworld_qwen_1_5b", "scienceworld_qwen_7b", "scienceworld_tiny"]
@@ -23,29 +22,20 @@ def scienceworld_tiny() -> Recipe:
     Settings are those of `household`. `--env.kinds` takes other types; most need more than so small a model
     can learn from a few hundred tasks.
     """
-    return Recipe(
+    base = household()
+    return replace(
+        base,
         name="scienceworld-tiny",
         env=ScienceWorld(kinds=SHORT),
-        model=FreshModel(hidden=128, layers=2, heads=4, kv_heads=4, intermediate=256),
         level="L0",
         iterations=30,
         tasks_per_iteration=8,
-        tree=TreeShape(budget=8, roots=4, horizon=16),
-        prompt=Prompt(Transcript(repeat_task=True), instructions="none", list_actions=False, limit=4096),
-        sampling=Sampling(temperature=1.0, max_tokens=48),
-        advantage=GroupMean(by_length=True),  # failures are twice as long as successes
-        loss=Loss(kl=0.01, entropy=0.0),
-        optimizer=Optimizer(learning_rate=1.5e-4, minibatches=2),
-        cold_start=ColdStart(
-            demonstrations=1500,
-            slips=0.2,
-            epochs=2,
-            batch=2,
-            learning_rate=3e-3,
-            prompt_weight=0.3,
-            optimizer="muon",
-        ),
-        evaluation=Evaluation(levels=("L0", "L1"), temperature=1.0, every=0, dev_level="L1", dev_tasks=0),
+        tree=replace(base.tree, horizon=16),
+        prompt=replace(base.prompt, limit=4096),
+        sampling=replace(base.sampling, max_tokens=48),
+        cold_start=replace(base.cold_start, demonstrations=1500, epochs=2, batch=2),
+        evaluation=replace(base.evaluation, levels=("L0", "L1"), every=0, dev_level="L1", dev_tasks=0),
+        keep=Keep(),
     )
 
 

@@ -5,14 +5,10 @@ from __future__ import annotations
 from dataclasses import replace
 from typing import Literal
 
-from spark_rl.advantage.group import GroupMean
-from spark_rl.branching.explore_tag import ExploreTag
 from spark_rl.environments.webshop import Webshop
 from spark_rl.fresh import FreshModel
-from spark_rl.growth import Sampling, TreeShape
-from spark_rl.loss import Loss
-from spark_rl.prompting import Prompt, Transcript
-from spark_rl.recipe import ColdStart, Evaluation, Keep, Optimizer, Recipe
+from spark_rl.recipe import Recipe
+from spark_rl.recipes.household import household
 from spark_rl.recipes.qwen import qwen
 
 __all__ = ["webshop_qwen_1_5b", "webshop_qwen_7b", "webshop_tiny"]
@@ -23,32 +19,18 @@ def webshop_tiny() -> Recipe:
 
     No product of the test goals is one of a training goal, so that what to open must be read off the page. Pages hold four
     results with short titles, and the request is said again at every turn: a model of half a million parameters copies names
-    over short distances only.
+    over short distances only. Other settings are those of `household`.
     """
-    return Recipe(
+    base = household()
+    return replace(
+        base,
         name="webshop-tiny",
         env=Webshop(size="generated", products=1000, split="disjoint", held_out=60, per_page=4, reward="success"),
         model=FreshModel(vocabulary=670, hidden=128, layers=2, heads=4, kv_heads=4, intermediate=256),
-        iterations=30,
-        tasks_per_iteration=16,
-        tree=TreeShape(budget=8, roots=4, horizon=12),
-        branching=ExploreTag(width=2),
-        prompt=Prompt(Transcript(repeat_task=True), instructions="none", list_actions=False),
-        sampling=Sampling(temperature=1.0, max_tokens=40),
-        advantage=GroupMean(by_length=True),
-        loss=Loss(kl=0.01, entropy=0.0),
-        optimizer=Optimizer(learning_rate=1.5e-4, minibatches=2),
-        cold_start=ColdStart(
-            demonstrations=6000,
-            slips=0.2,
-            epochs=1,
-            batch=4,
-            learning_rate=3e-3,
-            prompt_weight=0.3,
-            optimizer="muon",
-        ),
-        evaluation=Evaluation(levels=("L0",), temperature=1.0, every=6, dev_tasks=60),
-        keep=Keep(every=6),
+        level="L0",
+        tree=replace(base.tree, horizon=12),
+        cold_start=replace(base.cold_start, demonstrations=6000),
+        evaluation=replace(base.evaluation, levels=("L0",)),
     )
 
 
