@@ -87,7 +87,8 @@ class Lines:
         StorageError: it cannot be opened.
     """
 
-    def __init__(self, path: Path) -> None:
+    def __init__(self, path: Path, instead: str = "give another --out") -> None:
+        """Open it, cutting off a half-written last line; `instead` is what to do where another process has it."""
         self.path = path
         try:
             path.parent.mkdir(parents=True, exist_ok=True)
@@ -98,7 +99,7 @@ class Lines:
             fcntl.flock(self._file, fcntl.LOCK_EX | fcntl.LOCK_NB)
         except OSError as error:
             self._file.close()
-            raise UsageError(f"{path} is being written by another process: wait for it, or give another --out") from error
+            raise UsageError(f"{path} is being written by another process: wait for it, or {instead}") from error
         self._size = _whole(path)
         self._file.truncate(self._size)
 
@@ -106,6 +107,10 @@ class Lines:
         return self
 
     def __exit__(self, *_: object) -> None:
+        self.close()
+
+    def close(self) -> None:
+        """Let go of the file."""
         self._file.close()
 
     def add(self, values: Sequence[Any]) -> None:

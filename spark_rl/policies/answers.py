@@ -10,17 +10,15 @@ Invariants
 
 from __future__ import annotations
 
-import fcntl
 import hashlib
 import json
-import os
 from collections.abc import Mapping
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
 
-from spark_rl.errors import StorageError, UsageError
-from spark_rl.files import unwritable
+from spark_rl.errors import StorageError
+from spark_rl.files import Lines, read_lines
 
 __all__ = ["Answer", "Answers", "key_of"]
 
@@ -59,16 +57,14 @@ class Answers:
     """
 
     def __init__(self, path: Path | None) -> None:
-        self.path = path
         self._known: dict[str, Answer] = {}
-        self._file = None if path is None else _open(path)
-        self._size = 0
-        if path is not None and self._file is not None:
-            try:
-                self._size = self._read(path)
-            except BaseException:
-                self.close()
-                raise
+        self._lines = None if path is None else Lines(path, "keep these answers in another file")
+        try:
+            if path is not None:
+                self._read(path)
+        except BaseException:
+            self.close()
+            raise
 
     def __enter__(self) -> Answers:
         return self
@@ -89,54 +85,21 @@ class Answers:
         Raises:
             StorageError: it could not be written.
         """
-        if self._file is not None and self.path is not None:
-            line = (json.dumps({"key": key, **asdict(answer)}) + "\n").encode()
-            try:
-                left = memoryview(line)
-                while left:  # a disk that fills up first takes a part, and says so at the next
-                    left = left[self._file.write(left) :]
-                os.fsync(self._file.fileno())
-            except OSError as error:
-                self._file.truncate(self._size)  # what follows must not be glued to half a line
-                raise unwritable(self.path, error) from error
-            self._size += len(line)
+        if self._lines is not None:
+            self._lines.add([{"key": key, **asdict(answer)}])
         self._known[key] = answer
 
     def close(self) -> None:
         """Let go of the file."""
-        if self._file is not None:
-            self._file.close()
+        if self._lines is not None:
+            self._lines.close()
 
-    def _read(self, path: Path) -> int:
-        """Take in the file's whole lines and cut off what follows them; the size that is left."""
-        assert self._file is not None
-        data = path.read_bytes()
-        whole = data[: data.rfind(b"\n") + 1]
-        for number, line in enumerate(whole.splitlines(), start=1):
+    def _read(self, path: Path) -> None:
+        for number, fields in enumerate(read_lines(path), start=1):
             try:
-                fields = json.loads(line)
                 key = fields.pop("key")
                 self._known[key] = Answer(**fields)
-            except (ValueError, KeyError, TypeError, AttributeError) as error:
+            except (KeyError, TypeError, AttributeError) as error:
                 raise StorageError(
                     f"{path} line {number} is no kept answer ({error}): take the line out, or name another file"
                 ) from error
-        self._file.truncate(len(whole))
-        return len(whole)
-
-
-def _open(path: Path) -> Any:
-    """The file to append to, locked; made where there is none."""
-    try:
-        path.parent.mkdir(parents=True, exist_ok=True)
-        file = path.open("ab", buffering=0)
-    except OSError as error:
-        raise unwritable(path, error) from error
-    try:
-        fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
-    except OSError as error:
-        file.close()
-        raise UsageError(
-            f"{path} is being written by another process: wait for it, or keep these answers in another file"
-        ) from error
-    return file
