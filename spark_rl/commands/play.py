@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import sys
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
@@ -15,9 +15,9 @@ from spark_rl.errors import UsageError
 from spark_rl.growth import Growth, Sampling, TreeShape
 from spark_rl.options import take
 from spark_rl.policies.base import Policy
-from spark_rl.prompting import Encoder, Prompt, parse
+from spark_rl.prompting import Encoder, Prompt
 from spark_rl.recipes import load_recipe
-from spark_rl.types import Completion, Level, Request, Split
+from spark_rl.types import Completion, Level, Parsed, Request, Split
 
 __all__ = ["play"]
 
@@ -51,8 +51,8 @@ class _Play:
 class _Aloud:
     """Another policy, with everything told that it sees and says."""
 
-    def __init__(self, policy: Policy, *, pause: bool) -> None:
-        self.policy, self.pause = policy, pause
+    def __init__(self, policy: Policy, read: Callable[[str], Parsed], *, pause: bool) -> None:
+        self.policy, self.read, self.pause = policy, read, pause
         self.spent = policy.spent
 
     async def sample(self, requests: Sequence[Request]) -> list[list[Completion]]:
@@ -64,7 +64,7 @@ class _Aloud:
             if not request.history:
                 show(Text(f"Task: {request.task.instruction}", style="bold"))
             show(Text(f"\n{request.observation.text}"))
-            said = parse(completion.text)
+            said = self.read(completion.text)
             if said.mode and said.action:
                 colour = "magenta" if said.mode == "explore" else "cyan"
                 show(Text(f"{len(request.history) + 1:3} {said.mode}: {said.reasoning}", style=colour))
@@ -110,7 +110,8 @@ def play(call: Call) -> int:
         from spark_rl.policies.local import LocalPolicy
 
         model, tokenizer = load_weights(name, options.checkpoint, threads=options.threads)
-    policy: Any = _Aloud(LocalPolicy(model, tokenizer), pause=options.pause and sys.stdin.isatty() and sys.stdout.isatty())
+    pause = options.pause and sys.stdin.isatty() and sys.stdout.isatty()
+    policy: Any = _Aloud(LocalPolicy(model, tokenizer), options.prompt.parse, pause=pause)
     sampling = Sampling(options.temperature, options.max_tokens)
     growth = Growth(TreeShape(budget=1, roots=1, horizon=options.horizon), Chains(), options.prompt, sampling)
     tree = asyncio.run(grow_tree(task, options.env, policy, growth, seed=options.seed, encoder=Encoder(tokenizer)))
