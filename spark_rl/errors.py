@@ -26,6 +26,7 @@ __all__ = [
     "StorageError",
     "TrainingDiverged",
     "UsageError",
+    "at_least",
     "unknown_name",
 ]
 
@@ -67,6 +68,18 @@ class StorageError(SparkError):
 
 class TrainingDiverged(SparkError):
     """A loss is not finite, or the divergence from the reference blew up; the last good checkpoint is kept."""
+
+
+def at_least(group: str, settings: object, **least: float) -> None:
+    """Refuse settings below their least value.
+
+    Raises:
+        UsageError: the first that is, by its name on the command line.
+    """
+    for name, bound in least.items():
+        if getattr(settings, name) < bound:
+            full = f"{group}.{name}" if group else name
+            raise UsageError(f"{full} is {getattr(settings, name)}: it must be at least {bound}")
 
 
 def unknown_name(what: str, name: str, known: Iterable[str]) -> UsageError:

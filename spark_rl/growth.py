@@ -6,7 +6,7 @@ from dataclasses import dataclass
 from typing import Literal
 
 from spark_rl.branching.base import Branching
-from spark_rl.errors import UsageError, unknown_name
+from spark_rl.errors import UsageError, at_least, unknown_name
 from spark_rl.prompting import Prompt
 
 __all__ = ["Growth", "Sampling", "TreeShape"]
@@ -29,9 +29,7 @@ class TreeShape:
     letter), so that groups may outgrow N. Rules that wait for outcomes spend what is left: of `active` leaves nothing is."""
 
     def __post_init__(self) -> None:
-        for name, least in (("budget", 1), ("roots", 1), ("horizon", 1), ("cap", 0)):
-            if getattr(self, name) < least:
-                raise UsageError(f"tree.{name} is {getattr(self, name)}: it must be at least {least}")
+        at_least("tree", self, budget=1, roots=1, horizon=1, cap=0)
         if self.counted not in ("created", "active"):
             raise unknown_name("tree.counted", self.counted, ("created", "active"))
         if self.roots > self.budget:

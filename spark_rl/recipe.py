@@ -21,7 +21,7 @@ from spark_rl.advantage.group import GroupMean
 from spark_rl.branching.base import Branching
 from spark_rl.branching.explore_tag import ExploreTag
 from spark_rl.environments.base import WORLDS, World
-from spark_rl.errors import UsageError, unknown_name
+from spark_rl.errors import UsageError, at_least, unknown_name
 from spark_rl.fresh import FreshModel
 from spark_rl.growth import Growth, Sampling, TreeShape
 from spark_rl.loss import Loss
@@ -37,23 +37,10 @@ __all__ = [
     "Log",
     "Optimizer",
     "Recipe",
-    "at_least",
     "component",
     "decode",
     "encode",
 ]
-
-
-def at_least(group: str, settings: object, **least: float) -> None:
-    """Refuse settings below their least value.
-
-    Raises:
-        UsageError: the first that is, by its name on the command line.
-    """
-    for name, bound in least.items():
-        if getattr(settings, name) < bound:
-            full = f"{group}.{name}" if group else name
-            raise UsageError(f"{full} is {getattr(settings, name)}: it must be at least {bound}")
 
 
 @dataclass(frozen=True)

@@ -7,7 +7,7 @@ from dataclasses import dataclass, replace
 
 from spark_rl.branching.base import Branching
 from spark_rl.branching.explore_tag import ExploreTag
-from spark_rl.errors import UsageError
+from spark_rl.errors import at_least
 from spark_rl.types import Forest, Fork, Tree
 
 __all__ = ["Paced"]
@@ -29,9 +29,7 @@ class Paced:
     """Most extra leaves below one root; 0 sets no limit. A first step sampled again is charged to the root it stands for."""
 
     def __post_init__(self) -> None:
-        for name, least in (("gap", 0), ("skip", 0), ("per_root", 0)):
-            if getattr(self, name) < least:
-                raise UsageError(f"branching.{name} is {getattr(self, name)}: it must be at least {least}")
+        at_least("branching", self, gap=0, skip=0, per_root=0)
 
     def after_step(self, tree: Tree, index: int, node: int, rng: random.Random) -> Fork | None:
         """The rule's wish, clipped to what may be out by now, or None."""

@@ -16,7 +16,7 @@ from spark_rl.commands.base import Call, holds_run, load_weights
 from spark_rl.data.leaks import refuse_held_out
 from spark_rl.environments.base import World, load_world
 from spark_rl.episodes import Folder, Played, Shard, open_folder
-from spark_rl.errors import UsageError, unknown_name
+from spark_rl.errors import UsageError, at_least, unknown_name
 from spark_rl.files import write_bytes, write_json
 from spark_rl.growth import Growth, Sampling, TreeShape
 from spark_rl.lookahead import CHOICES, Choose
@@ -26,7 +26,7 @@ from spark_rl.policies.openai import Endpoint, OpenAIPolicy, connect
 from spark_rl.policies.voting import Voting
 from spark_rl.progress import Watcher
 from spark_rl.prompting import Prompt
-from spark_rl.recipe import Recipe, at_least, encode
+from spark_rl.recipe import Recipe, encode
 from spark_rl.recipes import load_recipe
 from spark_rl.seeding import derive
 from spark_rl.types import Level, Split, Task

@@ -1,4 +1,4 @@
-"""Levels and splits by rule, for worlds that make their tasks up.
+"""Levels and splits: their names, and a rule for worlds that make their tasks up.
 
 Invariant: which of train, dev and test a problem may belong to is a function of the problem alone, so no two share one.
 """

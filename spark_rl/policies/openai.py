@@ -27,7 +27,7 @@ from pathlib import Path
 from typing import Any, TypeVar, cast
 from urllib.parse import urlsplit
 
-from spark_rl.errors import MissingExtra, PolicyFailure, UsageError
+from spark_rl.errors import MissingExtra, PolicyFailure, UsageError, at_least
 from spark_rl.policies.answers import Answer, Answers, key_of
 from spark_rl.types import Completion, Message, Request, Spent
 
@@ -68,9 +68,7 @@ class Endpoint:
     """Price of a million tokens written."""
 
     def __post_init__(self) -> None:
-        for name, least in (("concurrency", 1), ("retries", 0), ("price_in", 0), ("price_out", 0)):
-            if getattr(self, name) < least:
-                raise UsageError(f"{name} is {getattr(self, name)}: it must be at least {least}")
+        at_least("", self, concurrency=1, retries=0, price_in=0, price_out=0)
         if self.timeout <= 0:
             raise UsageError(f"timeout is {self.timeout}: it must be more than 0 seconds")
         _ = self.extra

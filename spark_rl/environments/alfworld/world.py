@@ -23,6 +23,7 @@ from spark_rl.environments.alfworld.planner import PlannerExpert
 from spark_rl.environments.alfworld.search import SearchExpert
 from spark_rl.environments.alfworld.walkthrough import Walkthrough
 from spark_rl.environments.base import Tells
+from spark_rl.environments.splits import check_names
 from spark_rl.errors import UsageError, unknown_name
 from spark_rl.policies.base import Policy
 from spark_rl.types import Task
@@ -90,13 +91,10 @@ class Alfworld:
         Raises:
             UsageError: the level or split is not known, or the games are not there; the message says where to look.
         """
-        if level not in ("L0", "L1", "L2"):
-            raise unknown_name("level", level, ("L0", "L1", "L2"))
+        check_names(level, split)
         if split == "test":
             tasks = self.source().split("valid_seen" if level == "L0" else "valid_unseen")
             return [task for task in tasks if level != "L2" or task.kind in HELD_OUT]
-        if split not in ("train", "dev"):
-            raise unknown_name("split", split, ("train", "dev", "test"))
         tasks = [task for task in self.source().split("train") if level != "L2" or task.kind not in HELD_OUT]
         tasks.sort(key=lambda task: hashlib.sha256(task.id.encode()).digest())
         if split == "dev":

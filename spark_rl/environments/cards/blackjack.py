@@ -30,7 +30,7 @@ from spark_rl.environments.cards.odds import ceiling, chances, points
 from spark_rl.environments.games import GameEnvironment, GameExpert
 from spark_rl.environments.searching import Decision
 from spark_rl.environments.splits import LEVELS, SPLITS, check_names, split_of
-from spark_rl.errors import UsageError, unknown_name
+from spark_rl.errors import UsageError, at_least, unknown_name
 from spark_rl.seeding import derive
 from spark_rl.types import Task
 
@@ -152,9 +152,7 @@ class Blackjack:
     def __post_init__(self) -> None:
         if self.reward not in ("success", "score"):
             raise unknown_name("env.reward", str(self.reward), ("success", "score"))
-        for name in ("train_tasks", "dev_tasks", "test_tasks"):
-            if getattr(self, name) < 1:
-                raise UsageError(f"env.{name} is {getattr(self, name)}: it must be at least 1")
+        at_least("env", self, train_tasks=1, dev_tasks=1, test_tasks=1)
 
     @property
     def name(self) -> str:

@@ -29,7 +29,7 @@ from typing import Literal
 from spark_rl.environments.games import GameEnvironment, GameExpert
 from spark_rl.environments.searching import Decision
 from spark_rl.environments.splits import check_names, split_of
-from spark_rl.errors import UsageError
+from spark_rl.errors import UsageError, at_least
 from spark_rl.seeding import derive
 from spark_rl.types import Task
 
@@ -169,9 +169,7 @@ class EZPoints:
             raise UsageError(f"env.cards is {self.cards}: it must lie between 2 and 4")
         if len(self.targets) != 2 or not 1 <= self.targets[0] <= self.targets[1]:
             raise UsageError(f"env.targets is {self.targets}: give the least and the greatest, 1 or more")
-        for name in ("train_tasks", "dev_tasks", "test_tasks"):
-            if getattr(self, name) < 1:
-                raise UsageError(f"env.{name} is {getattr(self, name)}: it must be at least 1")
+        at_least("env", self, train_tasks=1, dev_tasks=1, test_tasks=1)
 
     @property
     def name(self) -> str:

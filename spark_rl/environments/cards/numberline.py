@@ -25,7 +25,7 @@ from typing import Literal
 from spark_rl.environments.games import GameEnvironment, GameExpert
 from spark_rl.environments.searching import Decision
 from spark_rl.environments.splits import check_names, split_of
-from spark_rl.errors import UsageError
+from spark_rl.errors import UsageError, at_least
 from spark_rl.seeding import derive
 from spark_rl.types import Task
 
@@ -102,9 +102,7 @@ class NumberLine:
     def __post_init__(self) -> None:
         if not 5 <= self.end <= 999:
             raise UsageError(f"env.end is {self.end}: it must lie between 5 and 999")
-        for name in ("train_tasks", "dev_tasks", "test_tasks"):
-            if getattr(self, name) < 1:
-                raise UsageError(f"env.{name} is {getattr(self, name)}: it must be at least 1")
+        at_least("env", self, train_tasks=1, dev_tasks=1, test_tasks=1)
 
     @property
     def name(self) -> str:

@@ -27,7 +27,7 @@ from spark_rl.environments.household.engine import HouseholdEnvironment, Scene
 from spark_rl.environments.household.expert import Expert
 from spark_rl.environments.household.houses import Goal, House, furnish, goals, houses
 from spark_rl.environments.splits import LEVELS, SPLITS, check_names, split_of
-from spark_rl.errors import UsageError, unknown_name
+from spark_rl.errors import UsageError, at_least, unknown_name
 from spark_rl.seeding import derive
 from spark_rl.types import Task
 
@@ -79,9 +79,7 @@ class Household:
             raise UsageError(f"env.receptacles is {self.receptacles}: give the fewest and the most, between 8 and 25")
         if not 6 <= self.objects <= 30:
             raise UsageError(f"env.objects is {self.objects}: it must lie between 6 and 30")
-        for name in ("houses", "unseen_houses", "contents", "train_tasks", "dev_tasks", "test_tasks"):
-            if getattr(self, name) < 1:
-                raise UsageError(f"env.{name} is {getattr(self, name)}: it must be at least 1")
+        at_least("env", self, houses=1, unseen_houses=1, contents=1, train_tasks=1, dev_tasks=1, test_tasks=1)
 
     @property
     def name(self) -> str:

@@ -19,6 +19,7 @@ import re
 from collections import defaultdict
 from collections.abc import Iterable, Sequence
 
+from spark_rl.environments.splits import check_names
 from spark_rl.errors import UsageError, unknown_name
 
 __all__ = ["HELD_OUT", "KINDS", "LEFT_OUT", "VARIATIONS", "mixed", "named", "variations"]
@@ -73,16 +74,13 @@ def variations(level: str, split: str, dev_tasks: int) -> list[str]:
     Raises:
         UsageError: the level or split is not known.
     """
-    if level not in ("L0", "L1", "L2"):
-        raise unknown_name("level", level, ("L0", "L1", "L2"))
+    check_names(level, split)
     if split == "test":
         return [
             f"{kind}/{number}"
             for kind in (HELD_OUT if level == "L2" else KINDS)
             for number in _part(kind, "dev" if level == "L0" else "test")
         ]
-    if split not in ("train", "dev"):
-        raise unknown_name("split", split, ("train", "dev", "test"))
     kinds = [kind for kind in KINDS if level != "L2" or kind not in HELD_OUT]
     ids = mixed(f"{kind}/{number}" for kind in kinds for number in _part(kind, "train"))
     return ids[:dev_tasks] if split == "dev" else ids[dev_tasks:]

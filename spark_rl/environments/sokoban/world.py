@@ -25,7 +25,7 @@ from spark_rl.environments.sokoban.board import Board, Room, Rules
 from spark_rl.environments.sokoban.expert import decide, slip
 from spark_rl.environments.sokoban.rooms import canonical, carve, starts
 from spark_rl.environments.splits import LEVELS, SPLITS, check_names, split_of
-from spark_rl.errors import UsageError, unknown_name
+from spark_rl.errors import UsageError, at_least, unknown_name
 from spark_rl.seeding import derive
 from spark_rl.types import Task
 
@@ -65,9 +65,7 @@ class Sokoban:
                 raise UsageError(f"env.{name} is {getattr(self, name)}: it must lie between {least} and {most}")
         if len(self.moves) != 2 or not 1 <= self.moves[0] <= self.moves[1]:
             raise UsageError(f"env.moves is {self.moves}: give the least and the most moves of a solution, 1 or more")
-        for name in ("rooms", "train_tasks", "dev_tasks", "test_tasks"):
-            if getattr(self, name) < 1:
-                raise UsageError(f"env.{name} is {getattr(self, name)}: it must be at least 1")
+        at_least("env", self, rooms=1, train_tasks=1, dev_tasks=1, test_tasks=1)
         for name, known in _CHOICES.items():
             if getattr(self, name) not in known:
                 raise unknown_name(f"env.{name}", str(getattr(self, name)), known)

@@ -22,6 +22,7 @@ from typing import Literal, overload
 import numpy as np
 
 from spark_rl.environments.base import Tells
+from spark_rl.environments.splits import check_names
 from spark_rl.environments.webshop.catalogue import FILES
 from spark_rl.environments.webshop.environment import Rules, WebshopEnvironment, winnable
 from spark_rl.environments.webshop.expert import ShoppingExpert
@@ -31,12 +32,11 @@ from spark_rl.environments.webshop.goals import SEED
 from spark_rl.environments.webshop.nouns import find_nouns
 from spark_rl.environments.webshop.pages import Scene
 from spark_rl.environments.webshop.shop import Generated, Official, Shop, open_shop
-from spark_rl.errors import UsageError, unknown_name
+from spark_rl.errors import UsageError, at_least, unknown_name
 from spark_rl.types import Task
 
 __all__ = ["Webshop", "data_folder"]
 
-_LEVELS, _SPLITS = ("L0", "L1", "L2"), ("train", "dev", "test")
 _CHOICES = {
     "size": ("auto", "generated", "small", "full"),
     "goals": ("synthetic", "human"),
@@ -97,9 +97,7 @@ class Webshop:
         for name, known in _CHOICES.items():
             if getattr(self, name) not in known:
                 raise unknown_name(f"env.{name}", str(getattr(self, name)), known)
-        for name, least in (("test_tasks", 1), ("dev_tasks", 0), ("held_out", 0), ("per_page", 1)):
-            if (value := getattr(self, name)) < least:
-                raise UsageError(f"env.{name} is {value}: it must be at least {least}")
+        at_least("env", self, test_tasks=1, dev_tasks=0, held_out=0, per_page=1)
         if not FEWEST <= self.products <= MOST:
             raise UsageError(f"env.products is {self.products}: it must lie between {FEWEST} and {MOST}")
 
@@ -114,10 +112,7 @@ class Webshop:
         Raises:
             UsageError: the level or split is not known, or the catalogue is not there.
         """
-        if level not in _LEVELS:
-            raise unknown_name("level", level, _LEVELS)
-        if split not in _SPLITS:
-            raise unknown_name("split", split, _SPLITS)
+        check_names(level, split)
         find_nouns(self.nouns)  # a wrong name is said here, not at the first purchase
         return _tasks(self, self.catalogue(), split)
 
