@@ -277,11 +277,11 @@ def _cold_recipe(recipe: Recipe) -> Recipe:
     return replace(recipe, iterations=0, evaluation=replace(recipe.evaluation, levels=(), every=0))
 
 
-def shared(recipe: Recipe) -> list[Any]:
-    """What cells that begin alike must have in common, as JSON: all but the levels and times of evaluations."""
+def shared(recipe: Recipe) -> tuple[Any, ...]:
+    """What cells that begin alike must have in common; which levels are evaluated, and how often, is not part of it."""
     settings = replace(recipe.evaluation, levels=(), every=0)
-    parts = (recipe.env, recipe.model, recipe.level, recipe.seed, recipe.prompt, recipe.cold_start, settings)
-    return [*map(encode, parts), recipe.tree.horizon, recipe.sampling.max_tokens, recipe.threads]
+    world = (recipe.env, recipe.level, recipe.prompt, recipe.tree.horizon, recipe.sampling.max_tokens)
+    return (*world, recipe.model, recipe.seed, recipe.cold_start, settings, recipe.threads)
 
 
 def _kept(levels: Mapping[str, Mapping[str, Any]]) -> dict[str, dict[str, Any]]:

@@ -3,7 +3,8 @@
 Invariants
 ----------
 * A cell is known by its recipe: its name holds a hash of all settings but the seed, so that two rows which come to the same
-  settings are one cell, in one table or in several, in one call or in two.
+  settings are one cell, in one table or in several, in one call or in two. Settings at their defaults are left out of the
+  hash, so that one which comes with a later version changes no name.
 * Fields that a user sets belong to the base; what a row changes comes after them, so that the axis of a table stays its own.
 * Cells that begin alike (same world, model, level, cold start, seed) share a cold start, under a hash of what they share.
 """
@@ -14,14 +15,14 @@ import hashlib
 import json
 import shlex
 from collections.abc import Iterable, Iterator, Mapping, Sequence
-from dataclasses import dataclass, field, replace
-from typing import Any
+from dataclasses import MISSING, Field, dataclass, field, fields, is_dataclass, replace
+from typing import Any, cast
 
 from spark_rl.compare.cells import Cell, shared
 from spark_rl.options import parse_recipe
 from spark_rl.paper.benchmarks import BENCHMARKS, Scale, Size
 from spark_rl.paper.table import Arm, Column, Row, Table
-from spark_rl.recipe import Recipe, encode
+from spark_rl.recipe import Recipe
 from spark_rl.recipes.algorithms import with_algorithm
 
 __all__ = ["Grid"]
@@ -105,7 +106,7 @@ class Grid:
             anywhere = replace(recipe, seed=0)
             start = f"{recipe.name}.{_digest(shared(anywhere))}"
             asked = (row.arm.evaluation,) if row.arm.evaluation else ()
-            self._made[key] = Cell(f"{recipe.name}.{_digest(encode(anywhere))}", recipe, start, asked)
+            self._made[key] = Cell(f"{recipe.name}.{_digest(anywhere)}", recipe, start, asked)
         cell = self._made[key]
         return replace(cell, recipe=replace(cell.recipe, seed=cell.recipe.seed + seed))
 
@@ -155,5 +156,21 @@ def _merged(cells: Iterable[Cell]) -> list[Cell]:
 
 
 def _digest(value: Any) -> str:
-    """Eight hexadecimal digits of JSON values."""
-    return hashlib.sha256(json.dumps(value, sort_keys=True).encode()).hexdigest()[:8]
+    """Eight hexadecimal digits of settings."""
+    return hashlib.sha256(json.dumps(_said(value), sort_keys=True).encode()).hexdigest()[:8]
+
+
+def _said(value: Any) -> Any:
+    """Settings as JSON values (`recipe.encode`), without those at their defaults."""
+    if is_dataclass(value) and not isinstance(value, type):
+        given = {f.name: getattr(value, f.name) for f in fields(value) if f.init and getattr(value, f.name) != _default(f)}
+        return {"type": f"{type(value).__module__}:{type(value).__qualname__}"} | {
+            name: _said(inner) for name, inner in given.items()
+        }
+    if isinstance(value, list | tuple):
+        return [_said(item) for item in cast("list[Any]", value)]
+    return value
+
+
+def _default(setting: Field[Any]) -> Any:
+    return setting.default if setting.default_factory is MISSING else setting.default_factory()

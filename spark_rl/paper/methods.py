@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from spark_rl.paper.benchmarks import Size
-from spark_rl.paper.table import Arm, Column, Row, Table
+from spark_rl.paper.table import Arm, Column, Measure, Row, Table
 
 __all__ = ["GRPO", "METHODS", "PAPER", "SPARK"]
 
@@ -58,6 +58,11 @@ _TABLE_1 = Table(
 )  # fmt: skip
 
 _BEYOND = (("ALFWorld", "alfworld"), ("ScienceWorld", "scienceworld"))
+_SPANS: tuple[tuple[str, str, Measure, str], ...] = (
+    ("L0", "L0", "success", ""),
+    ("L2", "L2", "success", ""),
+    ("relative drop", "L0", "drop", "L2"),
+)
 _TABLE_3 = Table(
     "table3",
     "From the training distribution (L0) to task types never seen (L2)",
@@ -65,11 +70,7 @@ _TABLE_3 = Table(
     tuple(
         Column(f"{title} {name}", world, level, measure, key)
         for title, world in _BEYOND
-        for name, level, measure, key in (
-            ("L0", "L0", "success", ""),
-            ("L2", "L2", "success", ""),
-            ("relative drop", "L0", "drop", "L2"),
-        )
+        for name, level, measure, key in _SPANS
     ),
     (
         Row("SFT", _SFT, (43.0, 17.6, 59.1, 20.3, 12.5, 38.4)),

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import itertools
 import json
-from dataclasses import replace
+from dataclasses import dataclass, field, replace
 
 import pytest
 
@@ -16,7 +16,7 @@ from spark_rl.compare.cells import prepared
 from spark_rl.errors import UsageError
 from spark_rl.paper.benchmarks import BENCHMARKS, base_recipe
 from spark_rl.paper.costs import Cost, cost, memory_bytes
-from spark_rl.paper.grid import Grid
+from spark_rl.paper.grid import Grid, _digest
 from spark_rl.paper.published import TABLES
 from spark_rl.paper.table import Arm, Row
 from spark_rl.recipe import decode, encode
@@ -113,6 +113,23 @@ def test_a_level_that_the_base_is_not_evaluated_on_is_trained_apart(full):
     assert (near.level, near.evaluation.levels) == ("L0", ("L0", "L1"))
     assert (far.level, far.evaluation.levels) == ("L2", ("L2",))
     assert full.cell(row, "alfworld", "L1") == full.cell(row, "alfworld", "L0")
+
+
+def test_a_setting_of_a_later_version_changes_no_name():
+    @dataclass(frozen=True)
+    class Now:
+        width: int = 2
+        rate: float = 0.1
+
+    @dataclass(frozen=True)
+    class Later:
+        width: int = 2
+        rate: float = 0.1
+        pace: tuple[int, ...] = field(default_factory=lambda: (1, 2))
+
+    Later.__qualname__ = Now.__qualname__
+    assert _digest(Now(3)) == _digest(Later(3))
+    assert len({_digest(Later(3)), _digest(Later(4)), _digest(Later(3, pace=(1,)))}) == 3
 
 
 def test_a_teachers_file_is_named_by_world_and_level(full):
