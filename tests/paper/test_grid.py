@@ -165,7 +165,7 @@ def test_a_cost_counts_leaves_at_the_budget_and_all_evaluations(tiny):
 
 def test_memory_is_told_without_a_network(full):
     """The figures of docs/real-models.md."""
-    assert [round(memory_bytes(full.base("alfworld", size)) / 1e9, 1) for size in ("1.5B", "7B")] == [53.8, 180.9]
+    assert [round((memory_bytes(full.base("alfworld", size)) or 0) / 1e9, 1) for size in ("1.5B", "7B")] == [53.8, 180.9]
 
 
 # -- the command -----------------------------------------------------------------------------------------------------------
