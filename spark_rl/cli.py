@@ -62,6 +62,11 @@ COMMANDS: dict[str, Command] = {
         "RECIPE [--arms NAME,NAME,...] [--seeds N] [--jobs N] [--out DIR] [--FIELD VALUE ...]",
         "algorithms side by side: same cold start, tasks and seeds",
     ),
+    "paper": Command(
+        "paper:paper",
+        "[TABLE ...|all] [--scale paper|tiny] [--env NAME] [--size 1.5B|7B] [--seeds N] [--jobs N] [--dry-run] [--out DIR]",
+        "the paper's tables and figures, run again; ours beside the paper's",
+    ),
     "show": Command(
         "show:show",
         "RUN [--iteration K] [--task I]",

@@ -12,7 +12,7 @@ from __future__ import annotations
 
 import importlib
 import typing
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field, fields, is_dataclass
 from typing import Any, Literal, cast
 
@@ -37,6 +37,7 @@ __all__ = [
     "Log",
     "Optimizer",
     "Recipe",
+    "by_option",
     "component",
     "decode",
     "encode",
@@ -269,6 +270,21 @@ def encode(value: Any) -> Any:
     if isinstance(value, Mapping):
         return {key: encode(item) for key, item in cast("Mapping[str, Any]", value).items()}
     return value
+
+
+def by_option(encoded: Mapping[str, Any], prefix: str = "") -> Iterator[tuple[str, Any]]:
+    """The fields of an encoded recipe by their names on the command line; of a component its class as well."""
+    for name, inner in encoded.items():
+        if name == "type":
+            if prefix:
+                yield prefix, inner
+        elif isinstance(inner, dict):
+            yield from by_option(cast("dict[str, Any]", inner), f"{prefix}.{name}".strip("."))
+        elif isinstance(inner, list) and any(isinstance(part, dict) for part in cast("list[Any]", inner)):
+            for number, part in enumerate(cast("list[Any]", inner)):
+                yield from by_option(part, f"{prefix}.{name}.{number}".strip("."))
+        else:
+            yield f"{prefix}.{name}".strip("."), inner
 
 
 def decode(data: Any, *, foreign: typing.Callable[[str], bool] = lambda _: False) -> Any:

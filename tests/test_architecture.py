@@ -48,6 +48,7 @@ LAYERS: tuple[tuple[str, ...], ...] = (
     ("recipes",),
     ("compare",),
     ("options",),
+    ("paper",),
     ("commands",),
     ("cli",),
     ("__main__",),
@@ -74,7 +75,7 @@ WITHOUT_TORCH = (
     "loss", "store", "batch", "metrics",
     "recipe", "cli", "environments", "policies.base", "policies.scripted", "policies.openai", "policies.voting", "branching",
     "advantage", "report", "recipes", "tasks", "lookahead", "episodes", "evaluate", "run", "dynamic", "compare", "mirrors",
-    "data", "card",
+    "data", "card", "paper",
 )  # fmt: skip
 
 MOST_LINES = 400

@@ -1,23 +1,20 @@
 """`spark-rl compare`: algorithms on one recipe, seed by seed, side by side; then tables and plots.
 
-Cells are worked through seed by seed, so that whatever is there when it is stopped can be compared; the cold start of the
-next seeds is made ahead, so that no process waits for one.
+Cells are worked through seed by seed, so that whatever is there when it is stopped can be compared.
 """
 
 from __future__ import annotations
 
 import itertools
 import shlex
-from collections.abc import Sequence
-from concurrent.futures import Future, ThreadPoolExecutor, as_completed
 from dataclasses import dataclass, field, replace
 from pathlib import Path
-from typing import Any
 
 from spark_rl.commands.base import Call
 from spark_rl.compare.cells import Cell, Plan, prepared
+from spark_rl.compare.side_by_side import work
 from spark_rl.compare.tables import Comparison, markdown
-from spark_rl.errors import MissingExtra, SparkError, UsageError
+from spark_rl.errors import MissingExtra, UsageError
 from spark_rl.files import write_bytes
 from spark_rl.options import INLINE, parse, take
 from spark_rl.progress import Watcher
@@ -65,7 +62,7 @@ def compare(call: Call) -> int:
     plan = Plan(options.out)
     plan.check(list(itertools.chain(*cells)))
     with call.watching() as watcher:
-        failures = _work(plan, cells, options.jobs, watcher)
+        failures = work(plan, cells, options.jobs, watcher)
         results = [found for cell in itertools.chain(*cells) if (found := plan.result(cell)) is not None]
         comparison = Comparison.of(arms, results)
         command = f"spark-rl compare {name} --arms {','.join(arms)} {shlex.join(call.argv)}"
@@ -80,53 +77,6 @@ def _options(call: Call, recipe: Recipe, arm: str) -> _Compare:
     """What the command line asks of an arm: its algorithm first, then the fields that are set."""
     default = _Compare(Path("runs") / f"{recipe.name}-compare", with_algorithm(prepared(recipe), arm))
     return parse(default, call.argv, call.prog)
-
-
-def _work(plan: Plan, seeds: Sequence[Sequence[Cell]], jobs: int, watcher: Watcher) -> list[str]:
-    """Run the cells that have no result; returns what failed."""
-    missing = [left for cells in seeds if (left := [cell for cell in cells if plan.result(cell) is None])]
-    total = sum(map(len, seeds))
-    done = total - sum(map(len, missing))
-    watcher.phase("cells", total, done)
-    failures: list[str] = []
-    with ThreadPoolExecutor(jobs) as pool:
-        try:
-            for future in as_completed(futures := _submit(plan, missing, jobs, pool)):
-                cell = futures[future]
-                try:
-                    result = future.result()
-                except SparkError as error:
-                    failures.append(f"{cell.name}: {error}")
-                    watcher.note(failures[-1])
-                else:
-                    done += 1
-                    watcher.advance(done)
-                    watcher.note(f"{cell.name}: {result['curve'][-1]['success']:.3f} ({done}/{total})")
-        except BaseException as error:
-            plan.stop()
-            pool.shutdown(cancel_futures=True)
-            if isinstance(error, KeyboardInterrupt):
-                raise KeyboardInterrupt("the same command continues it") from None
-            raise
-    return failures
-
-
-def _submit(
-    plan: Plan, missing: Sequence[Sequence[Cell]], jobs: int, pool: ThreadPoolExecutor
-) -> dict[Future[dict[str, Any]], Cell]:
-    """Queue cold starts `jobs` seeds ahead of their cells. A cell waits only for what was queued before it."""
-    starts: list[Future[None]] = []
-    futures: dict[Future[dict[str, Any]], Cell] = {}
-
-    def begin(cell: Cell, start: Future[None]) -> dict[str, Any]:
-        start.result()
-        return plan.run(cell)
-
-    for place, cells in enumerate(missing):
-        ahead = missing[len(starts) : place + jobs]
-        starts += [pool.submit(plan.cold_start, others[0]) for others in ahead]
-        futures |= {pool.submit(begin, cell, starts[place]): cell for cell in cells}
-    return futures
 
 
 def _report(comparison: Comparison, out: Path, command: str, watcher: Watcher) -> str:

@@ -2,15 +2,13 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
 from dataclasses import dataclass, field, replace
 from pathlib import Path
-from typing import Any, cast
 
 from spark_rl.commands.base import Call, holds_run, hush, show
 from spark_rl.errors import UsageError
 from spark_rl.options import INLINE, take
-from spark_rl.recipe import Recipe, encode
+from spark_rl.recipe import Recipe, by_option, encode
 from spark_rl.recipes import RECIPES, load_recipe
 from spark_rl.run import Run
 
@@ -83,7 +81,7 @@ def quickstart(call: Call) -> int:
 
 def _dry_run(recipe: Recipe) -> int:
     """Print every field of the recipe and the memory that it needs; nothing is made or trained."""
-    for name, value in _fields(encode(recipe)):
+    for name, value in by_option(encode(recipe)):
         print(f"{name:36} {value}")
     from spark_rl import memory
 
@@ -94,21 +92,6 @@ def _dry_run(recipe: Recipe) -> int:
     print(f"\n{model.parameters / 1e6:,.1f} M parameters\n{needed.table()}\n{device} has{size / 1e9:57.3f} GB")
     memory.check(recipe, model)
     return 0
-
-
-def _fields(value: Any, prefix: str = "") -> Iterator[tuple[str, Any]]:
-    """The fields of an encoded recipe by their names on the command line; of a component its class as well."""
-    for name, inner in value.items():
-        if name == "type":
-            if prefix:
-                yield prefix, inner
-        elif isinstance(inner, dict):
-            yield from _fields(inner, f"{prefix}.{name}".strip("."))
-        elif isinstance(inner, list) and any(isinstance(part, dict) for part in cast("list[Any]", inner)):
-            for number, part in enumerate(cast("list[Any]", inner)):
-                yield from _fields(part, f"{prefix}.{name}.{number}".strip("."))
-        else:
-            yield f"{prefix}.{name}".strip("."), inner
 
 
 def _repeated(run: Run) -> Recipe:

@@ -1,14 +1,15 @@
 """Cells of a comparison: one arm and one seed, each a run of its own that leaves one small result file.
 
-    DIR/cold/seed-S/             a run that stops after its cold start, which all arms of the seed begin with
+    DIR/cold/seed-S[.START]/     a run that stops after its cold start, which all arms of the seed and start begin with
     DIR/runs/seed-S/ARM/         the run of a cell; a cell that was killed continues from its last checkpoint
     DIR/cells/seed-S.ARM.json    its result, written whole when the run has finished; a cell that has one is not run again
     DIR/logs/                    what each process said
 
 Invariants
 ----------
-* All arms of a seed begin with the same weights and are evaluated on the same tasks: a difference between two cells of a
-  seed is the algorithm's.
+* All arms of a seed (and start) begin with the same weights and are evaluated on the same tasks: a difference between two
+  of their cells is the algorithm's.
+* An evaluation that is asked for later is added to the result; nothing that is there is made again.
 * A result belongs to the settings it was made with, which it holds: a directory with others is refused, never mixed. The
   code of a user's own arm is not among them.
 * Each process has one thread, so that side by side they take nothing from one another.
@@ -19,6 +20,7 @@ from __future__ import annotations
 import json
 import os
 import re
+import shlex
 import shutil
 import subprocess
 import sys
@@ -31,12 +33,25 @@ from typing import Any
 from spark_rl.errors import SparkError, UsageError
 from spark_rl.files import atomic_directory, write_json
 from spark_rl.recipe import Recipe, decode, encode
-from spark_rl.run import Run
+from spark_rl.run import Run, read_rows
 
-__all__ = ["Cell", "Plan", "curve", "prepared"]
+__all__ = ["Cell", "Plan", "curve", "prepared", "shared"]
 
-KEPT = ("success", "wins", "tasks", "steps", "invalid_ratio", "repetitive_ratio", "explore_ratio", "tokens")
-"""What a result holds of an evaluation."""
+KEPT = (
+    "success",
+    "wins",
+    "tasks",
+    "score",
+    "steps",
+    "invalid_ratio",
+    "repetitive_ratio",
+    "explore_ratio",
+    "tokens",
+    "env_steps",
+)
+"""Numbers that a result holds of an evaluation."""
+KEPT_WHOLE = ("kinds", "averages", "pass_at", "branching")
+"""What it holds besides, as it is, where it is there."""
 SUMS = ("leaves", "generated", "env_steps", "unique_steps", "trained", "seconds")
 """What a result adds up from iteration to iteration."""
 
@@ -47,6 +62,10 @@ class Cell:
 
     arm: str
     recipe: Recipe
+    start: str = ""
+    """Which of the seed's cold starts it begins with, where there are several."""
+    evaluations: tuple[str, ...] = ()
+    """Options of `spark-rl eval`: ways in which its last model is evaluated besides, on the levels of its recipe."""
 
     @property
     def name(self) -> str:
@@ -90,6 +109,11 @@ class Plan:
             raise UsageError(f"{path} was made with other settings: give another --out, or delete it to run the cell again")
         return result
 
+    def done(self, cell: Cell) -> bool:
+        """Whether nothing of a cell is left to do."""
+        result = self.result(cell)
+        return result is not None and all(options in result.get("evaluations", {}) for options in cell.evaluations)
+
     def check(self, cells: Sequence[Cell]) -> None:
         """Refuse cells that cannot be compared, or a directory that holds others.
 
@@ -100,23 +124,25 @@ class Plan:
         for name in names:
             if names.count(name) > 1:
                 raise UsageError(f"two arms are both {name.partition('.')[2]}: name each once")
-        shared = {cell.recipe.seed: cell for cell in reversed(cells)}
+        starts = {self._cold(cell): cell for cell in reversed(cells)}
         for cell in cells:
-            if _shared(cell.recipe) != _shared(first := shared[cell.recipe.seed].recipe):
-                arm = shared[first.seed].arm
-                raise UsageError(f"arm {cell.arm} changes world, model, cold start or evaluation of {arm}: compare its like")
+            first = starts[self._cold(cell)]
+            if shared(cell.recipe) != shared(first.recipe):
+                raise UsageError(
+                    f"arm {cell.arm} changes world, model, cold start or evaluation of {first.arm}: compare its like"
+                )
             if self.result(cell) is None:
                 self._open(self._run(cell), cell.recipe)
-        for cell in shared.values():
-            self._open(self._cold(cell), _cold_recipe(cell.recipe), _shared)
+        for directory, cell in starts.items():
+            self._open(directory, _cold_recipe(cell.recipe), shared)
 
     # -- work -------------------------------------------------------------------------------------------------------
 
     def cold_start(self, cell: Cell) -> None:
-        """Make the cold start of the cell's seed, and evaluate it on every task that its arms are evaluated on."""
+        """Make what the cell begins with, and evaluate it on every task that the arms which begin so are evaluated on."""
         recipe, directory = _cold_recipe(cell.recipe), self._cold(cell)
-        log = self.out / "logs" / f"seed-{recipe.seed}.cold.log"
-        if self._open(directory, recipe, _shared) is None:
+        log = self.out / "logs" / f"{directory.name}.cold.log"
+        if self._open(directory, recipe, shared) is None:
             Run.create(directory, recipe)
         if not (directory / "checkpoints" / "cold-start").exists():
             self._call(log, "train", "--resume", str(directory))
@@ -130,21 +156,33 @@ class Plan:
             self._call(log, "eval", str(directory), "--checkpoint", "cold-start", *options, "--out", str(path))
 
     def run(self, cell: Cell) -> dict[str, Any]:
-        """Train a cell from its seed's cold start, or go on with it, and write its result.
+        """Train a cell from its cold start, or go on with it; evaluate it as it asks; write its result.
 
         Raises:
-            SparkError: the training failed; its log says how.
+            SparkError: the training or an evaluation failed; its log says how.
         """
+        result = self.result(cell) or self._train(cell)
+        found: dict[str, Any] = result.setdefault("evaluations", {}) if cell.evaluations else {}
+        for options in cell.evaluations:
+            if options not in found:
+                found[options] = self._ask(cell, options)
+                write_json(self._file(cell), result)
+        return result
+
+    def _train(self, cell: Cell) -> dict[str, Any]:
+        """The result of a run."""
         directory, cold = self._run(cell), self._cold(cell)
         before: dict[str, Any] = json.loads((cold / "test.json").read_text()) if cell.recipe.evaluation.levels else {}
         if not (directory / "recipe.json").exists():
             with atomic_directory(directory) as work:
                 run = Run.create(work, cell.recipe)
                 run.save_evaluation("before", before)
+                if not cell.recipe.iterations:  # the cold start is all there is
+                    run.save_evaluation("after", before)
                 shutil.copytree(cold / "checkpoints" / "cold-start", run.checkpoints / "cold-start")
-        self._call(self.out / "logs" / f"{cell.name}.log", "train", "--resume", str(directory))
+        self._call(self._log(cell), "train", "--resume", str(directory))
         evaluations = json.loads((directory / "eval.json").read_text())
-        rows = [json.loads(line) for line in (directory / "metrics.jsonl").read_text().splitlines()]
+        rows, _ = read_rows(directory / "metrics.jsonl")
         start = json.loads((cold / "dev.json").read_text())[cell.recipe.evaluation.dev_level]["success"]
         result = {
             "arm": cell.arm,
@@ -152,14 +190,20 @@ class Plan:
             "recipe": cell.recipe.name,
             "curve": curve(rows, start),
             "training_success": [round(row["success"], 4) for row in rows],
-            **{
-                moment: {level: {name: round(found[name], 4) for name in KEPT} for level, found in levels.items()}
-                for moment, levels in evaluations.items()
-            },
+            "explore_ratio": [round(row["explore_ratio"], 4) for row in rows],
+            **{moment: _kept(levels) for moment, levels in evaluations.items()},
             "settings": encode(cell.recipe),
         }
         write_json(self._file(cell), result)
         return result
+
+    def _ask(self, cell: Cell, options: str) -> dict[str, Any]:
+        """One more evaluation of a run's last model; one that was stopped goes on."""
+        directory = self._run(cell)
+        folder = directory / "evaluations" / _slug(options)
+        words = [*shlex.split(options), "--level", *cell.recipe.evaluation.levels, "--out", str(folder)]
+        self._call(self._log(cell), "eval", str(directory), *words)
+        return _kept(json.loads((folder / "results.json").read_text()))
 
     def stop(self) -> None:
         """End what is running; it can be continued."""
@@ -195,7 +239,10 @@ class Plan:
         return self.out / "runs" / f"seed-{cell.recipe.seed}" / _slug(cell.arm)
 
     def _cold(self, cell: Cell) -> Path:
-        return self.out / "cold" / f"seed-{cell.recipe.seed}"
+        return self.out / "cold" / ".".join(filter(None, (f"seed-{cell.recipe.seed}", cell.start)))
+
+    def _log(self, cell: Cell) -> Path:
+        return self.out / "logs" / f"{cell.name}.log"
 
     def _open(self, directory: Path, recipe: Recipe, part: Any = encode) -> Run | None:
         """The run in a directory, None if there is none yet; refused when (a part of) its recipe is another."""
@@ -230,13 +277,21 @@ def _cold_recipe(recipe: Recipe) -> Recipe:
     return replace(recipe, iterations=0, evaluation=replace(recipe.evaluation, levels=(), every=0))
 
 
-def _shared(recipe: Recipe) -> Any:
-    """What must be the same for all arms of a seed, apart from which levels are evaluated and how often."""
+def shared(recipe: Recipe) -> tuple[Any, ...]:
+    """What cells that begin alike must have in common; which levels are evaluated, and how often, is not part of it."""
     settings = replace(recipe.evaluation, levels=(), every=0)
-    parts = (recipe.env, recipe.model, recipe.level, recipe.seed, recipe.prompt, recipe.cold_start, settings)
-    return [*map(encode, parts), recipe.tree.horizon, recipe.sampling.max_tokens, recipe.threads]
+    world = (recipe.env, recipe.level, recipe.prompt, recipe.tree.horizon, recipe.sampling.max_tokens)
+    return (*world, recipe.model, recipe.seed, recipe.cold_start, settings, recipe.threads)
 
 
-def _slug(arm: str) -> str:
-    """An arm's name as a file name."""
-    return re.sub(r"[^\w-]+", ".", arm)
+def _kept(levels: Mapping[str, Mapping[str, Any]]) -> dict[str, dict[str, Any]]:
+    """What a result holds of an evaluation, by level."""
+    return {
+        level: {name: round(found[name], 4) for name in KEPT} | {name: found[name] for name in KEPT_WHOLE if name in found}
+        for level, found in levels.items()
+    }
+
+
+def _slug(name: str) -> str:
+    """An arm's name, or options, as a file name."""
+    return re.sub(r"[^\w-]+", ".", name).strip("-.")

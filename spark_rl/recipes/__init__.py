@@ -13,6 +13,7 @@ __all__ = ["RECIPES", "load_recipe"]
 RECIPES: dict[str, str] = {
     "quickstart": "spark_rl.recipes.household:quickstart",
     "household": "spark_rl.recipes.household:household",
+    "household-tiny": "spark_rl.recipes.household:household_tiny",
     "alfworld-tiny": "spark_rl.recipes.alfworld:alfworld_tiny",
     "alfworld-qwen-1-5b": "spark_rl.recipes.alfworld:alfworld_qwen_1_5b",
     "alfworld-qwen-7b": "spark_rl.recipes.alfworld:alfworld_qwen_7b",
