@@ -7,7 +7,7 @@ import contextlib
 from collections.abc import Generator, Mapping
 from dataclasses import dataclass, field, replace
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, Literal
+from typing import Any, Literal
 
 from spark_rl.branching.base import Branching
 from spark_rl.branching.explore_tag import ExploreTag
@@ -21,6 +21,7 @@ from spark_rl.files import write_bytes, write_json
 from spark_rl.growth import Growth, Sampling, TreeShape
 from spark_rl.lookahead import CHOICES, Choose
 from spark_rl.options import INLINE, take
+from spark_rl.playing import Grows, WithPolicy
 from spark_rl.policies.base import Policy
 from spark_rl.policies.openai import Endpoint, OpenAIPolicy, connect
 from spark_rl.policies.voting import Voting
@@ -30,9 +31,6 @@ from spark_rl.recipe import Recipe, encode
 from spark_rl.recipes import load_recipe
 from spark_rl.seeding import derive
 from spark_rl.types import Level, Split, Task
-
-if TYPE_CHECKING:
-    from spark_rl.evaluate import Grows
 
 __all__ = ["evaluate"]
 
@@ -229,8 +227,6 @@ def _load_and_play(name: str, options: _OfModel, watcher: Watcher) -> dict[str, 
 
 async def _ask(name: str, options: _OfServer, watcher: Watcher) -> dict[str, Any] | None:
     """Play with a model behind a server."""
-    from spark_rl.evaluate import WithPolicy
-
     tasks = options.chosen()
     with _kept(options, f"{name} at {options.endpoint.where}") as folder:
         # Shards are processes of their own, and one process has a file of answers.
