@@ -3,8 +3,8 @@
 Invariants
 ----------
 * What is played is what a rollout plays: one trajectory a task and sample, with the prompts of RL.
-* Each task is played once under each sample number, in batches whose make-up depends on the arguments alone: the same call
-  samples the same again, so that a policy which remembers its answers asks for none twice.
+* Each task is played once under each sample number, and the same call samples the same again, so that a policy which
+  remembers its answers asks for none twice.
 * Nothing is left out in silence: a trajectory is won, lost, or named in `failures`.
 """
 
@@ -68,7 +68,7 @@ async def play_training(
         temperature: of sampling; 0 is greedy.
         seed: of the samples.
         samples: episodes of each task.
-        count: stop after the batch in which so many were won; 0 plays all.
+        count: stop when so many are won; 0 plays all.
         batch: tasks played at once.
         advance: told how many episodes are done.
 
@@ -83,10 +83,10 @@ async def play_training(
         )
     found, how = Collected(), chains(growth, temperature)
     for sample in range(samples):
-        for start in range(0, len(tasks), batch):
-            if count and len(found.won) >= count:
-                return found
-            part = tasks[start : start + batch]
+        start = 0
+        while start < len(tasks) and (size := min(batch, count - len(found.won)) if count else batch) > 0:
+            part = tasks[start : start + size]
+            start += size
             try:
                 forest = await executor.grow(part, how, seed=seed, iteration=sample)
             except EnvironmentFailure as error:  # in every task of this batch

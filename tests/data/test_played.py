@@ -64,9 +64,11 @@ def test_wins_and_losses_are_kept_apart_and_what_broke_off_is_named():
     assert {shown.origin for shown in found.won} == {FROM}
 
 
-def test_playing_ends_after_the_batch_that_reaches_the_count():
-    found = play(Half(), batch=4, count=3)  # two of each four are won
-    assert (len(found.won), len(found.lost)) == (4, 4)
+def test_playing_ends_with_the_count():
+    # The odd ones are won: three are played, then two, then one.
+    found = play(Half(), count=3)
+    assert ids(found.won) == [task.id for task in TASKS[1:6:2]]
+    assert ids(found.lost) == [task.id for task in TASKS[0:5:2]]
 
 
 def test_samples_differ_and_the_same_call_plays_the_same():
