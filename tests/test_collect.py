@@ -16,7 +16,7 @@ from serving import Body, as_the_expert, serving
 from tiny import RECIPE, finished
 
 from spark_rl.cli import main
-from spark_rl.data.format import Demonstration, load
+from spark_rl.data.format import Demonstration, load, read_records
 from spark_rl.data.played import draw
 from spark_rl.environments.base import load_world
 from spark_rl.prompting import Prompt
@@ -80,10 +80,25 @@ def test_when_nothing_is_won_there_is_a_file_of_failures_alone(capsys, tmp_path)
     assert all(shown.slips == {0, 1} for shown in load(lost))
 
 
-def test_a_dry_run_shows_the_prompt_and_asks_nobody(capsys):
+def test_a_dry_run_shows_what_the_teacher_reads_and_asks_nobody(capsys):
     words = ["--teacher", "m", "--base-url", "http://127.0.0.1:9/v1", "--recipe", "household", "--dry-run"]
     assert main(["collect", "household", *words]) == 0
-    assert capsys.readouterr().out.startswith("[user]\nTask: ")  # as the recipe renders it: no instructions
+    out = capsys.readouterr().out
+    # The recipe's own prompt explains nothing, since its model learns that from the demonstrations.
+    assert out.startswith("[user]\nYou are an expert agent")
+    assert "Admissible actions:\n" in out
+
+
+def test_files_are_rendered_as_the_recipe_says_whatever_the_teacher_reads(tmp_path):
+    pytest.importorskip("openai", reason="the extra teacher is not installed")
+    out = tmp_path / "played.jsonl"
+    with serving(as_the_expert(WORLD, TASKS, Prompt())) as served:
+        words = ["--base-url", served.url, "--env.train-tasks", "24", "--tasks", "6", "--count", "2", "--out", str(out)]
+        words += ["--prompt.instructions", "none", "--prompt.context", "transcript", "--prompt.list-actions", "False"]
+        assert main(["collect", "household", "--teacher", "m", *words]) == 0
+    assert all("You are an expert agent" in body["messages"][0]["content"] for body in served.bodies)
+    assert [group[0]["prompt"][0]["content"].startswith("Task: ") for group in read_records(out)] == [True, True]
+    assert main(["data", "check", str(out), "--replay"]) == 0
 
 
 @pytest.mark.parametrize(
@@ -150,6 +165,7 @@ def test_a_real_server_plays_twenty_episodes(capsys, tmp_path):
     model, out = finished()[0].checkpoints / "cold-start", tmp_path / "played.jsonl"
     with transformers_serve(model, tmp_path / "server.log") as url:
         words = ["--teacher", str(model), "--base-url", url, "--recipe", "tiny:recipe", "--tasks", "20", "--out", str(out)]
+        words += ["--explain", "False"]
         code = main(["collect", "household", *words])
     won, lost = (load(file) if file.exists() else [] for file in (out, tmp_path / "played.failures.jsonl"))
     assert len(won) + len(lost) == 20

@@ -74,12 +74,17 @@ class _Collect:
         return self.failures or self.out.with_name(f"{self.out.stem}.failures.jsonl")
 
     @property
+    def read(self) -> Prompt:
+        """What the player reads; files are rendered by `prompt` in any case."""
+        return self.prompt
+
+    @property
     def growth(self) -> Growth:
         """How the tasks are played."""
         from spark_rl.branching.chains import Chains
 
         shape = TreeShape(budget=1, roots=1, horizon=self.horizon)
-        return Growth(shape, Chains(), self.prompt, Sampling(self.temperature, self.max_tokens))
+        return Growth(shape, Chains(), self.read, Sampling(self.temperature, self.max_tokens))
 
     def drawn(self) -> list[Task]:
         """The tasks to play."""
@@ -94,8 +99,16 @@ class _OfTeacher(_Collect):
     """
 
     endpoint: Endpoint = field(default=Endpoint(), metadata=INLINE)
+    explain: bool = True
+    """Where the prompt explains nothing (`instructions` none), have the teacher read the default one, and render only the
+    files so; False for a model that was trained on such prompts."""
     dry_run: bool = False
     """Print the prompt of the first step, and ask nobody."""
+
+    @property
+    def read(self) -> Prompt:
+        """A model that was never trained on bare prompts has to be told what to answer."""
+        return Prompt() if self.explain and self.prompt.instructions == "none" else self.prompt
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -124,7 +137,7 @@ def collect(call: Call) -> int:
         recipe = recipe_of(recipe_name, environment) if recipe_name else Recipe("prompted", load_world(environment))
         options = call.options(_OfTeacher(**_settings(recipe)))
         if options.dry_run:
-            show_prompt(options.env, options.drawn()[0], options.prompt)
+            show_prompt(options.env, options.drawn()[0], options.read)
             return 0
         play = partial(_ask, teacher, options)
     else:
@@ -188,7 +201,7 @@ async def _play(executor: Any, author: str, options: _Collect, watcher: Watcher)
         executor,
         tasks,
         options.growth,
-        origin(options.env, options.level, "played", author, prompt_version(options.prompt)),
+        origin(options.env, options.level, "played", author, prompt_version(options.read)),
         temperature=options.temperature,
         seed=options.seed,
         samples=options.samples,
