@@ -165,7 +165,7 @@ def test_a_real_server_plays_twenty_episodes(capsys, tmp_path):
     model, out = finished()[0].checkpoints / "cold-start", tmp_path / "played.jsonl"
     with transformers_serve(model, tmp_path / "server.log") as url:
         words = ["--teacher", str(model), "--base-url", url, "--recipe", "tiny:recipe", "--tasks", "20", "--out", str(out)]
-        words += ["--explain", "False"]
+        words += ["--explain", "False", "--max-tokens", "32"]
         code = main(["collect", "household", *words])
     won, lost = (load(file) if file.exists() else [] for file in (out, tmp_path / "played.failures.jsonl"))
     assert len(won) + len(lost) == 20
