@@ -107,6 +107,16 @@ COMMANDS: dict[str, Command] = {
         "ENV [--count N] [--out FILE] [--recipe NAME]",
         "write an expert's demonstrations",
     ),
+    "annotate": Command(
+        "annotate:annotate",
+        "FILE --teacher MODEL [--base-url URL] --out FILE [--dry-run]",
+        "a teacher's reasons for the steps of demonstrations",
+    ),
+    "collect": Command(
+        "collect:collect",
+        "ENV --teacher MODEL [--base-url URL]|RUN|MODEL [--recipe NAME] [--count N] [--out FILE] [--dry-run]",
+        "let a teacher, or a model of your own, play training tasks; wins and failures in a file each",
+    ),
     "data check": Command(
         "data:check",
         "FILE [--replay] [--model M] [--recipe NAME]",

@@ -13,7 +13,7 @@ from collections.abc import Callable, Sequence
 from dataclasses import replace
 
 from spark_rl.errors import EnvironmentFailure
-from spark_rl.evaluate import Grows
+from spark_rl.playing import Grows
 from spark_rl.recipe import Recipe
 from spark_rl.seeding import derive
 from spark_rl.tasks import choose_tasks

@@ -8,26 +8,20 @@ from __future__ import annotations
 import statistics
 from collections import Counter, defaultdict
 from collections.abc import Callable, Mapping, Sequence
-from typing import Any, Protocol
+from typing import Any
 
-from spark_rl.branching.chains import Chains
-from spark_rl.environments.base import World
 from spark_rl.episodes import Episode, Played, Shard, episode
 from spark_rl.errors import EnvironmentFailure, UsageError
-from spark_rl.growth import Growth, Sampling, TreeShape
+from spark_rl.growth import Growth
 from spark_rl.lookahead import Choose, ahead
 from spark_rl.metrics import clustered, pass_at, ratios, step_counts
-from spark_rl.policies.base import Policy
-from spark_rl.rollout import grow_forest
+from spark_rl.playing import Grows, chains
 from spark_rl.types import Forest, Spent, Task, Tree
 
 __all__ = [
-    "Grows",
-    "WithPolicy",
     "averages",
     "branching",
     "by_kind",
-    "chains",
     "conclude",
     "evaluate",
     "markdown",
@@ -37,31 +31,6 @@ __all__ = [
 ]
 
 Result = dict[str, Any]
-
-
-class Grows(Protocol):
-    """What evaluation needs of an executor."""
-
-    async def grow(self, tasks: Sequence[Task], growth: Growth, *, seed: int, iteration: int) -> Forest:
-        """One tree for each task."""
-        ...
-
-
-class WithPolicy:
-    """Grows trees with a policy that reads text: a server, an expert, a person."""
-
-    def __init__(self, policy: Policy, world: World) -> None:
-        self.policy, self.world = policy, world
-
-    async def grow(self, tasks: Sequence[Task], growth: Growth, *, seed: int, iteration: int) -> Forest:
-        """One tree for each task."""
-        return await grow_forest(tasks, self.world, self.policy, growth, seed=seed, iteration=iteration)
-
-
-def chains(growth: Growth, temperature: float) -> Growth:
-    """How evaluation plays: one trajectory a task, at its own temperature, otherwise as in training."""
-    shape = TreeShape(budget=1, roots=1, horizon=growth.shape.horizon)
-    return Growth(shape, Chains(), growth.prompt, Sampling(temperature, growth.sampling.max_tokens))
 
 
 async def evaluate(executor: Grows, tasks: Sequence[Task], growth: Growth, **settings: Any) -> Result:

@@ -165,3 +165,22 @@ def as_the_expert(
         json.dumps(prompt.render(tree, node.parent, None).messages): say(node) for tree in forest for node in tree.nodes
     }
     return lambda body: lines[json.dumps(body["messages"])]
+
+
+DEFECTS = ("prose", "cut", "short", "changed", "silent")
+"""What a teacher does wrong: no JSON, half of it, a step too few, another action, a reason that is empty."""
+
+
+def teach(body: Body, defect: str | None = None) -> str:
+    """A teacher's answer to a question about reasons: the form it ends with, filled in, with a defect."""
+    steps = json.loads(body["messages"][0]["content"].splitlines()[-1])["steps"]
+    for number, step in enumerate(steps):
+        step |= {"mode": "explore" if number == 0 else "think", "reason": f"It is time to {step['action']}."}
+    if defect == "short":
+        del steps[-1]
+    elif defect == "changed":
+        steps[-1]["action"] = "dance"
+    elif defect == "silent":
+        steps[-1]["reason"] = " "
+    text = json.dumps({"steps": steps})
+    return {"prose": "These steps are all good.", "cut": text[: len(text) // 2]}.get(defect or "", text)

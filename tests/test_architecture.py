@@ -35,7 +35,7 @@ LAYERS: tuple[tuple[str, ...], ...] = (
     ("environments", "policies", "branching", "advantage", "model"),
     ("growth", "loss", "states", "resampling"),
     ("rollout",),
-    ("store", "batch", "metrics", "lookahead"),
+    ("store", "batch", "metrics", "lookahead", "playing"),
     ("recipe",),
     ("checkpoint", "run", "progress", "episodes"),
     ("data",),
@@ -74,8 +74,8 @@ WITHOUT_TORCH = (
     "types", "errors", "seeding", "files", "fresh", "weights", "prompting", "growth", "states", "resampling", "rollout",
     "loss", "store", "batch", "metrics",
     "recipe", "cli", "environments", "policies.base", "policies.scripted", "policies.openai", "policies.voting", "branching",
-    "advantage", "report", "recipes", "tasks", "lookahead", "episodes", "evaluate", "run", "dynamic", "compare", "mirrors",
-    "data", "card", "paper",
+    "advantage", "report", "recipes", "tasks", "lookahead", "playing", "episodes", "evaluate", "run", "dynamic", "compare",
+    "mirrors", "data", "card", "paper",
 )  # fmt: skip
 
 MOST_LINES = 400

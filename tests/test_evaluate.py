@@ -18,13 +18,14 @@ from spark_rl.environments.household import Household
 from spark_rl.environments.household.engine import Scene
 from spark_rl.episodes import Played, episode
 from spark_rl.errors import EnvironmentFailure, UsageError
-from spark_rl.evaluate import averages, branching, chains, conclude, evaluate, markdown, report, summary
+from spark_rl.evaluate import averages, branching, conclude, evaluate, markdown, report, summary
 from spark_rl.evaluate import play as play_on
 from spark_rl.executor import InProcess
 from spark_rl.growth import Growth, TreeShape
 from spark_rl.lookahead import majority
 from spark_rl.metrics import clustered, pass_at, wilson
 from spark_rl.model import load_model, load_tokenizer
+from spark_rl.playing import chains
 from spark_rl.policies.scripted import RandomActions, Script, Slips
 from spark_rl.prompting import Prompt, parse
 from spark_rl.rollout import grow_forest

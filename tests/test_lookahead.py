@@ -15,11 +15,11 @@ from trees import draw
 from spark_rl.branching.explore_tag import ExploreTag
 from spark_rl.branching.new_roots import NewRoots
 from spark_rl.errors import PolicyFailure, UsageError
-from spark_rl.evaluate import chains
 from spark_rl.executor import InProcess
 from spark_rl.growth import TreeShape
 from spark_rl.lookahead import Ahead, ahead, alone, along, likelihood, majority
 from spark_rl.model import load_model, load_tokenizer
+from spark_rl.playing import chains
 from spark_rl.policies.scripted import RandomActions
 from spark_rl.rollout import grow_forest
 from spark_rl.types import Forest, Tree

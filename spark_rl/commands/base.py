@@ -9,17 +9,19 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, TypeVar
 
+from spark_rl.environments.base import load_world
 from spark_rl.errors import UsageError
 from spark_rl.options import parse, take
 from spark_rl.progress import Watcher, watching
 from spark_rl.recipe import Recipe
+from spark_rl.recipes import load_recipe
 from spark_rl.recipes.algorithms import with_algorithm
 from spark_rl.run import Run
 
 if TYPE_CHECKING:
     from rich.console import RenderableType
 
-__all__ = ["Call", "holds_run", "hush", "load_weights", "show"]
+__all__ = ["Call", "holds_run", "how_to_play", "hush", "load_weights", "recipe_of", "show"]
 
 T = TypeVar("T")
 
@@ -107,6 +109,47 @@ def show(*parts: RenderableType) -> None:
 def holds_run(directory: Path) -> bool:
     """Whether a directory is a run (or was rolled out into)."""
     return (directory / "recipe.json").is_file()
+
+
+def how_to_play(call: Call, name: str, recipe_name: str | None, *, run: bool) -> tuple[Recipe, int, Call]:
+    """What says how to play, the thread count, and the rest of the call: a named recipe, the run's own, or a world alone.
+
+    Args:
+        call: its `--env` is taken, where a world alone says what is played.
+        name: a run directory, a model directory or a hub name.
+        recipe_name: of `--recipe`.
+        run: whether the name may be that of a run.
+
+    Raises:
+        UsageError: none of them says it.
+    """
+    if recipe_name is not None:
+        return load_recipe(recipe_name), 0, call
+    if run and holds_run(Path(name)):
+        opened = call.open_run(name)
+        return opened.recipe, opened.recipe.threads or opened.settings.get("threads", 0), call
+    world, argv = take(call.argv, "--env")
+    if world is not None:
+        return Recipe("prompted", load_world(world)), 0, replace(call, argv=argv)
+    if any(word in ("-h", "--help") for word in call.argv):
+        return Recipe("prompted", load_world("household")), 0, call
+    raise UsageError(
+        f'"{name}" is no run directory, so what to play is not known: add --recipe NAME, or --env NAME and fields'
+    )
+
+
+def recipe_of(recipe_name: str, environment: str) -> Recipe:
+    """The recipe that `--recipe` names, which must play the world that the command names.
+
+    Raises:
+        UsageError: there is none, or it plays another.
+    """
+    recipe = load_recipe(recipe_name)
+    if environment not in (recipe.env.name, recipe_name):
+        raise UsageError(
+            f"--recipe {recipe_name} plays {recipe.env.name}, not {environment}: name a recipe of {environment}"
+        )
+    return recipe
 
 
 def hush() -> None:

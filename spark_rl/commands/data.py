@@ -17,7 +17,7 @@ from spark_rl.recipes import load_recipe
 if TYPE_CHECKING:
     from spark_rl.data.format import Record
 
-__all__ = ["check", "merge", "sample"]
+__all__ = ["check", "merge", "sample", "world_of_line"]
 
 MOST = 50
 """Objections printed; how many more there are is told."""
@@ -73,13 +73,13 @@ def check(call: Call) -> int:
     file, recipe = Path(name), load_recipe(recipe_name) if recipe_name else None
     first = next((line for _, line in read_lines(file) if not isinstance(line, str)), None)
     default = recipe.env if recipe else load_world("household")
-    options = call.options(_Check(_world(call, first, default) if first else default))
+    options = call.options(_Check(world_of_line(call, first, default) if first else default))
     known: dict[str, World] = {}
 
     def world_of(record: Record) -> World:
         text = f"{record['environment']} {record['world']}"
         if text not in known:
-            known[text] = call.options(_Check(_world(call, record, default))).env
+            known[text] = call.options(_Check(world_of_line(call, record, default))).env
         return known[text]
 
     encoder = _encoder(options.model) if options.model else None
@@ -109,7 +109,7 @@ def check(call: Call) -> int:
     return 1 if found.objections else 0
 
 
-def _world(call: Call, record: Record, default: World) -> World:
+def world_of_line(call: Call, record: Record, default: World) -> World:
     """The world that a line names; where it only says its name, that of the recipe, or the one with default options."""
     if record["world"]:
         try:

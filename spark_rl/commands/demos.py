@@ -7,12 +7,11 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any, Literal, cast, get_args, get_type_hints
 
-from spark_rl.commands.base import Call
+from spark_rl.commands.base import Call, recipe_of
 from spark_rl.environments.base import WORLDS, World, load_world
 from spark_rl.errors import UsageError, at_least, unknown_name
 from spark_rl.options import take
 from spark_rl.prompting import Prompt
-from spark_rl.recipes import load_recipe
 from spark_rl.types import Level
 
 __all__ = ["demos"]
@@ -97,11 +96,7 @@ def _with_expert(world: World, name: str) -> World:
 
 
 def _of_recipe(recipe_name: str, environment: str) -> _Demos:
-    recipe = load_recipe(recipe_name)
-    if environment not in (recipe.env.name, recipe_name):
-        raise UsageError(
-            f"--recipe {recipe_name} plays {recipe.env.name}, not {environment}: name a recipe of {environment}"
-        )
+    recipe = recipe_of(recipe_name, environment)
     return _Demos(
         recipe.env,
         level=recipe.level,

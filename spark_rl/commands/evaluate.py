@@ -7,32 +7,29 @@ import contextlib
 from collections.abc import Generator, Mapping
 from dataclasses import dataclass, field, replace
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, Literal
+from typing import Any, Literal
 
 from spark_rl.branching.base import Branching
 from spark_rl.branching.explore_tag import ExploreTag
 from spark_rl.commands.asking import answers_file, show_prompt
-from spark_rl.commands.base import Call, holds_run, load_weights
+from spark_rl.commands.base import Call, holds_run, how_to_play, load_weights
 from spark_rl.data.leaks import refuse_held_out
-from spark_rl.environments.base import World, load_world
+from spark_rl.environments.base import World
 from spark_rl.episodes import Folder, Played, Shard, open_folder
 from spark_rl.errors import UsageError, at_least, unknown_name
 from spark_rl.files import write_bytes, write_json
 from spark_rl.growth import Growth, Sampling, TreeShape
 from spark_rl.lookahead import CHOICES, Choose
 from spark_rl.options import INLINE, take
+from spark_rl.playing import Grows, WithPolicy
 from spark_rl.policies.base import Policy
 from spark_rl.policies.openai import Endpoint, OpenAIPolicy, connect
 from spark_rl.policies.voting import Voting
 from spark_rl.progress import Watcher
 from spark_rl.prompting import Prompt
-from spark_rl.recipe import Recipe, encode
-from spark_rl.recipes import load_recipe
+from spark_rl.recipe import encode
 from spark_rl.seeding import derive
 from spark_rl.types import Level, Split, Task
-
-if TYPE_CHECKING:
-    from spark_rl.evaluate import Grows
 
 __all__ = ["evaluate"]
 
@@ -165,7 +162,7 @@ def evaluate(call: Call) -> int:
     if policy is not None and policy not in POLICIES:
         raise unknown_name("policy", policy, POLICIES)
     name, call = replace(call, argv=argv).positional("a run directory, a model directory or a hub name")
-    recipe, threads, call = _recipe(call, name, recipe_name, run=policy != "openai")
+    recipe, threads, call = how_to_play(call, name, recipe_name, run=policy != "openai")
     settings: dict[str, Any] = {
         "level": recipe.evaluation.levels,
         "temperature": recipe.evaluation.temperature,
@@ -196,23 +193,6 @@ def evaluate(call: Call) -> int:
     return 0
 
 
-def _recipe(call: Call, name: str, recipe_name: str | None, *, run: bool) -> tuple[Recipe, int, Call]:
-    """What says how to play, the thread count, and the rest of the call: a named recipe, the run's own, or a world alone."""
-    if recipe_name is not None:
-        return load_recipe(recipe_name), 0, call
-    if run and holds_run(Path(name)):
-        opened = call.open_run(name)
-        return opened.recipe, opened.recipe.threads or opened.settings.get("threads", 0), call
-    world, argv = take(call.argv, "--env")
-    if world is not None:
-        return Recipe("prompted", load_world(world)), 0, replace(call, argv=argv)
-    if any(word in ("-h", "--help") for word in call.argv):
-        return Recipe("prompted", load_world("household")), 0, call
-    raise UsageError(
-        f'"{name}" is no run directory, so what to play is not known: add --recipe NAME, or --env NAME and fields'
-    )
-
-
 def _load_and_play(name: str, options: _OfModel, watcher: Watcher) -> dict[str, Any] | None:
     """Play with a model in this process."""
     tasks = options.chosen()
@@ -229,8 +209,6 @@ def _load_and_play(name: str, options: _OfModel, watcher: Watcher) -> dict[str, 
 
 async def _ask(name: str, options: _OfServer, watcher: Watcher) -> dict[str, Any] | None:
     """Play with a model behind a server."""
-    from spark_rl.evaluate import WithPolicy
-
     tasks = options.chosen()
     with _kept(options, f"{name} at {options.endpoint.where}") as folder:
         # Shards are processes of their own, and one process has a file of answers.
