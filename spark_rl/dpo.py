@@ -105,7 +105,6 @@ def learn(
     """
     require_trl("learning by preference")
     from datasets import Dataset
-    from trl.trainer.dpo_config import DPOConfig
 
     examples = [_example(pair) for pair in pairs]
     cells = max(len(example["tokens"]) * max(map(len, example["tokens"])) for example in examples)
@@ -119,22 +118,7 @@ def learn(
     with tempfile.TemporaryDirectory() as scratch, trainable(model, weights, seed) as autocast:
         trainer = _trainer(settings.beta, note)(
             model=model,
-            args=configured(
-                DPOConfig,
-                model,
-                scratch,
-                batch=settings.batch,
-                part=part,
-                warmup=settings.warmup,
-                seed=seed,
-                autocast=autocast,
-                num_train_epochs=settings.epochs,
-                learning_rate=settings.learning_rate,
-                lr_scheduler_type="constant_with_warmup",
-                weight_decay=0.0,
-                beta=settings.beta,
-                precompute_ref_log_probs=True,
-            ),
+            args=_config(settings, model, scratch, part=part, seed=seed, autocast=autocast),
             train_dataset=Dataset.from_list(examples),
             processing_class=tokenizer,
             data_collator=_Collator(tokenizer.pad_token_id),
@@ -144,6 +128,26 @@ def learn(
     seen = settings.epochs * sum(len(row) for example in examples for row in example["tokens"])
     means = {name: sum(logs[key] for logs in epoch) / len(epoch) for name, key in FIGURES.items()}
     return {**means, "steps": len(steps), "tokens": seen}
+
+
+def _config(settings: Preferences, model: Any, scratch: str, **rest: Any) -> Any:
+    """TRL's settings."""
+    from trl.trainer.dpo_config import DPOConfig
+
+    return configured(
+        DPOConfig,
+        model,
+        scratch,
+        batch=settings.batch,
+        warmup=settings.warmup,
+        num_train_epochs=settings.epochs,
+        learning_rate=settings.learning_rate,
+        lr_scheduler_type="constant_with_warmup",
+        weight_decay=0.0,
+        beta=settings.beta,
+        precompute_ref_log_probs=True,
+        **rest,
+    )
 
 
 def _example(pair: Pair) -> dict[str, list[Any]]:

@@ -43,6 +43,6 @@ class Preferences:
             raise UsageError(f"beta is {self.beta}: it must be above 0")
         if self.winner == "own" and self.episodes < 2:
             raise UsageError(
-                f"winner is own and episodes {self.episodes}: one episode does not both win and lose a task, so give --episodes 2 "
-                "or more"
+                f"winner is own and episodes {self.episodes}: one episode does not both win and lose a task, so give "
+                "--episodes 2 or more"
             )

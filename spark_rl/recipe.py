@@ -50,7 +50,7 @@ class ColdStart:
     demonstrations: int = 300
     """Successful trajectories to learn from; 0 skips the cold start."""
     data: str = ""
-    """File of demonstrations (`spark-rl demos`), of which the first won ones are taken; empty: the world's expert makes them."""
+    """File of demonstrations (`spark-rl demos`), of which the first won are taken; empty: the world's expert makes them."""
     tags: Literal["sparse", "dense"] = "sparse"
     """How often the expert says explore: at true pivots only, or at every search step."""
     slips: float = 0.0

@@ -55,7 +55,7 @@ class Run:
         self.directory = directory
         self.recipe = recipe
         self.settings = dict(settings)
-        """What was measured at the start and must stay: `threads`; and how `spark-rl eto` made the run, where it did: `eto`."""
+        """What was measured at the start and must stay: `threads`. And how `spark-rl eto` made it, where it did: `eto`."""
 
     @classmethod
     def create(cls, directory: Path, recipe: Recipe) -> Run:
