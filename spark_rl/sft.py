@@ -33,7 +33,7 @@ from spark_rl.weights import Weights
 
 __all__ = ["cold_start"]
 
-Example = dict[str, list[Any]]
+Example = dict[str, Any]
 
 IGNORED = -100
 BATCHES_SORTED_TOGETHER = 16
@@ -75,7 +75,6 @@ def cold_start(
     """
     require_trl("the cold start")
     from datasets import Dataset
-    from trl.trainer.sft_config import SFTConfig
 
     examples = _fitting(_examples(demonstrations, settings.prompt_weight), demonstrations, settings.max_tokens, tell)
     longest = max((len(example["input_ids"]) for example in examples), default=1)
@@ -90,20 +89,7 @@ def cold_start(
     with tempfile.TemporaryDirectory() as scratch, trainable(model, weights, seed) as autocast:
         trainer = _trainer(settings, note)(
             model=model,
-            args=configured(
-                SFTConfig,
-                model,
-                scratch,
-                batch=settings.batch,
-                part=part,
-                warmup=settings.warmup,
-                seed=seed,
-                autocast=autocast,
-                num_train_epochs=settings.epochs,
-                learning_rate=settings.learning_rate,
-                lr_scheduler_type="cosine",
-                dataset_kwargs={"skip_prepare_dataset": True},
-            ),
+            args=_config(settings, model, scratch, part=part, seed=seed, autocast=autocast),
             train_dataset=Dataset.from_list(examples),
             processing_class=tokenizer,
             data_collator=_Collator(tokenizer.pad_token_id),
@@ -113,6 +99,24 @@ def cold_start(
     epoch = max(1, len(losses) // settings.epochs)
     tokens = settings.epochs * sum(len(example["input_ids"]) for example in examples)
     return {"loss": sum(losses[-epoch:]) / epoch if losses else 0.0, "steps": len(losses), "tokens": tokens}
+
+
+def _config(settings: ColdStart, model: Any, scratch: str, **rest: Any) -> Any:
+    """TRL's settings."""
+    from trl.trainer.sft_config import SFTConfig
+
+    return configured(
+        SFTConfig,
+        model,
+        scratch,
+        batch=settings.batch,
+        warmup=settings.warmup,
+        num_train_epochs=settings.epochs,
+        learning_rate=settings.learning_rate,
+        lr_scheduler_type="cosine",
+        dataset_kwargs={"skip_prepare_dataset": True},
+        **rest,
+    )
 
 
 def _optimizer(model: Any, settings: ColdStart) -> torch.optim.Optimizer:
@@ -146,48 +150,45 @@ class _Both(torch.optim.Optimizer):
             part.step(closure)
 
 
-def _examples(demonstrations: Sequence[Demonstration], prompt_weight: float) -> list[tuple[int, Example]]:
-    """Ids, labels and weights of each row with something to learn, and which demonstration it is of.
+def _examples(demonstrations: Sequence[Demonstration], prompt_weight: float) -> list[Example]:
+    """Ids, labels and weights of each row with something to learn, and the number of its demonstration.
 
     What was said by mistake, a slip, has no weight at all: it is in the prompts of later steps, but is not to be said.
     """
     trees, slips = [shown.tree for shown in demonstrations], [shown.slips for shown in demonstrations]
-    examples: list[tuple[int, Example]] = []
+    examples: list[Example] = []
     for row, said in zip(packed_sequences(trees, slips), packed_sequences(trees), strict=True):
         if row.sampled.any():
             ids = row.tokens.tolist()
             weights = np.where(row.sampled, 1.0, np.where(said.sampled, 0.0, prompt_weight)).tolist()
             labels = [token if weight else IGNORED for token, weight in zip(ids, weights, strict=True)]
-            example = {"input_ids": ids, "labels": labels, "attention_mask": [1] * len(ids), "weights": weights}
-            examples.append((row.tree, example))
+            columns = {"input_ids": ids, "labels": labels, "attention_mask": [1] * len(ids), "weights": weights}
+            examples.append({**columns, "demonstration": row.tree})
     return examples
 
 
 def _fitting(
-    examples: Sequence[tuple[int, Example]],
-    demonstrations: Sequence[Demonstration],
-    most: int,
-    tell: Callable[[str], None],
+    examples: list[Example], demonstrations: Sequence[Demonstration], most: int, tell: Callable[[str], None]
 ) -> list[Example]:
-    """The rows of at most so many tokens (0: all). A longer one is left out whole; cut, it would be no prompt of RL's."""
-    rows = [example for _, example in examples]
-    if not most:
-        return rows
-    kept = [row for row in rows if len(row["input_ids"]) <= most]
-    if len(kept) < len(rows):
-        sizes = [len(row["input_ids"]) for row in rows]
-        lost = sum(size for size in sizes if size > most) / sum(sizes)
-        of = dict.fromkeys(
-            demonstrations[tree].tree.task.id for (tree, _), size in zip(examples, sizes, strict=True) if size > most
-        )
-        sentence = (
-            f"{len(rows) - len(kept)} of {len(rows)} rows exceed cold_start.max_tokens {most} and are left out whole, "
-            f"{lost:.1%} of the tokens; they are of {', '.join(list(of)[:NAMED])}"
-            + (f" and {len(of) - NAMED} more tasks" if len(of) > NAMED else "")
-        )
-        if not kept:
-            raise UsageError(f"{sentence}: raise it, or 0 for no limit")
-        tell(f"cold start: {sentence}")
+    """The rows of at most so many tokens (0: all). A longer one is left out whole; cut, it would be no prompt of RL's.
+
+    Raises:
+        UsageError: none is left.
+    """
+    kept = [row for row in examples if not most or len(row["input_ids"]) <= most]
+    if len(kept) == len(examples):
+        return kept
+    everything, left = (sum(len(row["input_ids"]) for row in rows) for rows in (examples, kept))
+    long = [row["demonstration"] for row in examples if len(row["input_ids"]) > most]
+    tasks = list(dict.fromkeys(demonstrations[number].tree.task.id for number in long))
+    more = f" and {len(tasks) - NAMED} more" if len(tasks) > NAMED else ""
+    sentence = (
+        f"{len(long)} of {len(examples)} rows exceed cold_start.max_tokens {most} and are left out whole, "
+        f"{1 - left / everything:.1%} of the tokens; they are of {', '.join(tasks[:NAMED])}{more}"
+    )
+    if not kept:
+        raise UsageError(f"{sentence}: raise it, or 0 for no limit")
+    tell(f"cold start: {sentence}")
     return kept
 
 
