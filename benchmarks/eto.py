@@ -4,8 +4,8 @@
 
 What follows `--` goes to `spark-rl eto`. Each seed is a cold start (`spark-rl sft`), ETO from it (`spark-rl eto`) and an
 evaluation of both, in processes with one thread. Its result is one file, docs/results/eto_cpu/seed-N.json; a seed that has
-one is not run again, and one that was stopped goes on. With all seeds there, docs/results/eto_cpu.md gets means over seeds and
-differences paired by seed, with 95 % intervals (Student's t), and what both cost.
+one is not run again, and one that was stopped goes on. With all seeds there, docs/results/eto_cpu.md gets means over seeds
+and differences paired by seed, with 95 % intervals (Student's t), and what both cost.
 """
 
 from __future__ import annotations
@@ -113,8 +113,8 @@ def report(rows: list[dict[str, Any]]) -> str:
     lines = [
         "# ETO on the household world",
         "",
-        f"Recipe {said['recipe']}, seeds {seeds}, `spark-rl eto` with {options}. Every test task of a level once, sampled as "
-        "in training. Means over seeds with 95 % intervals (Student's t); differences are paired by seed.",
+        f"Recipe {said['recipe']}, seeds {seeds}, `spark-rl eto` with {options}. Every test task of a level once, sampled "
+        "as in training. Means over seeds with 95 % intervals (Student's t); differences are paired by seed.",
         "",
         "| level | tasks | cold start | ETO | difference |",
         "|---" * 5 + "|",

@@ -69,7 +69,7 @@ def begin(directory: Path, source: Run, recipe: Recipe, settings: Preferences, p
         probe: development tasks that are played after each iteration.
 
     Raises:
-        UsageError: the source has no cold start, or the directory holds another run.
+        UsageError: the source has no cold start, or the directory holds something else.
     """
     start = Path(checkpoint.model_folder(source.directory, "cold-start"))
     asked = {SETTINGS: {"from": str(source.directory), "probe": probe, "preferences": encode(settings)}}
@@ -78,6 +78,8 @@ def begin(directory: Path, source: Run, recipe: Recipe, settings: Preferences, p
         if run.settings.get(SETTINGS) != asked[SETTINGS] or run.recipe != recipe:
             raise UsageError(f"{directory} holds a run with other settings: give another --out, or delete it")
         return run
+    if directory.exists() and any(directory.iterdir()):
+        raise UsageError(f"{directory} holds something else than a run: give another --out")
     with atomic_directory(directory) as work:
         run = Run.create(work, recipe)
         run.save_settings(**asked)

@@ -17,6 +17,7 @@ from spark_rl.data.demonstrations import texts
 from spark_rl.data.format import Demonstration
 from spark_rl.data.pairs import Pair
 from spark_rl.dpo import _Collator, _example, dpo_loss, learn, trajectory_logprobs
+from spark_rl.errors import UsageError
 from spark_rl.model import learn_tokenizer
 from spark_rl.preferences import Preferences
 from spark_rl.prompting import Prompt
@@ -168,12 +169,14 @@ def test_on_one_prompt_and_one_answer_the_loss_is_that_of_the_library(tmp_path):
     row = {"prompt_ids": [1, 2], "chosen_ids": [3, 4], "rejected_ids": [5, 6, 7]}
     with warnings.catch_warnings():
         warnings.simplefilter("ignore", FutureWarning)
-        settings = DPOConfig(output_dir=str(tmp_path), beta=0.3, use_cpu=True, report_to=[], remove_unused_columns=False)
+        settings = DPOConfig(
+            output_dir=str(tmp_path), beta=0.3, use_cpu=True, bf16=False, report_to=[], remove_unused_columns=False
+        )
     trainer = Prepared(
         model=model, ref_model=reference, args=settings, train_dataset=Dataset.from_list([row]), processing_class=tokenizer
     )
     theirs = trainer.compute_loss(model, trainer.data_collator([row]))
-    assert loss.item() == pytest.approx(theirs.item(), abs=1e-6)
+    assert loss.item() == pytest.approx(theirs.item(), abs=1e-5)
     assert abs(loss.item() - math.log(2)) > 1e-4, "the policy has moved"
 
 
@@ -186,7 +189,5 @@ def test_on_one_prompt_and_one_answer_the_loss_is_that_of_the_library(tmp_path):
     ],
 )
 def test_settings_that_make_no_sense_are_refused(settings, sentence):
-    from spark_rl.errors import UsageError
-
     with pytest.raises(UsageError, match=sentence):
         Preferences(**settings)

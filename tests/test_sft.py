@@ -88,7 +88,7 @@ def test_large_recipes_have_the_papers_limits_and_small_ones_none():
 
 def test_rows_are_the_models_own_template_and_answers_alone_are_learnt():
     _, tokenizer = qwen.plain(qwen.folder())
-    prompt = Prompt(Transcript(), limit=3000)
+    prompt = Prompt(Transcript(), limit=50_000)
     shown = asyncio.run(collect(tiny.WORLD, 1, level="L0", horizon=30, prompt=prompt))[0]
     tree = tokenize(shown.tree, prompt, Encoder(load_tokenizer(qwen.folder())))
     (row,) = _examples([Demonstration(tree)], 0.0)
