@@ -85,6 +85,10 @@ def test_a_run_that_was_stopped_goes_on_to_the_same_numbers(run, tmp_path):
 def test_the_commands_open_what_it_made_and_train_does_not_take_it_for_its_own(run, capsys, tmp_path):
     assert main(["eval", str(run.directory), "--level", "L0", "--tasks", "2", "--quiet"]) == 0
     assert main(["show", str(run.directory)]) == 0
+    assert main(["merge", str(run.directory), "--out", str(tmp_path / "model"), "--quiet"]) == 0
+    text = (tmp_path / "model" / "README.md").read_text()
+    assert "| then | ETO: `Preferences(iterations=2, tasks=6," in text
+    assert "advantage" not in text, "no reinforcement learning took part"
     capsys.readouterr()
     for words in (["--resume", run.directory], ["--from", run.directory, "--out", tmp_path / "again"]):
         assert main(["train", *map(str, words), "--quiet"]) == 2

@@ -88,7 +88,7 @@ def _trained(call: Call, directory: str) -> Run:
         UsageError: another command made it, so that its recipe does not say what it is.
     """
     run = call.open_run(directory)
-    if "eto" in run.settings:
+    if run.preferences is not None:
         raise UsageError(
             f"{directory} was made by `spark-rl eto`, which continues it; to train on from its model give "
             f"--model {directory} --cold-start.demonstrations 0 after a recipe"
