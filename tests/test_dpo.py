@@ -172,10 +172,14 @@ def test_on_one_prompt_and_one_answer_the_loss_is_that_of_the_library(tmp_path):
         settings = DPOConfig(
             output_dir=str(tmp_path), beta=0.3, use_cpu=True, bf16=False, report_to=[], remove_unused_columns=False
         )
-    trainer = Prepared(
-        model=model, ref_model=reference, args=settings, train_dataset=Dataset.from_list([row]), processing_class=tokenizer
-    )
-    theirs = trainer.compute_loss(model, trainer.data_collator([row]))
+        trainer = Prepared(
+            model=model,
+            ref_model=reference,
+            args=settings,
+            train_dataset=Dataset.from_list([row]),
+            processing_class=tokenizer,
+        )
+        theirs = trainer.compute_loss(model, trainer.data_collator([row]))
     assert loss.item() == pytest.approx(theirs.item(), abs=1e-5)
     assert abs(loss.item() - math.log(2)) > 1e-4, "the policy has moved"
 

@@ -188,7 +188,7 @@ def test_what_is_missing_or_wrong_is_one_sentence(capsys, tmp_path):
 def test_a_file_that_does_not_say_how_to_play_is_refused(capsys, tmp_path):
     shown = asyncio.run(collect(tiny.WORLD, 2, level="L0", horizon=30, prompt=tiny.RECIPE.prompt))
     file = tmp_path / "mixed.jsonl"
-    other = replace(shown[1], origin=replace(shown[1].origin, world=json.dumps(encode(replace(tiny.WORLD, objects=5)))))
+    other = replace(shown[1], origin=replace(shown[1].origin, world=json.dumps(encode(replace(tiny.WORLD, objects=7)))))
     save([shown[0], other], file, tiny.RECIPE.prompt)
     assert '2 values in its column "world"' in mend(capsys, "sft", "--data", file, "--model", "m")
     save([replace(one, origin=replace(one.origin, world="")) for one in shown], file, tiny.RECIPE.prompt)
