@@ -7,12 +7,21 @@ from typing import Any
 
 from spark_rl import __version__
 from spark_rl.evaluate import markdown
+from spark_rl.preferences import Preferences
 from spark_rl.recipe import Recipe
 
 __all__ = ["card"]
 
 
-def card(recipe: Recipe, *, checkpoint: str, evaluations: Mapping[str, Any], precision: str, kept: float | None) -> str:
+def card(
+    recipe: Recipe,
+    *,
+    checkpoint: str,
+    evaluations: Mapping[str, Any],
+    precision: str,
+    kept: float | None,
+    preferences: Preferences | None = None,
+) -> str:
     """Markdown with the header that model hubs read.
 
     Args:
@@ -21,6 +30,7 @@ def card(recipe: Recipe, *, checkpoint: str, evaluations: Mapping[str, Any], pre
         evaluations: what eval.json holds, by moment.
         precision: of the weights, as torch names it.
         kept: share of the adapters' change that the precision keeps; None where all weights were trained.
+        preferences: how the run learnt after its cold start, where that was no reinforcement learning.
     """
     base = recipe.model if isinstance(recipe.model, str) else ""
     hub = base if base.count("/") == 1 and not base.startswith((".", "/", "~")) else ""
@@ -32,20 +42,33 @@ def card(recipe: Recipe, *, checkpoint: str, evaluations: Mapping[str, Any], pre
         f"An agent for the text world `{recipe.env.name}`, trained with spark-rl {__version__} "
         f"({f'from `{origin}`' if origin else 'from a model from nothing'}; "
         f"checkpoint `{checkpoint}`, weights in {precision}).",
-        _training(recipe, kept),
+        _training(recipe, checkpoint, preferences, kept),
         _evaluations(evaluations),
         _use(recipe),
     ]
     return "\n\n".join(parts) + "\n"
 
 
-def _training(recipe: Recipe, kept: float | None) -> str:
+def _training(recipe: Recipe, checkpoint: str, preferences: Preferences | None, kept: float | None) -> str:
+    """A table of what the weights of the checkpoint went through."""
     lora = recipe.weights.lora_rank
     cold = recipe.cold_start
     rows = [
         ("trained", f"adapters of rank {lora}, merged" if lora else "all weights"),
         ("tasks", f"level {recipe.level}, training split, seed {recipe.seed}"),
         ("cold start", f"{cold.demonstrations} demonstrations, {cold.epochs} epochs, learning rate {cold.learning_rate:g}"),
+    ]
+    if preferences is not None and checkpoint != "cold-start":
+        rows.append(("then", f"ETO: `{preferences}`"))
+    elif checkpoint != "cold-start":
+        rows += _reinforcement(recipe)
+    if kept is not None:
+        rows.append(("merging", f"{kept:.1%} of the adapters' change is kept in this precision"))
+    return "\n".join(["## Training", "", "| | |", "|---|---|", *(f"| {name} | {value} |" for name, value in rows)])
+
+
+def _reinforcement(recipe: Recipe) -> list[tuple[str, str]]:
+    return [
         ("iterations", f"{recipe.iterations} of {recipe.tasks_per_iteration} tasks"),
         ("trees", f"{recipe.tree.budget} leaves from {recipe.tree.roots} roots, at most {recipe.tree.horizon} steps"),
         ("branching", f"`{recipe.branching}`"),
@@ -54,9 +77,6 @@ def _training(recipe: Recipe, kept: float | None) -> str:
         ("learning rate", f"{recipe.optimizer.learning_rate:g}"),
         ("sampling", f"temperature {recipe.sampling.temperature:g}, at most {recipe.sampling.max_tokens} tokens a step"),
     ]
-    if kept is not None:
-        rows.append(("merging", f"{kept:.1%} of the adapters' change is kept in this precision"))
-    return "\n".join(["## Training", "", "| | |", "|---|---|", *(f"| {name} | {value} |" for name, value in rows)])
 
 
 def _evaluations(evaluations: Mapping[str, Any]) -> str:

@@ -31,14 +31,20 @@ from spark_rl.model import model_directory
 if TYPE_CHECKING:
     from torch.optim import Optimizer
 
-__all__ = ["best", "latest", "load_training", "model_folder", "prune", "save"]
+__all__ = ["best", "finished", "latest", "load_training", "model_folder", "prune", "save"]
 
 TRAINING = "training.pt"
 SUCCESS = "development.json"
 
 
 def save(
-    folder: Path, iteration: int, model: Any, tokenizer: Any, optimizer: Optimizer, *, success: float | None = None
+    folder: Path,
+    iteration: int,
+    model: Any,
+    tokenizer: Any,
+    optimizer: Optimizer | None,
+    *,
+    success: float | None = None,
 ) -> Path:
     """Write the checkpoint after `iteration` finished iterations.
 
@@ -47,7 +53,7 @@ def save(
         iteration: how many iterations are finished.
         model: a transformers model.
         tokenizer: its tokenizer.
-        optimizer: its state goes along, and so do those of the random generators.
+        optimizer: its state goes along, and so do those of the random generators; None where each iteration has its own.
         success: on the development slice, where it was measured.
 
     Raises:
@@ -55,7 +61,8 @@ def save(
     """
     path = folder / f"{iteration:06d}"
     with model_directory(path, model, tokenizer) as work:
-        torch.save({"iteration": iteration, "optimizer": optimizer.state_dict(), **_random_states()}, work / TRAINING)
+        state = {} if optimizer is None else optimizer.state_dict()
+        torch.save({"iteration": iteration, "optimizer": state, **_random_states()}, work / TRAINING)
         if success is not None:
             write_json(work / SUCCESS, {"success": success})
     return path
@@ -75,6 +82,11 @@ def load_training(path: Path, optimizer: Optimizer) -> int:
     optimizer.load_state_dict({**state["optimizer"], "param_groups": optimizer.state_dict()["param_groups"]})
     _set_random_states(state)
     return int(state["iteration"])
+
+
+def finished(path: Path) -> int:
+    """How many iterations were finished at a numbered checkpoint."""
+    return int(path.name)
 
 
 def latest(folder: Path) -> Path | None:

@@ -52,6 +52,16 @@ COMMANDS: dict[str, Command] = {
         "RECIPE|--from RUN|--resume RUN [--algorithm NAME] [--dry-run] [--out DIR] [--FIELD VALUE ...]",
         "train a recipe, repeat a run, or continue one",
     ),
+    "sft": Command(
+        "sft:sft",
+        "RECIPE|--data FILE --model M [--out DIR] [--probe N] [--FIELD VALUE ...]",
+        "the cold start of a recipe, or of a file of demonstrations, by itself",
+    ),
+    "eto": Command(
+        "eto:eto",
+        "RUN [--out DIR] [--iterations K] [--tasks N] [--beta B] [--FIELD VALUE ...]",
+        "a cold-started run learns from its own failures, by DPO",
+    ),
     "rollout": Command(
         "rollout:rollout",
         "RECIPE [--algorithm NAME] [--tasks N] [--out DIR] [--FIELD VALUE ...]",

@@ -16,6 +16,8 @@ from spark_rl.growth import Growth
 from spark_rl.lookahead import Choose, ahead
 from spark_rl.metrics import clustered, pass_at, ratios, step_counts
 from spark_rl.playing import Grows, chains
+from spark_rl.recipe import Recipe
+from spark_rl.seeding import derive
 from spark_rl.types import Forest, Spent, Task, Tree
 
 __all__ = [
@@ -25,6 +27,7 @@ __all__ = [
     "conclude",
     "evaluate",
     "markdown",
+    "measure",
     "play",
     "report",
     "summary",
@@ -44,6 +47,22 @@ async def evaluate(executor: Grows, tasks: Sequence[Task], growth: Growth, **set
     """
     played = await play(executor, tasks, growth, **settings)
     return conclude(tasks, played, samples=settings.get("samples", 1))
+
+
+async def measure(
+    executor: Grows, recipe: Recipe, tasks: Sequence[Task], advance: Callable[[int], None] = lambda _: None
+) -> Result:
+    """Play each task once, as a run of the recipe evaluates itself; returns and raises what `evaluate` does."""
+    settings = recipe.evaluation
+    return await evaluate(
+        executor,
+        tasks,
+        recipe.growth,
+        temperature=settings.temperature,
+        seed=derive(recipe.seed, "evaluation"),
+        batch=settings.batch,
+        advance=advance,
+    )
 
 
 async def play(

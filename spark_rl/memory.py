@@ -148,7 +148,7 @@ def shape(recipe: Recipe) -> Shape:
 
 
 def need(recipe: Recipe, model: Shape) -> Need:
-    """What a run of the recipe needs with a model of this shape."""
+    """What a run of the recipe needs with a model of this shape; one of no iterations has no update."""
     weights, p = recipe.weights, model.parameters
     adapted = weights.lora_rank * sum(inputs + outputs for inputs, outputs in model.matrices)
     learnt = adapted or p
@@ -160,16 +160,17 @@ def need(recipe: Recipe, model: Shape) -> Need:
     leaves = max(recipe.tasks_per_iteration * recipe.tree.budget, recipe.evaluation.batch)
     sampled = min(leaves * row, max(BATCH_TOKENS, row))
     start = _cold_start(recipe, model, adapted, cells) if recipe.cold_start.demonstrations else 0
+    updates = int(recipe.iterations > 0)
     return Need(
         weights=p * model.bytes + 4 * adapted,
-        optimizer=12 * learnt + copies,
-        reference=p * model.bytes if recipe.loss.kl and not adapted else 0,
+        optimizer=updates * (12 * learnt + copies),
+        reference=p * model.bytes if updates and recipe.loss.kl and not adapted else 0,
         start=start,
         cache=int(recipe.cache_gb * 2**30),
         # The slab grows by half at a time; probabilities are two 32-bit and one 64-bit row a leaf, beside the logits.
         batch=3 * sampled * model.cached * model.bytes // 2 + min(leaves, sampled // row + 1) * model.vocabulary * 20,
-        activations=activation_bytes(model, cells, weights),
-        logits=_logit_bytes(model, answers, model.bytes),
+        activations=updates * activation_bytes(model, cells, weights),
+        logits=updates * _logit_bytes(model, answers, model.bytes),
     )
 
 

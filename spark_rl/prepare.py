@@ -81,7 +81,7 @@ def _played(recipe: Recipe, watcher: Watcher) -> list[Demonstration]:
 
 
 def _given(recipe: Recipe) -> list[Demonstration]:
-    """The first of a file's demonstrations.
+    """The first of a file's won demonstrations.
 
     Raises:
         UsageError: there are too few, or one is of a task that the recipe may not train on.
@@ -89,10 +89,11 @@ def _given(recipe: Recipe) -> list[Demonstration]:
     file, count = recipe.cold_start.data, recipe.cold_start.demonstrations
     if not Path(file).exists():
         raise UsageError(f"cold_start.data names {file}, which does not exist: write it with `spark-rl demos --out {file}`")
-    trees = load(Path(file))[:count]
+    trees = [shown for shown in load(Path(file)) if shown.won][:count]
     if len(trees) < count:
         raise UsageError(
-            f"cold_start.data {file} holds {len(trees)} demonstrations, fewer than the {count} of cold_start.demonstrations"
+            f"cold_start.data {file} holds {len(trees)} won demonstrations, fewer than the {count} of "
+            "cold_start.demonstrations"
         )
     refuse_leaks(trees, recipe.env, recipe.level, f"cold_start.data {file}")
     return trees
@@ -131,5 +132,6 @@ def _cold_start(recipe: Recipe, model: Any, tokenizer: Any, trees: list[Demonstr
         weights=recipe.weights,
         token_budget=recipe.optimizer.token_budget,
         advance=lambda step, total, loss: watcher.advance(step, total=total, loss=loss),
+        tell=watcher.note,
     )
     watcher.note(f"cold start: loss {stats['loss']:.3f} after {stats['steps']:.0f} steps on {len(trees)} demonstrations")

@@ -51,7 +51,7 @@ class ColdStart:
     demonstrations: int = 300
     """Successful trajectories to learn from; 0 skips the cold start."""
     data: str = ""
-    """File of demonstrations (`spark-rl demos`) of which the first are taken; empty: the world's expert makes them."""
+    """File of demonstrations (`spark-rl demos`), of which the first won are taken; empty: the world's expert makes them."""
     tasks: int = 0
     """Training tasks the expert shows, some of them more than once; RL meets the others unseen. 0: all."""
     tags: Literal["sparse", "dense"] = "sparse"
@@ -67,12 +67,14 @@ class ColdStart:
     weight_decay: float = 0.01
     prompt_weight: float = 0.0
     """Weight of the prompt's tokens in the loss; above 0 helps a model that learns the language from nothing."""
+    max_tokens: int = 0
+    """Rows of more tokens, prompt and answer together, are left out whole and told; 0 takes all."""
     optimizer: Literal["adamw", "muon"] = "adamw"
     """Muon takes the matrices, AdamW the rest; a model from nothing learns faster so."""
     muon_learning_rate: float = 0.005
 
     def __post_init__(self) -> None:
-        at_least("cold_start", self, demonstrations=0, tasks=0, epochs=1, batch=1, prompt_weight=0)
+        at_least("cold_start", self, demonstrations=0, tasks=0, epochs=1, batch=1, prompt_weight=0, max_tokens=0)
         if not 0 <= self.slips < 1:
             raise UsageError(f"cold_start.slips is {self.slips}: it must be at least 0 and below 1")
 

@@ -21,6 +21,7 @@ from typing import Any, cast
 from spark_rl import __version__
 from spark_rl.errors import StorageError, UsageError
 from spark_rl.files import write_bytes, write_json
+from spark_rl.preferences import Preferences
 from spark_rl.recipe import Recipe, decode, encode
 from spark_rl.store import forest_path, prune_forests, save_forest
 from spark_rl.types import Forest
@@ -55,7 +56,7 @@ class Run:
         self.directory = directory
         self.recipe = recipe
         self.settings = dict(settings)
-        """What was measured at the start and must stay: `threads`."""
+        """What was measured at the start and must stay: `threads`. And how `spark-rl eto` made it, where it did: `eto`."""
 
     @classmethod
     def create(cls, directory: Path, recipe: Recipe) -> Run:
@@ -88,6 +89,12 @@ class Run:
         if not isinstance(recipe, Recipe):
             raise StorageError(f"{file} holds no recipe; restore it or start a new run")
         return cls(directory, recipe, settings)
+
+    @property
+    def preferences(self) -> Preferences | None:
+        """How the run learnt from its failures, where `spark-rl eto` made it."""
+        made = self.settings.get("eto")
+        return cast(Preferences, decode(made["preferences"])) if made else None
 
     def save_settings(self, **settings: Any) -> None:
         """Add to `settings` and write recipe.json."""

@@ -9,36 +9,36 @@ The loss is on completions. With `ColdStart.prompt_weight` the prompt's tokens c
 `optimizer="muon"` the matrices are trained by Muon: both matter for a model that learns its language from nothing.
 
 Completions alone reach the output layer (`loss.token_logprobs`), and a batch goes through the model in parts that fit the
-token budget. A 16-bit model is trained in 32 bits under autocast and rounded once, at the end; adapters are trained beside
-it and merged, so that the cold start is a whole model, which later adapters start from.
+token budget. A row longer than `ColdStart.max_tokens` is left out whole, and told.
 """
 
 from __future__ import annotations
 
-import contextlib
 import random
 import tempfile
-import warnings
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from typing import Any
 
 import numpy as np
 import torch
 from torch import nn
 
-from spark_rl import adapters
 from spark_rl.batch import packed_sequences
 from spark_rl.data.format import Demonstration
-from spark_rl.errors import MissingExtra
+from spark_rl.errors import UsageError
+from spark_rl.finetuning import configured, part_of_batch, require_trl, trainable, watch
 from spark_rl.loss import token_logprobs
 from spark_rl.recipe import ColdStart
-from spark_rl.update import recomputing
 from spark_rl.weights import Weights
 
 __all__ = ["cold_start"]
 
+Example = dict[str, Any]
+
 IGNORED = -100
 BATCHES_SORTED_TOGETHER = 16
+NAMED = 5
+"""Tasks at most that are named where rows are left out."""
 
 
 def cold_start(
@@ -51,6 +51,7 @@ def cold_start(
     weights: Weights = Weights(),
     token_budget: int = 16384,
     advance: Callable[[int, int, float], None] = lambda *_: None,
+    tell: Callable[[str], None] = lambda _: None,
 ) -> dict[str, float]:
     """Fine-tune the model in place.
 
@@ -63,29 +64,32 @@ def cold_start(
         weights: which are trained.
         token_budget: most tokens, padding included, of one forward pass; a single row may exceed it.
         advance: told (finished steps, all steps, loss) as training goes on.
+        tell: told in one sentence which rows are left out as too long.
 
     Returns:
         `loss` (mean over the last epoch), `steps` and `tokens` (seen in all, padding aside).
-    """
-    try:
-        import trl  # noqa: F401  so that a missing one is told before any work
-        from datasets import Dataset
-    except ModuleNotFoundError as error:
-        raise MissingExtra("the cold start", "sft") from error
 
-    examples = _examples(demonstrations, settings.prompt_weight)
+    Raises:
+        MissingExtra: TRL is not installed.
+        UsageError: no row is short enough.
+    """
+    require_trl("the cold start")
+    from datasets import Dataset
+
+    examples = _fitting(_examples(demonstrations, settings.prompt_weight), demonstrations, settings.max_tokens, tell)
     longest = max((len(example["input_ids"]) for example in examples), default=1)
-    micro = _micro_batch(settings, longest, token_budget)
+    # Where prompts count, a batch is one pass: its mean is over weights that its parts do not know of each other.
+    part = settings.batch if settings.prompt_weight else part_of_batch(settings.batch, longest, token_budget)
     losses: list[float] = []
 
-    def note(step: int, total: int, loss: float) -> None:
-        losses.append(loss)
-        advance(step, total, loss)
+    def note(step: int, total: int, logs: Mapping[str, float]) -> None:
+        losses.append(logs["loss"])
+        advance(step, total, logs["loss"])
 
-    with tempfile.TemporaryDirectory() as scratch, _trainable(model, weights, seed) as autocast:
+    with tempfile.TemporaryDirectory() as scratch, trainable(model, weights, seed) as autocast:
         trainer = _trainer(settings, note)(
             model=model,
-            args=_config(settings, scratch, seed, model.device.type, micro, autocast),
+            args=_config(settings, model, scratch, part=part, seed=seed, autocast=autocast),
             train_dataset=Dataset.from_list(examples),
             processing_class=tokenizer,
             data_collator=_Collator(tokenizer.pad_token_id),
@@ -97,62 +101,22 @@ def cold_start(
     return {"loss": sum(losses[-epoch:]) / epoch if losses else 0.0, "steps": len(losses), "tokens": tokens}
 
 
-@contextlib.contextmanager
-def _trainable(model: Any, weights: Weights, seed: int) -> Iterator[bool]:
-    """The model as it is trained, then as it was held before; whether it computes under autocast meanwhile."""
-    precision = model.dtype
-    if weights.lora_rank:
-        adapters.add(model, weights, seed=seed)
-    else:
-        model.float()
-    with recomputing(model, weights.checkpointing):
-        yield model.dtype != precision
-    if weights.lora_rank:
-        adapters.merge(model)
-    model.to(precision).eval()
-
-
-def _micro_batch(settings: ColdStart, longest: int, token_budget: int) -> int:
-    """Rows of one forward pass: the largest part of a batch whose cells fit the budget whatever its rows.
-
-    Where prompts count, a batch is one pass: its mean is over weights that its parts do not know of each other.
-    """
-    if settings.prompt_weight:
-        return settings.batch
-    return max(
-        n for n in range(1, settings.batch + 1) if settings.batch % n == 0 and (n == 1 or n * longest <= token_budget)
-    )
-
-
-def _config(settings: ColdStart, scratch: str, seed: int, device: str, micro: int, autocast: bool) -> Any:
-    """TRL's settings: ours, and nothing printed, saved, cut or templated behind our back."""
+def _config(settings: ColdStart, model: Any, scratch: str, **rest: Any) -> Any:
+    """TRL's settings."""
     from trl.trainer.sft_config import SFTConfig
 
-    with warnings.catch_warnings():
-        # Checkpointing has another name from one version of transformers to the next; both take this one.
-        warnings.simplefilter("ignore", FutureWarning)
-        return SFTConfig(
-            output_dir=scratch,
-            num_train_epochs=settings.epochs,
-            per_device_train_batch_size=micro,
-            gradient_accumulation_steps=settings.batch // micro,
-            learning_rate=settings.learning_rate,
-            lr_scheduler_type="cosine",
-            warmup_steps=settings.warmup,  # below 1: a share of all steps
-            max_grad_norm=1.0,
-            seed=seed,
-            data_seed=seed,
-            dataset_kwargs={"skip_prepare_dataset": True},
-            remove_unused_columns=False,
-            logging_steps=1,
-            save_strategy="no",
-            report_to=[],
-            disable_tqdm=True,
-            bf16=autocast,
-            gradient_checkpointing=False,
-            use_cpu=device == "cpu",
-            dataloader_pin_memory=device != "cpu",
-        )
+    return configured(
+        SFTConfig,
+        model,
+        scratch,
+        batch=settings.batch,
+        warmup=settings.warmup,
+        num_train_epochs=settings.epochs,
+        learning_rate=settings.learning_rate,
+        lr_scheduler_type="cosine",
+        dataset_kwargs={"skip_prepare_dataset": True},
+        **rest,
+    )
 
 
 def _optimizer(model: Any, settings: ColdStart) -> torch.optim.Optimizer:
@@ -186,20 +150,46 @@ class _Both(torch.optim.Optimizer):
             part.step(closure)
 
 
-def _examples(demonstrations: Sequence[Demonstration], prompt_weight: float) -> list[dict[str, list[Any]]]:
-    """Ids, labels and weights of each row with something to learn.
+def _examples(demonstrations: Sequence[Demonstration], prompt_weight: float) -> list[Example]:
+    """Ids, labels and weights of each row with something to learn, and the number of its demonstration.
 
     What was said by mistake, a slip, has no weight at all: it is in the prompts of later steps, but is not to be said.
     """
     trees, slips = [shown.tree for shown in demonstrations], [shown.slips for shown in demonstrations]
-    examples: list[dict[str, list[Any]]] = []
+    examples: list[Example] = []
     for row, said in zip(packed_sequences(trees, slips), packed_sequences(trees), strict=True):
         if row.sampled.any():
             ids = row.tokens.tolist()
             weights = np.where(row.sampled, 1.0, np.where(said.sampled, 0.0, prompt_weight)).tolist()
             labels = [token if weight else IGNORED for token, weight in zip(ids, weights, strict=True)]
-            examples.append({"input_ids": ids, "labels": labels, "attention_mask": [1] * len(ids), "weights": weights})
+            columns = {"input_ids": ids, "labels": labels, "attention_mask": [1] * len(ids), "weights": weights}
+            examples.append({**columns, "demonstration": row.tree})
     return examples
+
+
+def _fitting(
+    examples: list[Example], demonstrations: Sequence[Demonstration], most: int, tell: Callable[[str], None]
+) -> list[Example]:
+    """The rows of at most so many tokens (0: all). A longer one is left out whole; cut, it would be no prompt of RL's.
+
+    Raises:
+        UsageError: none is left.
+    """
+    kept = [row for row in examples if not most or len(row["input_ids"]) <= most]
+    if len(kept) == len(examples):
+        return kept
+    everything, left = (sum(len(row["input_ids"]) for row in rows) for rows in (examples, kept))
+    long = [row["demonstration"] for row in examples if len(row["input_ids"]) > most]
+    tasks = list(dict.fromkeys(demonstrations[number].tree.task.id for number in long))
+    more = f" and {len(tasks) - NAMED} more" if len(tasks) > NAMED else ""
+    sentence = (
+        f"{len(long)} of {len(examples)} rows exceed cold_start.max_tokens {most} and are left out whole, "
+        f"{1 - left / everything:.1%} of the tokens; they are of {', '.join(tasks[:NAMED])}{more}"
+    )
+    if not kept:
+        raise UsageError(f"{sentence}: raise it, or 0 for no limit")
+    tell(f"cold start: {sentence}")
+    return kept
 
 
 class _Bucketed(torch.utils.data.Sampler[int]):
@@ -237,19 +227,14 @@ class _Collator:
         }
 
 
-def _trainer(settings: ColdStart, note: Callable[[int, int, float], None]) -> type[Any]:
+def _trainer(settings: ColdStart, note: Callable[[int, int, Mapping[str, float]], None]) -> type[Any]:
     """TRL's trainer with our loss (a weight a token where prompts count), which tells `note` its losses."""
-    from transformers import PrinterCallback, TrainerCallback
+    from transformers import PrinterCallback
     from trl.trainer.sft_trainer import SFTTrainer
-
-    class Watch(TrainerCallback):
-        def on_log(self, args: Any, state: Any, control: Any, logs: dict[str, float] | None = None, **_: Any) -> None:
-            if logs and "loss" in logs:
-                note(state.global_step, state.max_steps, logs["loss"])
 
     class Weighted(SFTTrainer):
         def __init__(self, **arguments: Any) -> None:
-            super().__init__(callbacks=[Watch()], **arguments)
+            super().__init__(callbacks=[watch(note)], **arguments)
             self.remove_callback(PrinterCallback)
 
         def _get_train_sampler(self, train_dataset: Any = None) -> Any:

@@ -28,7 +28,7 @@ from spark_rl import adapters, checkpoint, dynamic, memory
 from spark_rl.batch import Batch, pack
 from spark_rl.data.leaks import refuse_held_out
 from spark_rl.errors import TrainingDiverged
-from spark_rl.evaluate import evaluate
+from spark_rl.evaluate import measure
 from spark_rl.executor import InProcess
 from spark_rl.loss import LOG_RATIO_LIMIT
 from spark_rl.masters import adamw, trained
@@ -229,18 +229,7 @@ class _Session:
     # -- evaluation -------------------------------------------------------------------------------------------------
 
     def _evaluate(self, tasks: Sequence[Task], advance: Callable[[int], None] = lambda _: None) -> dict[str, Any]:
-        settings = self.recipe.evaluation
-        return asyncio.run(
-            evaluate(
-                self.executor,
-                tasks,
-                self.recipe.growth,
-                temperature=settings.temperature,
-                seed=derive(self.recipe.seed, "evaluation"),
-                batch=settings.batch,
-                advance=advance,
-            )
-        )
+        return asyncio.run(measure(self.executor, self.recipe, tasks, advance))
 
     def _development(self) -> dict[str, float]:
         """The development slice: part of no test split, so that looking at it often costs nothing."""

@@ -30,6 +30,7 @@ LAYERS: tuple[tuple[str, ...], ...] = (
         "threads",
         "vocabulary",
         "masters",
+        "preferences",
     ),
     ("prompting", "tasks", "adapters"),
     ("environments", "policies", "branching", "advantage", "model"),
@@ -42,9 +43,10 @@ LAYERS: tuple[tuple[str, ...], ...] = (
     ("report", "mirrors", "memory"),
     ("server",),
     ("evaluate", "update"),
-    ("sft", "executor", "dynamic", "card"),
+    ("finetuning", "executor", "dynamic", "card"),
+    ("sft", "dpo"),
     ("prepare",),
-    ("trainer",),
+    ("trainer", "eto"),
     ("recipes",),
     ("compare",),
     ("options",),
@@ -66,7 +68,7 @@ HEAVY = {
 }  # fmt: skip
 MAY_BE_HEAVY = {
     "model", "policies.local", "policies.cache", "policies.sampling", "update", "sft", "prepare", "trainer", "checkpoint",
-    "threads", "server.app", "adapters", "masters", "memory",
+    "threads", "server.app", "adapters", "masters", "memory", "dpo", "eto",
 }  # fmt: skip
 
 # Imported in a process in which torch cannot be.
@@ -75,7 +77,7 @@ WITHOUT_TORCH = (
     "loss", "store", "batch", "metrics",
     "recipe", "cli", "environments", "policies.base", "policies.scripted", "policies.openai", "policies.voting", "branching",
     "advantage", "report", "recipes", "tasks", "lookahead", "playing", "episodes", "evaluate", "run", "dynamic", "compare",
-    "mirrors", "data", "card", "paper",
+    "mirrors", "data", "card", "paper", "preferences",
 )  # fmt: skip
 
 MOST_LINES = 400

@@ -80,6 +80,23 @@ def test_learning_prints_a_table_of_known_results(tmp_path):
     assert all("0.250 [0.250, 0.250]" in row for row in table)
 
 
+def test_eto_prints_a_table_of_known_results_and_refuses_those_of_other_settings(tmp_path):
+    (results := tmp_path / "eto").mkdir()
+    asked = {"recipe": "household", "levels": ["L0"], "demonstrations": 0, "evaluated": 0, "eto": ["--tasks", "9"]}
+    sides = {moment: {"L0": {"success": success, "tasks": 100}} for moment, success in (("before", 0.25), ("after", 0.5))}
+    for seed in (1, 2):
+        cost = {"generated": 1000 * seed, "env_steps": 10, "trained": 20}
+        row = {"seed": seed, "asked": asked, **sides, "iterations": [{"pairs": 7.0}], "cost": cost}
+        (results / f"seed-{seed}.json").write_text(json.dumps(row))
+    arguments = ["--seeds", "1", "2", "--results", results, "--levels", "L0", "--", "--tasks"]
+    lines = output("eto.py", *arguments, "9")
+    assert "| L0 | 100 | 0.250 [0.250, 0.250] | 0.500 [0.500, 0.500] | 0.250 [0.250, 0.250] |" in lines
+    assert "| 2 | 7 | 2,000 | 10 | 20 |" in lines
+    assert (tmp_path / "eto.md").read_text().splitlines() == lines
+    with pytest.raises(AssertionError, match="was made with other settings"):
+        output("eto.py", *arguments, "8")
+
+
 def test_alfworld_answers_as_the_stock_engine():
     pytest.importorskip("textworld", reason="ALFWorld's engine is the extra alfworld")
     lines = output("alfworld.py", "--generated", "--games", "1")

@@ -109,7 +109,7 @@ def test_a_cold_start_from_a_file_is_that_from_the_demonstrations_in_it(run, tmp
 @pytest.mark.parametrize(
     ("changes", "sentence"),
     [
-        ({"demonstrations": 61}, "holds 60 demonstrations, fewer than the 61 of cold_start.demonstrations"),
+        ({"demonstrations": 61}, "holds 60 won demonstrations, fewer than the 61 of cold_start.demonstrations"),
         ({"data": "nowhere.jsonl"}, "names nowhere.jsonl, which does not exist: write it with `spark-rl demos"),
     ],
 )

@@ -189,6 +189,13 @@ def test_a_reference_is_needed_for_the_divergence_alone():
     assert memory.need(replace(settings, loss=Loss(kl=0.0)), BIG).reference == 0
 
 
+def test_a_run_of_no_iterations_has_no_update():
+    found = memory.need(replace(tiny.RECIPE, iterations=0), BIG)
+    assert (found.optimizer, found.reference, found.update) == (0, 0, 0)
+    whole = memory.need(tiny.RECIPE, BIG)
+    assert (found.weights, found.start, found.grow) == (whole.weights, whole.start, whole.grow)
+
+
 def test_a_dry_run_prints_fields_and_memory_and_makes_nothing(tmp_path, monkeypatch, capsys):
     monkeypatch.chdir(tmp_path)
     assert main(["train", "tiny:recipe", "--dry-run", "--tree.budget", "6", "--weights.lora-rank", "2"]) == 0

@@ -47,7 +47,14 @@ def merge(call: Call) -> int:
         model, tokenizer = load_model(folder, device="cpu", dtype=dtype), load_tokenizer(folder)
         kept = adapters.merge(model) if adapters.present(model) else None
         precision = str(model.dtype).removeprefix("torch.")
-        text = card(run.recipe, checkpoint=folder.name, evaluations=run.evaluations(), precision=precision, kept=kept)
+        text = card(
+            run.recipe,
+            checkpoint=folder.name,
+            evaluations=run.evaluations(),
+            precision=precision,
+            kept=kept,
+            preferences=run.preferences,
+        )
         with model_directory(options.out, model, tokenizer) as work:
             write_bytes(work / "README.md", text.encode())
     size = sum(file.stat().st_size for file in options.out.iterdir())

@@ -36,12 +36,12 @@ def train(call: Call) -> int:
             raise UsageError(
                 f"--resume continues a run as it is: leave out {extra}, or start anew with --from {resumed} --out DIR"
             )
-        run = call.open_run(resumed)
+        run = _trained(call, resumed)
         if dry:
             return _dry_run(run.recipe)
     else:
         if source is not None:
-            recipe, call = _repeated(call.open_run(source)), replace(call, prog=f"{call.prog} --from {source}")
+            recipe, call = _repeated(_trained(call, source)), replace(call, prog=f"{call.prog} --from {source}")
             recipe, call = call.algorithm(recipe)
         else:
             name, call = call.positional("a recipe", RECIPES)
@@ -77,6 +77,21 @@ def quickstart(call: Call) -> int:
     if before:
         show(f"The run had finished before; to start anew, give another --out or delete {run.directory}.")
     return 0
+
+
+def _trained(call: Call, directory: str) -> Run:
+    """A run that this command trains.
+
+    Raises:
+        UsageError: another command made it, so that its recipe does not say what it is.
+    """
+    run = call.open_run(directory)
+    if run.preferences is not None:
+        raise UsageError(
+            f"{directory} was made by `spark-rl eto`, which continues it; to train on from its model give "
+            f"--model {directory} --cold-start.demonstrations 0 after a recipe"
+        )
+    return run
 
 
 def _dry_run(recipe: Recipe) -> int:

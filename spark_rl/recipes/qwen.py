@@ -7,19 +7,20 @@ from typing import Literal
 from spark_rl.environments.base import World
 from spark_rl.growth import Sampling
 from spark_rl.prompting import Prompt
-from spark_rl.recipe import Evaluation, Optimizer, Recipe
+from spark_rl.recipe import ColdStart, Evaluation, Optimizer, Recipe
 from spark_rl.weights import Weights
 
 __all__ = ["qwen"]
 
 
-def qwen(name: str, env: World, size: Literal["1.5B", "7B"], prompt: Prompt = Prompt()) -> Recipe:
+def qwen(name: str, env: World, size: Literal["1.5B", "7B"], prompt: Prompt = Prompt(), *, row: int = 2048) -> Recipe:
     """The paper's setting (Section 4 and Appendix B) with Qwen2.5-Instruct; for GPUs.
 
     120 iterations of 16 tasks, N = 8 leaves from M = 4 roots, B = 2, horizon 30; prompts with the last five steps, at most
-    2048 tokens, answers at most 512; a cold start on 300 expert paths; lr 1e-6, KL 0.01, temperature 0.4. Evaluated on
-    every task of L0 and L1. Where the paper is silent the released scripts are followed (clip 0.2, dual clip 3, entropy
-    0.001); they sample training at 1.0, not 0.4. Their mini-batches of 256 rows are here two whole trees.
+    2048 tokens, answers at most 512; a cold start on 300 expert paths, without rows of more than `row` tokens; lr 1e-6,
+    KL 0.01, temperature 0.4. Evaluated on every task of L0 and L1. Where the paper is silent the released scripts are
+    followed (clip 0.2, dual clip 3, entropy 0.001; rows of 2048, 3000 and 6000 tokens for ALFWorld, ScienceWorld and
+    WebShop); they sample training at 1.0, not 0.4. Their mini-batches of 256 rows are here two whole trees.
 
     All weights are trained, as in the paper, on 32-bit copies; layers are recomputed, which changes no number. What that
     needs, and adapters for smaller devices, is in docs/real-models.md; `spark-rl train NAME --dry-run` says it for yours.
@@ -32,6 +33,7 @@ def qwen(name: str, env: World, size: Literal["1.5B", "7B"], prompt: Prompt = Pr
         prompt=prompt,
         sampling=Sampling(temperature=0.4, max_tokens=512),
         optimizer=Optimizer(learning_rate=1e-6, minibatches=8),
+        cold_start=ColdStart(max_tokens=row),
         evaluation=Evaluation(levels=("L0", "L1"), temperature=0.4, every=5),
         cache_gb=16.0,
     )

@@ -46,9 +46,9 @@ def scienceworld_qwen_1_5b() -> Recipe:
     The engine's `easy` simplifications and 100 ticks are those of the released scripts; success is score 100 (theirs:
     `--env.success won`). For L2 train again with `--level L2 --evaluation.levels L2`.
     """
-    return qwen("scienceworld-qwen-1-5b", ScienceWorld(heap=1024), "1.5B", Prompt(limit=4096))
+    return qwen("scienceworld-qwen-1-5b", ScienceWorld(heap=1024), "1.5B", Prompt(limit=4096), row=3000)
 
 
 def scienceworld_qwen_7b() -> Recipe:
     """As `scienceworld_qwen_1_5b`, with Qwen2.5-7B-Instruct."""
-    return qwen("scienceworld-qwen-7b", ScienceWorld(heap=1024), "7B", Prompt(limit=4096))
+    return qwen("scienceworld-qwen-7b", ScienceWorld(heap=1024), "7B", Prompt(limit=4096), row=3000)

@@ -48,5 +48,5 @@ def webshop_qwen_7b() -> Recipe:
 
 
 def _qwen(name: str, size: Literal["1.5B", "7B"]) -> Recipe:
-    recipe = qwen(name, Webshop(size="small", reward="success"), size)
+    recipe = qwen(name, Webshop(size="small", reward="success"), size, row=6000)
     return replace(recipe, evaluation=replace(recipe.evaluation, levels=("L0",)))

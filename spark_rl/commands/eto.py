@@ -1,0 +1,89 @@
+"""`spark-rl eto`: a cold-started run learns from its own failures (ETO, arXiv 2403.02502)."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field, replace
+from pathlib import Path
+
+from spark_rl.commands.base import Call, hush
+from spark_rl.errors import UsageError
+from spark_rl.growth import Sampling
+from spark_rl.options import INLINE
+from spark_rl.preferences import Preferences
+from spark_rl.run import Run
+from spark_rl.weights import Weights
+
+__all__ = ["eto"]
+
+
+@dataclass(frozen=True, kw_only=True)
+class _Eto:
+    """Let a cold-started policy play training tasks, pair its failures with successes, and learn from the pairs by DPO.
+
+    World, prompts and horizon are the run's own. Called again with the same --out it does what is missing.
+    """
+
+    out: Path
+    """Run directory to make; `spark-rl eval` opens it."""
+    preferences: Preferences = field(metadata=INLINE)
+    sampling: Sampling
+    """How the policy plays."""
+    weights: Weights
+    seed: int
+    """Of tasks, samples and the order of pairs."""
+    probe: int = 50
+    """Development tasks played after each iteration; 0 none."""
+    threads: int = 0
+    """Threads of a matrix product; 0 measures."""
+
+
+def eto(call: Call) -> int:
+    """Do what is not done yet, then say what each iteration came to."""
+    name, call = call.positional("a run directory with a cold start")
+    source = call.open_run(name)
+    recipe = source.recipe
+    options = call.options(
+        _Eto(
+            out=Path(f"{name.rstrip('/')}-eto"),
+            preferences=Preferences(learning_rate=recipe.optimizer.learning_rate),
+            sampling=recipe.sampling,
+            weights=recipe.weights,
+            seed=recipe.seed,
+            threads=recipe.threads or source.settings.get("threads", 0),
+        )
+    )
+    if options.probe < 0:
+        raise UsageError(f"probe is {options.probe}: it must be at least 0")
+    recipe = replace(
+        recipe,
+        name=f"{recipe.name}-eto",
+        iterations=options.preferences.iterations,
+        sampling=options.sampling,
+        weights=options.weights,
+        seed=options.seed,
+        threads=options.threads,
+    )
+    try:
+        with call.watching() as watcher:
+            watcher.phase("start")
+            from spark_rl.eto import begin, improve
+
+            hush()
+            run = begin(options.out, source, recipe, options.preferences, options.probe)
+            improve(run, options.preferences, options.probe, watcher)
+    except KeyboardInterrupt:
+        raise KeyboardInterrupt("the same command continues it") from None
+    _tell(run)
+    return 0
+
+
+def _tell(run: Run) -> None:
+    for row in run.metrics():
+        said = f"iteration {row['iteration']:.0f}: played {row['trees']:.0f} tasks, success {row['success']:.3f}; "
+        said += f"{row['pairs']:.0f} pairs"
+        if row["pairs"]:
+            said += f", loss {row['dpo_loss']:.3f}, {row['dpo_accuracy']:.0%} told apart"
+        if "dev_success" in row:
+            said += f"; then {row['dev_success']:.3f} on development tasks ({row['dev_low']:.3f} to {row['dev_high']:.3f})"
+        print(said)
+    print(f"{run.directory}: spark-rl eval {run.directory} plays every test task")
