@@ -72,6 +72,7 @@ def _played(recipe: Recipe, watcher: Watcher) -> list[Demonstration]:
             horizon=recipe.tree.horizon,
             prompt=recipe.prompt,
             seed=recipe.seed,
+            shown=recipe.cold_start.tasks,
             tags=recipe.cold_start.tags,
             slips=recipe.cold_start.slips,
             advance=watcher.advance,

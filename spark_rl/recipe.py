@@ -51,6 +51,8 @@ class ColdStart:
     """Successful trajectories to learn from; 0 skips the cold start."""
     data: str = ""
     """File of demonstrations (`spark-rl demos`), of which the first won are taken; empty: the world's expert makes them."""
+    tasks: int = 0
+    """Training tasks the expert shows, some of them more than once; RL meets the others unseen. 0: all."""
     tags: Literal["sparse", "dense"] = "sparse"
     """How often the expert says explore: at true pivots only, or at every search step."""
     slips: float = 0.0
@@ -71,7 +73,7 @@ class ColdStart:
     muon_learning_rate: float = 0.005
 
     def __post_init__(self) -> None:
-        at_least("cold_start", self, demonstrations=0, epochs=1, batch=1, prompt_weight=0, max_tokens=0)
+        at_least("cold_start", self, demonstrations=0, tasks=0, epochs=1, batch=1, prompt_weight=0, max_tokens=0)
         if not 0 <= self.slips < 1:
             raise UsageError(f"cold_start.slips is {self.slips}: it must be at least 0 and below 1")
 

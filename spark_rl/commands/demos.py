@@ -9,7 +9,7 @@ from typing import Any, Literal, cast, get_args, get_type_hints
 
 from spark_rl.commands.base import Call
 from spark_rl.environments.base import WORLDS, World, load_world
-from spark_rl.errors import UsageError, unknown_name
+from spark_rl.errors import UsageError, at_least, unknown_name
 from spark_rl.options import take
 from spark_rl.prompting import Prompt
 from spark_rl.recipes import load_recipe
@@ -30,6 +30,8 @@ class _Demos:
     """File to write, one step a line."""
     count: int = 400
     """Trajectories to win."""
+    tasks: int = 0
+    """Training tasks to play, some of them more than once; 0: all."""
     level: Level = "L0"
     """Level whose training split is played."""
     seed: int = 0
@@ -53,6 +55,7 @@ def demos(call: Call) -> int:
     name, call = replace(call, argv=argv).positional("an environment", WORLDS)
     default = _Demos(load_world(name)) if recipe_name is None else _of_recipe(recipe_name, name)
     options = call.options(default)
+    at_least("", options, tasks=0)
     if options.count < 1:
         raise UsageError(f"--count is {options.count}: it must be at least 1")
     if options.expert:
@@ -67,6 +70,7 @@ def demos(call: Call) -> int:
                 horizon=options.horizon,
                 prompt=options.prompt,
                 seed=options.seed,
+                shown=options.tasks,
                 tags=options.tags,
                 slips=options.slips,
                 advance=watcher.advance,
@@ -102,6 +106,7 @@ def _of_recipe(recipe_name: str, environment: str) -> _Demos:
         recipe.env,
         level=recipe.level,
         seed=recipe.seed,
+        tasks=recipe.cold_start.tasks,
         tags=recipe.cold_start.tags,
         slips=recipe.cold_start.slips,
         horizon=recipe.tree.horizon,

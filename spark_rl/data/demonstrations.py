@@ -42,11 +42,14 @@ async def collect(
     horizon: int,
     prompt: Prompt,
     seed: int = 0,
+    shown: int = 0,
     tags: str = "sparse",
     slips: float = 0.0,
     advance: Callable[[int], None] = lambda _: None,
 ) -> list[Demonstration]:
     """Let the world's expert play training tasks until `count` were won; each step is a slip with the given chance.
+
+    Only `shown` of the tasks are played, drawn by the seed; 0: all.
 
     Raises:
         UsageError: the world has no expert, or it does not win often enough.
@@ -58,7 +61,7 @@ async def collect(
         )
     growth = Growth(TreeShape(budget=1, roots=1, horizon=horizon), Chains(), prompt, Sampling(1.0))
     come_from = origin(world, level, "expert", f"{world.name} {getattr(world, 'solver', 'expert')}")
-    tasks = list(world.tasks(level, "train"))
+    tasks = sorted(world.tasks(level, "train"), key=lambda task: derive(seed, task.id, "shown"))[: shown or None]
     won: list[Demonstration] = []
     choose: Callable[[list[Task], int], Iterable[Task]] | None = getattr(world, "demonstrable", None)
     for attempt in range(ATTEMPTS):

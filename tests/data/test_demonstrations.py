@@ -55,6 +55,13 @@ def test_more_demonstrations_than_tasks_are_other_episodes():
     assert len(episodes) > len(WORLD.tasks("L2", "train"))
 
 
+def test_only_some_tasks_are_shown_the_same_ones_by_the_same_seed():
+    runs = [asyncio.run(collect(WORLD, 15, level="L2", horizon=30, prompt=PROMPT, seed=seed, shown=6)) for seed in (0, 0, 1)]
+    first, again, other = ({shown.tree.task.id for shown in run} for run in runs)
+    assert first == again != other
+    assert len(first) == 6
+
+
 @pytest.mark.parametrize("context", CONTEXTS)
 def test_a_file_comes_back_with_the_tokens_of_a_rollout(tmp_path, context):
     prompt = Prompt(context, instructions="none")
