@@ -64,6 +64,10 @@ class _Handler(BaseHTTPRequestHandler):
     protocol_version = "HTTP/1.1"
     served: Served
 
+    def handle(self) -> None:
+        with contextlib.suppress(ConnectionResetError):  # who asked was killed
+            super().handle()
+
     def do_POST(self) -> None:
         body = json.loads(self.rfile.read(int(self.headers["Content-Length"])))
         digest = hashlib.sha256(json.dumps(body, sort_keys=True).encode()).hexdigest()

@@ -172,7 +172,6 @@ def test_a_real_server_plays_twenty_episodes(capsys, tmp_path):
     assert code == (0 if won else 1)
     assert all(shown.won for shown in won)
     assert not any(shown.won for shown in lost)
-    nodes = [node for shown in [*won, *lost] for node in shown.tree.nodes]
-    # It was taught to answer with tags: most of what it says is an answer, so tokens came and were read as RL reads them.
-    assert sum(node.well_formed for node in nodes) > len(nodes) / 2
+    # What it was taught comes back through the server: it answers the first prompt of a task with tags.
+    assert all(shown.tree.nodes[0].well_formed for shown in [*won, *lost])
     assert " written" in capsys.readouterr().err

@@ -18,7 +18,7 @@ from spark_rl.environments.household import Household
 from spark_rl.prompting import Prompt, Transcript
 
 # Small houses, so that paths are short.
-WORLD = Household(kinds=("place",), held_out=(), receptacles=(8, 9), objects=6, train_tasks=200)
+WORLD = Household(kinds=("place",), held_out=(), houses=8, unseen_houses=2, receptacles=(8, 10), objects=6, train_tasks=200)
 PROMPT = Prompt(Transcript(), instructions="none", list_actions=False)
 COUNT, PIECE, CONCURRENCY, KILLS = 200, 4, 8, (60, 180, 320)
 NETWORK, CONTENT = 20, 10
