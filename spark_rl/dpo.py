@@ -191,7 +191,7 @@ def _trainer(beta: float, note: Callable[[int, int, Mapping[str, float]], None])
             super().__init__(callbacks=[watch(note)], **arguments)
             self.remove_callback(PrinterCallback)
 
-        def _prepare_dataset(self, dataset: Any, *_: Any) -> Any:
+        def _prepare_dataset(self, dataset: Any, processing_class: Any, args: Any, dataset_name: str) -> Any:
             return dataset
 
         def _precompute_ref_logps(self, dataset: Any, name: str, batch_size: int) -> Any:
@@ -209,7 +209,8 @@ def _trainer(beta: float, note: Callable[[int, int, Mapping[str, float]], None])
             return trajectory_logprobs(model, inputs["tokens"], inputs["sampled"], inputs["owner"], count).view(2, -1)
 
         def compute_loss(self, model: Any, inputs: Any, return_outputs: bool = False, num_items_in_batch: Any = None) -> Any:
-            losses, margin = dpo_loss(*self._logprobs(model, inputs), *inputs["before"].view(2, -1), beta)
+            (won, lost), (won_before, lost_before) = self._logprobs(model, inputs), inputs["before"].view(2, -1)
+            losses, margin = dpo_loss(won, lost, won_before, lost_before, beta)
             for name, values in (("rewards/margins", margin), ("rewards/accuracies", (margin > 0).float())):
                 self._metrics["train"][name].append(values.mean().item())
             loss = losses.mean()

@@ -55,12 +55,14 @@ def steps(*given: tuple[tuple[int, ...], tuple[int, ...]], won: bool) -> Demonst
 def test_the_loss_of_a_pair_by_hand():
     # Two steps each. Won: 1/2 * 1/4 now, 1/4 * 1/4 before. Lost: 1/8 * 1/2 now, 1/2 * 1/2 before.
     won, lost = (torch.tensor([p], dtype=torch.float64).log().requires_grad_() for p in (1 / 8, 1 / 16))
-    before = (torch.tensor([p], dtype=torch.float64).log() for p in (1 / 16, 1 / 4))
-    loss, margin = dpo_loss(won, lost, *before, 0.5)
+    won_before, lost_before = (torch.tensor([p], dtype=torch.float64).log() for p in (1 / 16, 1 / 4))
+    loss, margin = dpo_loss(won, lost, won_before, lost_before, 0.5)
     assert margin.item() == pytest.approx(0.5 * (math.log(2) + math.log(4)), abs=1e-12)
     assert loss.item() == pytest.approx(math.log(1 + 8**-0.5), abs=1e-12)
     loss.backward()
     pull = 0.5 * 8**-0.5 / (1 + 8**-0.5)
+    assert won.grad is not None
+    assert lost.grad is not None
     assert (won.grad.item(), lost.grad.item()) == (pytest.approx(-pull, abs=1e-12), pytest.approx(pull, abs=1e-12))
 
 

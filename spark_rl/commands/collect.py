@@ -136,7 +136,7 @@ def collect(call: Call) -> int:
         environment, call = call.positional("an environment", WORLDS)
         recipe = recipe_of(recipe_name, environment) if recipe_name else Recipe("prompted", load_world(environment))
         # A recipe counts in the tokens of its own model, of which a sentence may take fewer.
-        settings = _settings(recipe) | {"max_tokens": Sampling().max_tokens}
+        settings: dict[str, Any] = {**_settings(recipe), "max_tokens": Sampling().max_tokens}
         options = call.options(_OfTeacher(**settings))
         if options.dry_run:
             show_prompt(options.env, options.drawn()[0], options.read)

@@ -265,7 +265,11 @@ class Annotator:
 
     async def _ask(self, messages: Sequence[Message], attempt: int) -> Answer:
         """An answer, in the form where the server can; the attempt tells equal questions apart."""
-        limits = {"max_tokens": self.asking.max_tokens, "temperature": self.asking.temperature, "seed": attempt}
+        limits: dict[str, Any] = {
+            "max_tokens": self.asking.max_tokens,
+            "temperature": self.asking.temperature,
+            "seed": attempt,
+        }
         if not self.structured:
             return await self.server.ask(messages, **limits)
         try:

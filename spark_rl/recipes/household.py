@@ -15,6 +15,8 @@ from spark_rl.recipe import ColdStart, Evaluation, Keep, Optimizer, Recipe
 
 __all__ = ["household", "household_tiny", "quickstart"]
 
+_HOUSES = Household(kinds=("place", "clean", "heat", "light"), receptacles=(9, 13), objects=12, train_tasks=5000)
+
 
 def household() -> Recipe:
     """SPARK on the household world with a model from nothing.
@@ -25,7 +27,7 @@ def household() -> Recipe:
     """
     return Recipe(
         name="household",
-        env=Household(kinds=("place", "clean", "heat", "light"), receptacles=(9, 13), objects=12, train_tasks=5000),
+        env=_HOUSES,
         model=FreshModel(hidden=128, layers=2, heads=4, kv_heads=4, intermediate=256),
         level="L2",
         iterations=30,
@@ -66,7 +68,7 @@ def household_tiny() -> Recipe:
     return replace(
         base,
         name="household-tiny",
-        env=replace(base.env, unseen_goals="pairs"),
+        env=replace(_HOUSES, unseen_goals="pairs"),
         iterations=12,
         evaluation=replace(base.evaluation, every=6),
     )
