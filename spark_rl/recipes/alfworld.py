@@ -5,6 +5,7 @@ from __future__ import annotations
 from dataclasses import replace
 
 from spark_rl.environments.alfworld import Alfworld
+from spark_rl.fresh import FreshModel
 from spark_rl.recipe import Keep, Recipe
 from spark_rl.recipes.household import household
 from spark_rl.recipes.qwen import qwen
@@ -15,7 +16,8 @@ __all__ = ["alfworld_qwen_1_5b", "alfworld_qwen_7b", "alfworld_tiny"]
 def alfworld_tiny() -> Recipe:
     """A model from nothing on real ALFWorld games, after a cold start on a searching expert's paths; for a CPU.
 
-    Settings are those of `household`, but for the horizon. Making the 1,500 demonstrations takes most of the cold start's
+    Settings are those of `household`, but for the horizon and one head of keys and values: transcripts are long, and reading
+    them is what generation waits for on a CPU. Making the 1,500 demonstrations takes most of the cold start's
     time; `spark-rl demos alfworld --recipe alfworld-tiny --count 1500` writes them once for many runs (`cold_start.data`).
     """
     base = household()
@@ -23,8 +25,9 @@ def alfworld_tiny() -> Recipe:
         base,
         name="alfworld-tiny",
         env=Alfworld(engines=64),  # as many engines as games are played at once
+        model=FreshModel(hidden=128, layers=2, heads=4, kv_heads=1, intermediate=256),
         level="L0",
-        iterations=10,
+        iterations=20,
         tasks_per_iteration=8,
         tree=replace(base.tree, horizon=30),
         prompt=replace(base.prompt, limit=3072),
