@@ -115,10 +115,26 @@ def _differences(comparison: Comparison) -> str:
 def _tests(comparison: Comparison) -> str:
     columns: dict[str, list[str]] = {}
     for level in comparison.levels():
-        values = [[result["after"][level]["success"] for result in results] for results in comparison.results]
-        gain = ["", *(f" ({paired(of_arm, values[0]):+.3f})" for of_arm in values[1:])]
-        columns[level] = [f"{interval(of_arm)}{more}" for of_arm, more in zip(values, gain, strict=True)]
+        for measure in ("success", "score"):
+            name = level if measure == "success" else f"{level} {measure}"
+            if after := _tested(comparison, "after", level, measure):
+                more = ["", *(f" ({paired(of_arm, after[0]):+.3f})" for of_arm in after[1:])]
+                columns[name] = [f"{interval(of_arm)}{said}" for of_arm, said in zip(after, more, strict=True)]
+            if after and (before := _tested(comparison, "before", level, measure)):
+                pairs = zip(after, before, strict=True)
+                columns[f"{name}, added to the cold start"] = [f"{paired(*pair):+.3f}" for pair in pairs]
     return _table(comparison.arms, columns)
+
+
+def _tested(comparison: Comparison, moment: str, level: str, measure: str) -> list[list[float]]:
+    """Success on a test split, or how far a world says its tasks have come: [arm][seed]; empty where none was measured."""
+    found = [[result.get(moment, {}).get(level, {}) for result in results] for results in comparison.results]
+    try:
+        if measure == "success":
+            return [[one["success"] for one in of_arm] for of_arm in found]
+        return [[one["averages"][measure]["tasks"] for one in of_arm] for of_arm in found]
+    except KeyError:
+        return []
 
 
 def _spent(comparison: Comparison) -> str:

@@ -12,7 +12,9 @@ def result(arm: str, seed: int, tokens: float, success: float) -> dict[str, obje
     names = ("leaves", "generated", "env_steps", "unique_steps", "trained", "seconds")
     start = {"iteration": 0.0, **dict.fromkeys(names, 0.0), "success": 0.2}
     end = {"iteration": 5.0, **dict.fromkeys(names, tokens), "leaves": 80.0, "success": success}
-    return {"arm": arm, "seed": seed, "curve": [start, end], "after": {"L1": {"success": success}}}
+    before = {"success": 0.2 + seed / 100, "averages": {"score": {"tasks": 0.5}}}
+    after = {"success": success, "averages": {"score": {"tasks": 0.5 + seed / 10}}}
+    return {"arm": arm, "seed": seed, "curve": [start, end], "before": {"L1": before}, "after": {"L1": after}}
 
 
 RESULTS = [
@@ -39,7 +41,16 @@ def test_the_tables_say_it_all_against_the_first_arm():
     assert steps == tokens
     # 0.2 + 0.315 x reaches 0.415 at 0.6825 of 500 tokens; the baseline needs 1000.
     assert ratio.startswith("0.34 [")
-    assert "| `own` | 0.515 [0.451, 0.579] (+0.100 [+0.100, +0.100]) |" in text
+    assert "| arm | L1 | L1, added to the cold start | L1 score | L1 score, added to the cold start |" in text
+    assert (
+        "| `own` | 0.515 [0.451, 0.579] (+0.100 [+0.100, +0.100]) | +0.300 [+0.300, +0.300] | 0.650 [0.015, 1.285] (" in text
+    )
+    assert text.count("+0.150 [-0.485, +0.785]") == 2
+
+
+def test_what_was_not_measured_has_no_column():
+    bare = [{**one, "before": {}, "after": {"L1": {"success": 0.5}}} for one in RESULTS]
+    assert "| arm | L1 |\n" in markdown(Comparison.of(["grpo", "own"], bare))
 
 
 def test_without_a_whole_seed_there_is_no_table():
