@@ -8,6 +8,7 @@ from typing import Any
 from spark_rl import __version__
 from spark_rl.evaluate import markdown
 from spark_rl.preferences import Preferences
+from spark_rl.prompting import MODES
 from spark_rl.recipe import Recipe
 
 __all__ = ["card"]
@@ -88,9 +89,11 @@ def _evaluations(evaluations: Mapping[str, Any]) -> str:
 
 
 def _use(recipe: Recipe) -> str:
+    *others, last = (f"`<{mode}>...</{mode}>`" for mode in MODES[recipe.prompt.modes])
+    blocks = f"{', '.join(others)} or {last}"
     return (
         "## Use\n\n"
-        "The model answers with one reasoning block, `<explore>...</explore>` or `<think>...</think>`, and one "
+        f"The model answers with one reasoning block, {blocks}, and one "
         "`<action>...</action>`, to prompts as spark-rl writes them.\n\n"
         "```python\n"
         "from transformers import AutoModelForCausalLM, AutoTokenizer\n\n"

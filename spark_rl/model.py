@@ -20,7 +20,7 @@ from __future__ import annotations
 
 import contextlib
 import json
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Sequence
 from pathlib import Path
 from typing import Any, cast
 
@@ -42,6 +42,7 @@ from spark_rl import adapters
 from spark_rl.errors import UsageError
 from spark_rl.files import atomic_directory, unwritable
 from spark_rl.fresh import FreshModel
+from spark_rl.prompting import Prompt
 from spark_rl.vocabulary import learn_pieces
 
 __all__ = [
@@ -57,8 +58,8 @@ __all__ = [
 ]
 
 START, END, PAD = "<|im_start|>", "<|im_end|>", "<|endoftext|>"
-TAGS = ("<explore>", "</explore>", "<think>", "</think>", "<action>", "</action>")
 TOKENIZER_FILES = ("tokenizer.*", "vocab.*", "*.model", "*.tiktoken", "tekken.json")
+TAGS = Prompt().tags
 HEADERS = ("system\n", "user\n", "assistant\n")
 CHAT_TEMPLATE = (
     "{% for message in messages %}"
@@ -69,24 +70,27 @@ CHAT_TEMPLATE = (
 _BYTES = pre_tokenizers.ByteLevel(add_prefix_space=False, use_regex=False)
 
 
-def learn_tokenizer(texts: Iterable[str], *, vocabulary: int = 1024, min_count: int = 5) -> PreTrainedTokenizerFast:
+def learn_tokenizer(
+    texts: Iterable[str], *, vocabulary: int = 1024, min_count: int = 5, tags: Sequence[str] = TAGS
+) -> PreTrainedTokenizerFast:
     """A tokenizer for a world, learnt from what is read and written there.
 
     Args:
         texts: observations, prompts and answers; a text seen often counts often.
         vocabulary: most entries, the 256 bytes and the control tokens included.
         min_count: names, words and phrases used less often get no entry.
+        tags: kept whole, an entry each (`Prompt.tags`).
     """
     alphabet = sorted(_BYTES.alphabet())
-    room = vocabulary - len(alphabet) - len(HEADERS) - len(TAGS) - len((START, END, PAD))
+    room = vocabulary - len(alphabet) - len(HEADERS) - len(tags) - len((START, END, PAD))
     if room < 0:
         raise UsageError(f"model.vocabulary is {vocabulary}: bytes, tags and control tokens alone need {vocabulary - room}")
-    pieces = learn_pieces(texts, room=room, min_count=min_count, barriers=(START, END, PAD, *TAGS))
+    pieces = learn_pieces(texts, room=room, min_count=min_count, barriers=(START, END, PAD, *tags))
     tokenizer = Tokenizer(models.BPE({letter: index for index, letter in enumerate(alphabet)}, []))
     tokenizer.pre_tokenizer, tokenizer.decoder = _BYTES, decoders.ByteLevel()
     tokenizer.add_special_tokens([AddedToken(text, special=True, normalized=False) for text in (START, END, PAD)])
     # Tags are ordinary text to a reader: decoding keeps them when control tokens are skipped.
-    words = [*TAGS, *HEADERS, *(piece for piece in pieces if piece.isascii() or not set(piece) <= set(alphabet))]
+    words = [*tags, *HEADERS, *(piece for piece in pieces if piece.isascii() or not set(piece) <= set(alphabet))]
     tokenizer.add_tokens([AddedToken(text, special=False, normalized=False) for text in words])
     return PreTrainedTokenizerFast(
         tokenizer_object=tokenizer,

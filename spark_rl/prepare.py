@@ -84,7 +84,7 @@ def _given(recipe: Recipe) -> list[Demonstration]:
     """The first of a file's won demonstrations.
 
     Raises:
-        UsageError: there are too few, or one is of a task that the recipe may not train on.
+        UsageError: there are too few, one is of a task that the recipe may not train on, or answers in other modes than it.
     """
     file, count = recipe.cold_start.data, recipe.cold_start.demonstrations
     if not Path(file).exists():
@@ -96,6 +96,12 @@ def _given(recipe: Recipe) -> list[Demonstration]:
             "cold_start.demonstrations"
         )
     refuse_leaks(trees, recipe.env, recipe.level, f"cold_start.data {file}")
+    nodes = (node for shown in trees for node in shown.tree.nodes)
+    if any(node.well_formed and not recipe.prompt.parse(node.text).well_formed for node in nodes):
+        raise UsageError(
+            f"cold_start.data {file} answers in other modes than prompt.modes {recipe.prompt.modes}: write it with "
+            f"`spark-rl demos --prompt.modes {recipe.prompt.modes}`, or leave cold_start.data empty"
+        )
     return trees
 
 
@@ -109,7 +115,10 @@ def _base(recipe: Recipe, trees: list[Demonstration], watcher: Watcher) -> tuple
         raise UsageError("a model from nothing needs demonstrations: set cold_start.demonstrations, or give --model DIR")
     watcher.phase("tokenizer")
     tokenizer = learn_tokenizer(
-        demonstrations.texts(trees, recipe.prompt), vocabulary=recipe.model.vocabulary, min_count=recipe.model.min_count
+        demonstrations.texts(trees, recipe.prompt),
+        vocabulary=recipe.model.vocabulary,
+        min_count=recipe.model.min_count,
+        tags=recipe.prompt.tags,
     )
     model = new_model(tokenizer, recipe.model, seed=derive(recipe.seed, "weights"))
     size = sum(p.numel() for p in model.parameters())

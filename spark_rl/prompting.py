@@ -5,7 +5,7 @@ Invariants
 * There is one prompt builder: demonstrations, cold start, rollouts and evaluation render the same state to the same
   token ids.
 * There is one way to read a completion, `Prompt.parse`: the fork criterion, the penalties and the statistics read the same
-  `Parsed`. `parse` is that of tagged answers, the only ones that are demonstrated and trained.
+  `Parsed`. `parse` is that of tagged answers, the only ones that are demonstrated and trained; which tags, `modes` says.
 * Every prompt holds the task and the current observation whole. One that is too long loses its oldest history, then
   the tail of its action list, and says how much (`Node.truncated`).
 * Under `Transcript` a step's prompt is its parent's prompt and completion plus new tokens, id for id, unless it was
@@ -23,12 +23,12 @@ from dataclasses import dataclass, field
 from functools import lru_cache
 from typing import Any, Literal, cast
 
-from spark_rl.errors import PromptTooLong, UsageError
+from spark_rl.errors import PromptTooLong, UsageError, unknown_name
 from spark_rl.types import Message, Mode, Parsed, Tree
 
-__all__ = ["INSTRUCTIONS", "Encoder", "Prompt", "Rendered", "Transcript", "Window", "parse", "respond"]
+__all__ = ["INSTRUCTIONS", "MODES", "Encoder", "Modes", "Prompt", "Rendered", "Transcript", "Window", "parse", "respond"]
 
-INSTRUCTIONS = """\
+_SPARK = """\
 You are an expert agent in a text world. You are given a task, and at each step what you see and what you can do.
 
 Before each action, reason in one short sentence, in exactly one of two modes:
@@ -36,6 +36,17 @@ Before each action, reason in one short sentence, in exactly one of two modes:
 - <think>...</think> when things go as expected. Keep track of what is done and what comes next.
 
 Then give one of the admissible actions inside <action>...</action>. Answer with one reasoning block and one action, and nothing else."""  # noqa: E501  prose
+
+_RLVMR = """\
+You are an expert agent in a text world. You are given a task, and at each step what you see and what you can do.
+
+Before each action, reason in one short sentence, in exactly one of four modes:
+- <planning>...</planning> at the start, and whenever the plan proves wrong or insufficient. Break the whole task down and list its steps: Step 1: ... Step 2: ...
+- <explore>...</explore> when information is missing or the last result was not what you expected. Consider which places, items or actions could help, and choose which to try.
+- <reflection>...</reflection> when an action failed, or the last ones led nowhere. Say why, and try something else.
+- <monitor>...</monitor> when things go as expected. Keep track of the step of the plan that is under way and of what it needs next.
+
+Then give one of the admissible actions inside <action>...</action>. Answer with one reasoning block and one action, and nothing else. Keep to your plan."""  # noqa: E501  prose
 
 REACT = """\
 You are an expert agent in a text world. You are given a task, and at each step what you see and what you can do.
@@ -50,12 +61,18 @@ You are an expert agent in a text world. You are given a task, and at each step 
 At each step answer with one of the admissible actions and nothing else: no reasoning, no quotation marks."""
 
 Style = Literal["full", "none", "react", "plain"]
+Modes = Literal["spark", "rlvmr"]
 
-_HEADS: dict[Style, str] = {"full": INSTRUCTIONS, "none": "", "react": REACT, "plain": PLAIN}
+MODES: dict[Modes, tuple[Mode, ...]] = {
+    "spark": ("explore", "think"),
+    "rlvmr": ("planning", "explore", "reflection", "monitor"),
+}
+"""The modes that an answer may reason in: SPARK's (arXiv 2601.20209) or RLVMR's (arXiv 2507.22844)."""
 
-_TAG = re.compile(r"</?(?:explore|think|action)>")
-_STRICT = re.compile(r"\s*<(explore|think)>(.*?)</\1>\s*<action>(.*?)</action>\s*", re.DOTALL)
-_REASONING = re.compile(r"<(explore|think)>(.*?)</\1>", re.DOTALL)
+INSTRUCTIONS: dict[Modes, str] = {"spark": _SPARK, "rlvmr": _RLVMR}
+"""What full instructions say, by modes."""
+_HEADS: dict[Style, str] = {"none": "", "react": REACT, "plain": PLAIN}
+
 _ACTION = re.compile(r"<action>(.*?)</action>", re.DOTALL)
 # What a model imagines the world to answer is no part of its turn.
 _IMAGINED = re.compile(r"^Observation\b", re.MULTILINE)
@@ -63,19 +80,42 @@ _ACT = re.compile(r"^Action:[ \t]*(.*?)[ \t]*$", re.MULTILINE)
 _REACT = re.compile(r"\s*Thought:(?P<thought>.*?\S.*?)^Action:[^\n]*\S[^\n]*\s*", re.DOTALL | re.MULTILINE)
 
 
-def parse(text: str) -> Parsed:
-    """Read a completion.
+@dataclass(frozen=True)
+class _Grammar:
+    """What answers in some modes look like."""
+
+    tag: re.Pattern[str]
+    strict: re.Pattern[str]
+    reasoning: re.Pattern[str]
+
+    @classmethod
+    def of(cls, modes: Sequence[Mode]) -> _Grammar:
+        names = "|".join(modes)
+        block = rf"<({names})>(.*?)</\1>"
+        return cls(
+            re.compile(rf"</?(?:{names}|action)>"),
+            re.compile(rf"\s*{block}\s*<action>(.*?)</action>\s*", re.DOTALL),
+            re.compile(block, re.DOTALL),
+        )
+
+
+_GRAMMARS = {name: _Grammar.of(modes) for name, modes in MODES.items()}
+
+
+def parse(text: str, modes: Modes = "spark") -> Parsed:
+    """Read a completion in SPARK's modes, or in RLVMR's; a tag of the other's is text like any other.
 
     Well-formed is one non-empty reasoning block, then one non-empty action block, white space aside. Whatever the
     form, the mode is that of the only non-empty reasoning block, if there is exactly one, and the action is the
     content of the only action block; without exactly one, the action is empty, which changes nothing in any world.
     """
-    blocks = [(mode, body.strip()) for mode, body in _REASONING.findall(text) if body.strip()]
+    grammar = _GRAMMARS[modes]
+    blocks = [(mode, body.strip()) for mode, body in grammar.reasoning.findall(text) if body.strip()]
     mode, reasoning = blocks[0] if len(blocks) == 1 else (None, "")
     actions = _ACTION.findall(text)
-    action = actions[0].strip() if len(actions) == 1 and not _TAG.search(actions[0]) else ""
-    strict = _STRICT.fullmatch(text)
-    well_formed = bool(strict and reasoning and action) and not _TAG.search(reasoning)
+    action = actions[0].strip() if len(actions) == 1 and not grammar.tag.search(actions[0]) else ""
+    strict = grammar.strict.fullmatch(text)
+    well_formed = bool(strict and reasoning and action) and not grammar.tag.search(reasoning)
     return Parsed(cast("Mode | None", mode), reasoning, action, well_formed)
 
 
@@ -190,16 +230,27 @@ class Prompt:
     instructions: Style = "full"
     """`full` explains role, modes and answer format; a model that learns from nothing needs no such text (`none`). `react`
     asks for a thought and an action, `plain` for an action alone: baselines that are prompted, never trained."""
+    modes: Modes = "spark"
+    """`spark`: the agent explores or thinks. `rlvmr`: it plans, explores, reflects or monitors, and is shown its plan."""
     list_actions: bool = True
     """Show the admissible actions."""
     limit: int = 2048
     """Most tokens of a prompt."""
 
+    def __post_init__(self) -> None:
+        if self.modes not in MODES:
+            raise unknown_name("prompt.modes", self.modes, MODES)
+
+    @property
+    def tags(self) -> tuple[str, ...]:
+        """The tags of an answer, each opened and closed: what a tokenizer keeps whole."""
+        return tuple(tag for name in (*MODES[self.modes], "action") for tag in (f"<{name}>", f"</{name}>"))
+
     def parse(self, text: str) -> Parsed:
         """Read a completion in the form that the instructions ask for."""
         if self.instructions == "react":
             return _parse_react(text)
-        return _parse_plain(text) if self.instructions == "plain" else parse(text)
+        return _parse_plain(text) if self.instructions == "plain" else parse(text, self.modes)
 
     def render(self, tree: Tree, node: int, encoder: Encoder | None) -> Rendered:
         """The prompt of the step that follows `node` (-1: the first step).
@@ -265,13 +316,16 @@ class Prompt:
 
     def _head(self, tree: Tree) -> str:
         task = f"Task: {tree.task.instruction}"
-        head = _HEADS[self.instructions]
+        head = INSTRUCTIONS[self.modes] if self.instructions == "full" else _HEADS[self.instructions]
         return f"{head}\n\n{task}" if head else task
 
     def _step_text(self, tree: Tree, path: list[int], history: int, actions: Sequence[str]) -> str:
         parts = [self._head(tree)]
         if history:
             first = len(path) - history
+            # Of what was thought only the plan outlives its step (RLVMR; without its modes there is none).
+            plans = [tree.nodes[step].reasoning for step in path if tree.nodes[step].mode == "planning"]
+            parts += [f"Your plan: {plan}" for plan in plans[-1:]]
             pairs = [
                 f"[Observation {i + 1}: '{_before(tree, path, i)}', Action {i + 1}: '{tree.nodes[path[i]].action}']"
                 for i in range(first, len(path))

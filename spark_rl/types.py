@@ -16,7 +16,8 @@ from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any, Literal
 
-Mode = Literal["explore", "think"]
+Mode = Literal["explore", "think", "planning", "reflection", "monitor"]
+"""How a step reasons: SPARK's modes are `explore` and `think`, RLVMR's `explore` and the other three (`prompting.MODES`)."""
 Moment = Literal["after", "decision"]
 Level = Literal["L0", "L1", "L2"]
 Split = Literal["train", "dev", "test"]

@@ -76,6 +76,7 @@ WITHOUT_TORCH = (
     "types", "errors", "seeding", "files", "fresh", "weights", "prompting", "growth", "states", "resampling", "rollout",
     "loss", "store", "batch", "metrics",
     "recipe", "cli", "environments", "policies.base", "policies.scripted", "policies.openai", "policies.voting", "branching",
+    "policies.four_modes",
     "advantage", "report", "recipes", "tasks", "lookahead", "playing", "episodes", "evaluate", "run", "dynamic", "compare",
     "mirrors", "data", "card", "paper", "preferences",
 )  # fmt: skip

@@ -119,6 +119,13 @@ def test_a_file_that_cannot_be_learnt_from_is_refused(run, tmp_path, changes, se
         prepare(Run.create(tmp_path / "given", replace(RECIPE, cold_start=replace(cold_start, **changes))), Log())
 
 
+def test_a_file_in_other_modes_is_refused(run, tmp_path):
+    given = replace(RECIPE.cold_start, data=str(run.demonstrations))
+    other = replace(RECIPE, cold_start=given, prompt=replace(RECIPE.prompt, modes="rlvmr"))
+    with pytest.raises(UsageError, match=r"answers in other modes than prompt\.modes rlvmr: write it"):
+        prepare(Run.create(tmp_path / "other", other), Log())
+
+
 def test_a_file_with_tasks_that_are_not_trained_on_is_refused(run, tmp_path):
     recipe = replace(RECIPE, cold_start=replace(RECIPE.cold_start, data=str(run.demonstrations)))
     tasks = {shown.tree.task.id for shown in load(run.demonstrations)}

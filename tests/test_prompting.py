@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import replace
+from typing import get_args
 
 import pytest
 from hypothesis import given
@@ -11,9 +12,9 @@ from trees import TASK, node
 
 from spark_rl.environments.household import Household
 from spark_rl.errors import PromptTooLong, UsageError
-from spark_rl.prompting import Encoder, Prompt, Rendered, Transcript, Window, parse, respond
+from spark_rl.prompting import MODES, Encoder, Prompt, Rendered, Transcript, Window, parse, respond
 from spark_rl.recipe import Recipe
-from spark_rl.types import Parsed, Tree
+from spark_rl.types import Mode, Parsed, Tree
 
 
 @pytest.mark.parametrize(
@@ -42,6 +43,52 @@ from spark_rl.types import Parsed, Tree
 def test_parse(text, mode, action, well_formed):
     parsed = parse(text)
     assert (parsed.mode, parsed.action, parsed.well_formed) == (mode, action, well_formed)
+
+
+@pytest.mark.parametrize(
+    ("text", "mode", "action", "well_formed"),
+    [
+        ("<planning>Step 1: a.\nStep 2: b.</planning><action>go</action>", "planning", "go", True),
+        ("<explore>where?</explore>\n<action>open box 1</action>", "explore", "open box 1", True),
+        ("<reflection>that failed</reflection><action>go</action>", "reflection", "go", True),
+        (" <monitor>on it</monitor> <action> go </action> ", "monitor", "go", True),
+        ("<think>on it</think><action>go</action>", None, "go", False),
+        ("<planning></planning><action>go</action>", None, "go", False),
+        ("<planning>a</planning><monitor>b</monitor><action>go</action>", None, "go", False),
+        ("<planning>a</monitor><action>go</action>", None, "go", False),
+        ("<monitor>a <planning> tag</monitor><action>go</action>", "monitor", "go", False),
+        ("<monitor>what I <think></monitor><action>go</action>", "monitor", "go", True),
+        ("<monitor>a</monitor>", "monitor", "", False),
+        ("<action>go</action><reflection>a</reflection>", "reflection", "go", False),
+    ],
+)
+def test_parse_of_rlvmrs_modes(text, mode, action, well_formed):
+    parsed = Prompt(modes="rlvmr").parse(text)
+    assert (parsed.mode, parsed.action, parsed.well_formed) == (mode, action, well_formed)
+
+
+def test_each_mode_is_explained_and_its_tags_are_known():
+    for modes, names in MODES.items():
+        prompt = Prompt(modes=modes)
+        head = prompt.render(Tree(TASK, "start"), -1, None).messages[0]["content"]
+        assert {name for name in get_args(Mode) if f"<{name}>" in head} == set(names)
+        assert all(prompt.parse(respond(name, "so", "go")) == Parsed(name, "so", "go", True) for name in names)
+        assert prompt.tags == (*(tag for name in names for tag in (f"<{name}>", f"</{name}>")), "<action>", "</action>")
+    with pytest.raises(UsageError, match=r'unknown prompt.modes "rlvr"; did you mean "rlvmr"'):
+        Prompt(modes="rlvr")  # type: ignore[arg-type]
+
+
+def test_a_window_shows_the_last_plan_as_long_as_it_shows_steps():
+    prompt = Prompt(Window(1), instructions="none", modes="rlvmr")
+    tree = walk(prompt, 3)
+    for step, plan in ((0, "Step 1: hide."), (1, "Step 1: seek.")):
+        tree.nodes[step] = replace(tree.nodes[step], mode="planning", reasoning=plan)
+    shown = [text_of(ids(prompt.render(tree, step, ENCODER))).split("\n")[:3] for step in (-1, 0, 2)]
+    assert shown[0][1] == "Observation 1: start"
+    assert shown[1] == ["u:Task: find the key", "Your plan: Step 1: hide.", "Steps taken: 1. The last 1:"]
+    assert shown[2] == ["u:Task: find the key", "Your plan: Step 1: seek.", "Steps taken: 3. The last 1:"]
+    length = len(ids(prompt.render(tree, 2, ENCODER)))
+    assert "plan" not in text_of(ids(replace(prompt, limit=length - 1).render(tree, 2, ENCODER)))
 
 
 @given(st.text())

@@ -1,16 +1,19 @@
-"""Rewards for how a step is tagged: RLVMR (arXiv 2507.22844), its four tags mapped on the two modes.
+"""Rewards for how a step reasons: RLVMR (arXiv 2507.22844), in its own four modes or in SPARK's two.
 
-RLVMR gives a step 1 where its tag kept its word (values as in its released configuration), and compares steps of one tag:
+A step earns r = 1 where its mode kept its word, else 0 (as in its released configuration), and is compared with the steps
+of its group in the same mode m:
 
-| RLVMR | here | earns 1 when |
+    A(t) = w (r(t) - mean_m r) / (std_m r + 1e-6)
+
+| `modes rlvmr` | `modes spark` | r = 1 when |
 |---|---|---|
-| planning | `think` | its trajectory succeeds |
-| explore | `explore` | its action was not taken before on the trajectory, by a well-formed step |
-| reflection | `think` right after a refused or malformed step | its action is another one |
-| monitor, none | a step that is not well-formed | never: no credit |
+| planning | think | its trajectory succeeds |
+| explore | explore | its action was not taken before on the trajectory, by a well-formed step |
+| reflection | think right after a refused or malformed step | it follows such a step, and its action is another one |
+| monitor | – | never: no credit, as for a step that is not well-formed |
 
-This is the step term alone; RLVMR is its `Sum` with `GroupMean`. Unlike there, a tag that occurs once in a group has
-nothing to be compared with and gets no credit (there: its raw reward).
+This is the step term alone; RLVMR is its `Sum` with `GroupMean`. Unlike there, a mode that occurs once in a group has
+nothing to be compared with and gets no credit (there: its raw reward), and a first step that reflects earns 0 (there: 1).
 """
 
 from __future__ import annotations
@@ -24,7 +27,7 @@ from spark_rl.types import Credit, Tree
 
 __all__ = ["Tags"]
 
-_Tag = Literal["plan", "explore", "reflect"]
+_Tag = Literal["planning", "explore", "reflection"]
 
 
 @dataclass(frozen=True)
@@ -62,14 +65,14 @@ def _judge(tree: Tree, leaf: int) -> list[tuple[_Tag | None, float]]:
     taken: set[str] = set()
     refused, before = False, ""
     for node in (tree.nodes[index] for index in tree.trajectory(leaf)):
-        if not node.well_formed:
+        if not node.well_formed or node.mode == "monitor":
             judged.append((None, 0.0))
         elif node.mode == "explore":
             judged.append(("explore", float(node.action not in taken)))
-        elif refused:
-            judged.append(("reflect", float(node.action != before)))
+        elif node.mode == "reflection" or (node.mode == "think" and refused):
+            judged.append(("reflection", float(refused and node.action != before)))
         else:
-            judged.append(("plan", float(tree.nodes[leaf].success)))
+            judged.append(("planning", float(tree.nodes[leaf].success)))
         if node.well_formed:
             taken.add(node.action)
         refused, before = not (node.well_formed and node.admissible), node.action

@@ -112,6 +112,11 @@ def _settled(
     prompt = decode(json.loads(first["rendering"])) if first["rendering"] else recipe and recipe.prompt
     if not isinstance(prompt, Prompt):
         raise UsageError(f'{name} says in "rendering" what is no prompt settings of this version: write the file again')
+    if prompt.modes != "spark":
+        raise UsageError(
+            f"{name} reasons in prompt.modes {prompt.modes}, but a teacher is asked to explore or think: "
+            "write it with `spark-rl demos --prompt.modes spark`"
+        )
     return prompt
 
 

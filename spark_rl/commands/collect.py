@@ -108,7 +108,7 @@ class _OfTeacher(_Collect):
     @property
     def read(self) -> Prompt:
         """A model that was never trained on bare prompts has to be told what to answer."""
-        return Prompt() if self.explain and self.prompt.instructions == "none" else self.prompt
+        return Prompt(modes=self.prompt.modes) if self.explain and self.prompt.instructions == "none" else self.prompt
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -7,11 +7,12 @@ from __future__ import annotations
 
 import itertools
 import shlex
+from collections.abc import Sequence
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 
 from spark_rl.commands.base import Call
-from spark_rl.compare.cells import Cell, Plan, prepared
+from spark_rl.compare.cells import Cell, Plan, prepared, shared
 from spark_rl.compare.side_by_side import work
 from spark_rl.compare.tables import Comparison, markdown
 from spark_rl.errors import MissingExtra, UsageError
@@ -31,8 +32,9 @@ ARMS = "grpo,paper,random,gigpo,strategic,strategic_chains"
 class _Compare:
     """Train every arm (--arms NAME,NAME,..., the first is the baseline) with every seed and compare them at equal cost.
 
-    Fields of the recipe are set for all arms, after the arm's own; `seed` is the first of the seeds. Called again with the
-    same --out it does what is missing.
+    Fields of the recipe are set for all arms, after the arm's own; `seed` is the first of the seeds. The arms of a seed
+    share a cold start; one that changes prompt or cold start (rlvmr) has its own, and the report says so. Called again with
+    the same --out it does what is missing.
     """
 
     out: Path
@@ -55,15 +57,13 @@ def compare(call: Call) -> int:
     options = chosen[0]
     if options.seeds < 1 or options.jobs < 1:
         raise UsageError(f"seeds is {options.seeds} and jobs {options.jobs}: both must be at least 1")
-    cells = [
-        [Cell(arm, replace(each.recipe, seed=each.recipe.seed + i)) for arm, each in zip(arms, chosen, strict=True)]
-        for i in range(options.seeds)
-    ]
+    groups = _groups(arms, [each.recipe for each in chosen], options.seeds)
+    cells = list(itertools.chain(*groups))
     plan = Plan(options.out)
-    plan.check(list(itertools.chain(*cells)))
+    plan.check(cells)
     with call.watching() as watcher:
-        failures = work(plan, cells, options.jobs, watcher)
-        results = [found for cell in itertools.chain(*cells) if (found := plan.result(cell)) is not None]
+        failures = work(plan, groups, options.jobs, watcher)
+        results = [found for cell in cells if (found := plan.result(cell)) is not None]
         comparison = Comparison.of(arms, results)
         command = f"spark-rl compare {name} --arms {','.join(arms)} {shlex.join(call.argv)}"
         tables = _report(comparison, options.out, command, watcher)
@@ -77,6 +77,29 @@ def _options(call: Call, recipe: Recipe, arm: str) -> _Compare:
     """What the command line asks of an arm: its algorithm first, then the fields that are set."""
     default = _Compare(Path("runs") / f"{recipe.name}-compare", with_algorithm(prepared(recipe), arm))
     return parse(default, call.argv, call.prog)
+
+
+def _groups(arms: Sequence[str], recipes: Sequence[Recipe], seeds: int) -> list[list[Cell]]:
+    """The cells of each seed and cold start.
+
+    An arm that differs from the first in prompt or cold start alone has a cold start of its own, named by the first arm
+    that begins so; one that differs in anything else is left among the others, where `Plan.check` refuses it.
+    """
+    first, starts = recipes[0], dict[str, str]()
+    for arm, recipe in zip(arms, recipes, strict=True):
+        own = shared(recipe) != shared(first)
+        comparable = shared(replace(recipe, prompt=first.prompt, cold_start=first.cold_start)) == shared(first)
+        alike = (other for other, begun in zip(arms, recipes, strict=True) if shared(begun) == shared(recipe))
+        starts[arm] = next(alike) if own and comparable else ""
+    return [
+        [
+            Cell(arm, replace(recipe, seed=recipe.seed + i), start)
+            for arm, recipe in zip(arms, recipes, strict=True)
+            if starts[arm] == start
+        ]
+        for i in range(seeds)
+        for start in dict.fromkeys(starts.values())
+    ]
 
 
 def _report(comparison: Comparison, out: Path, command: str, watcher: Watcher) -> str:

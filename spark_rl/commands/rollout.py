@@ -86,6 +86,7 @@ def _grow_with_model(recipe: Recipe, tasks: Sequence[Task], iteration: int) -> F
 
 def _scripted(options: _Rollout) -> Policy | None:
     """The policy that needs no model, or None where a model acts."""
+    from spark_rl.policies.four_modes import in_modes
     from spark_rl.policies.scripted import RandomActions
 
     recipe, choice = options.recipe, options.policy
@@ -95,5 +96,5 @@ def _scripted(options: _Rollout) -> Policy | None:
     if choice == "expert":
         if expert is None:
             raise UsageError(f"the world {recipe.env.name} has no expert; use --policy random or --model DIRECTORY")
-        return expert(recipe.cold_start.tags)
-    return RandomActions() if choice == "random" else None
+        return in_modes(expert(recipe.cold_start.tags), recipe.prompt, recipe.env)
+    return in_modes(RandomActions(), recipe.prompt, recipe.env) if choice == "random" else None

@@ -72,10 +72,9 @@ def markdown(comparison: Comparison) -> str:
     base, seeds = comparison.arms[0], comparison.seeds
     if not seeds:
         return "No seed has a result of every arm yet."
-    start = interval([result["curve"][0]["success"] for result in comparison.results[0]])
     parts = [
         f"{len(seeds)} seeds ({', '.join(map(str, seeds))}), means with 95 % intervals (Student's t over seeds; bootstrap "
-        f"for ratios). No correction for the number of comparisons. Cold start: {start}.",
+        f"for ratios). No correction for the number of comparisons. Cold start: {_starts(comparison)}.",
         f"**Success on the held-out slice**\n\n{_absolute(comparison)}",
     ]
     if len(comparison.arms) > 1:
@@ -86,6 +85,17 @@ def markdown(comparison: Comparison) -> str:
         )
     parts.append(f"**What a run spent**, means over seeds\n\n{_spent(comparison)}")
     return "\n\n".join(parts) + "\n"
+
+
+def _starts(comparison: Comparison) -> str:
+    """Success before training: of the first arm, and of those that begin elsewhere."""
+    before = [[result["curve"][0]["success"] for result in results] for results in comparison.results]
+    others = [
+        f"`{arm}`, which has its own, {interval(of_arm)}"
+        for arm, of_arm in zip(comparison.arms, before, strict=True)
+        if of_arm != before[0]
+    ]
+    return "; ".join([f"{interval(before[0])}", *others])
 
 
 def _absolute(comparison: Comparison) -> str:

@@ -14,12 +14,12 @@ from dataclasses import dataclass, field
 from pathlib import Path
 
 from spark_rl.data.demonstrations import tokenize
-from spark_rl.data.format import Line, Record, demonstration, read_lines, trajectories
+from spark_rl.data.format import Line, Record, demonstration, read_as, read_lines, trajectories
 from spark_rl.data.leaks import Guard
 from spark_rl.environments.base import World, find_task
 from spark_rl.environments.replay import walk
 from spark_rl.errors import EnvironmentFailure, PromptTooLong, UsageError
-from spark_rl.prompting import Encoder, Prompt, parse
+from spark_rl.prompting import Encoder, Prompt
 from spark_rl.recipe import decode
 
 __all__ = ["Checked", "Objection", "check"]
@@ -147,13 +147,14 @@ def _order(group: Sequence[Line]) -> Iterator[Objection]:
 
 def _answers(group: Sequence[Line]) -> Iterator[Objection]:
     """One reasoning block and one action, which the world could carry out, wherever something is to be learnt."""
+    read = read_as(group[0][1])
     for number, record in group:
         if record["slip"] or not record["success"]:
             continue
-        if not parse(record["completion"]).well_formed:
+        if not read(record["completion"]).well_formed:
             yield number, "answers with something else than one reasoning block and one action, and is no slip"
         elif not record["admissible"]:
-            yield number, f'takes the action "{parse(record["completion"]).action}", which was refused, and is no slip'
+            yield number, f'takes the action "{read(record["completion"]).action}", which was refused, and is no slip'
 
 
 def _rendered(
@@ -200,7 +201,8 @@ def _replayed(group: Sequence[Line], world: World) -> Iterator[Objection]:
     yield from ((group[0][0], f'says {first[k]!r} in "{k}", the world {v!r}') for k, v in told.items() if first[k] != v)
     environment = world.make()
     try:
-        actions = [parse(record["completion"]).action for _, record in group]
+        read = read_as(first)
+        actions = [read(record["completion"]).action for _, record in group]
         answers = walk(environment, task, actions)
         if next(answers).text != first["observation"]:
             yield group[0][0], "observes something else than the world says at the start"

@@ -20,6 +20,7 @@ from spark_rl.data.format import Demonstration, Origin, origin
 from spark_rl.environments.base import World
 from spark_rl.errors import UsageError
 from spark_rl.growth import Growth, Sampling, TreeShape
+from spark_rl.policies.four_modes import in_modes
 from spark_rl.policies.scripted import Slips
 from spark_rl.prompting import Encoder, Prompt
 from spark_rl.rollout import grow_forest
@@ -69,7 +70,7 @@ async def collect(
         order = iter(choose(drawn, horizon) if choose is not None else drawn)
         while len(won) < count and (batch := list(islice(order, min(BATCH, count - len(won))))):
             policy = Slips(expert(tags), slips)
-            forest = await grow_forest(batch, world, policy, growth, seed=seed, iteration=attempt)
+            forest = await grow_forest(batch, world, in_modes(policy, prompt, world), growth, seed=seed, iteration=attempt)
             for tree in forest:
                 if tree.nodes[-1].success:
                     slipped = [(tree.task.id, node.path) in policy.slipped for node in tree.nodes]

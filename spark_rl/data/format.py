@@ -15,7 +15,7 @@ Files of the first version (`spark-rl-demonstration/1`) are read: what they do n
 from __future__ import annotations
 
 import json
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass, is_dataclass, replace
 from datetime import UTC, datetime
 from hashlib import sha256
@@ -26,9 +26,9 @@ from typing import Any, Literal, cast
 from spark_rl.environments.base import World
 from spark_rl.errors import StorageError
 from spark_rl.files import write_bytes
-from spark_rl.prompting import INSTRUCTIONS, Prompt, parse
+from spark_rl.prompting import INSTRUCTIONS, MODES, Prompt
 from spark_rl.recipe import encode
-from spark_rl.types import Node, Task, Tree
+from spark_rl.types import Node, Parsed, Task, Tree
 
 __all__ = [
     "COLUMNS",
@@ -42,6 +42,7 @@ __all__ = [
     "load",
     "origin",
     "prompt_version",
+    "read_as",
     "read_lines",
     "read_records",
     "records",
@@ -131,7 +132,15 @@ def origin(world: World, level: str, source: Source, author: str, prompt_version
 
 def prompt_version(prompt: Prompt) -> str:
     """A short name of how RL's prompts are written: instructions and settings; another text, another name."""
-    return "prompt-" + sha256((INSTRUCTIONS + as_text(encode(prompt))).encode()).hexdigest()[:8]
+    return "prompt-" + sha256((INSTRUCTIONS[prompt.modes] + _rendering(prompt)).encode()).hexdigest()[:8]
+
+
+def _rendering(prompt: Prompt) -> str:
+    """A prompt's settings as text. SPARK's modes are not said, so that files older than the choice say the same."""
+    settings = encode(prompt)
+    if prompt.modes == Prompt.modes:
+        del settings["modes"]
+    return as_text(settings)
 
 
 def as_text(value: Any) -> str:
@@ -160,7 +169,7 @@ def write_records(groups: Iterable[Sequence[Record]], path: Path) -> None:
 def records(index: int, shown: Demonstration, prompt: Prompt) -> list[Record]:
     """The lines of one trajectory, as values of `COLUMNS`."""
     tree, task, source = shown.tree, shown.tree.task, shown.origin
-    rendering = as_text(encode(prompt))
+    rendering = _rendering(prompt)
     return [
         {
             "format": FORMAT,
@@ -275,13 +284,24 @@ def _upgraded(record: Record) -> Record:
     return {**unknown, **told, **record, "actions": actions, "format": FORMAT}
 
 
+def read_as(record: Record) -> Callable[[str], Parsed]:
+    """How a line's completion is read: in the modes that its prompt asks for, SPARK's where the line does not say."""
+    try:
+        said: Any = json.loads(record["rendering"] or "{}")
+    except ValueError:  # `data.checks` objects to it; the answer can be read all the same
+        said = {}
+    modes = cast(Record, said).get("modes") if isinstance(said, dict) else None
+    return Prompt(modes=modes if modes in MODES else Prompt.modes).parse
+
+
 def demonstration(group: Sequence[Record]) -> Demonstration:
     """The trajectory that lines of one number make."""
     first = group[0]
     task = Task(first["environment"], first["task"], first["instruction"], first["kind"])
     tree = Tree(task, first["observation"], _listed(first), opened=1)
+    read = read_as(first)
     for index, record in enumerate(group):
-        parsed = parse(record["completion"])
+        parsed = read(record["completion"])
         last = index == len(group) - 1
         tree.nodes.append(
             Node(

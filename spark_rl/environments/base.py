@@ -73,6 +73,7 @@ class World(Protocol):
         ...
 
     # Optional: `expert() -> Policy`, a policy that solves tasks from observations (used by `spark-rl demos`).
+    # Optional: `plan(task) -> str`, a task's steps in words, for demonstrations in RLVMR's modes (`prompt.modes`).
     # Optional: `task(id) -> Task`, faster than searching the splits for an id.
     # Optional: `demonstrable(tasks, horizon) -> Iterable[Task]`, those worth the expert's time, in the order to play.
     # Optional: `lost() -> int`, how many of its processes died or hung and were replaced (`Spent.restarts`).

@@ -1,4 +1,4 @@
-"""What experts that search have in common: what a decision is, and when it is said to explore."""
+"""What experts that search have in common: what a decision is, when it is said to explore, and a household task's plan."""
 
 from __future__ import annotations
 
@@ -8,7 +8,7 @@ from typing import Literal
 from spark_rl.prompting import respond
 from spark_rl.types import Completion
 
-__all__ = ["Decision", "said"]
+__all__ = ["Decision", "plan", "said"]
 
 
 @dataclass(frozen=True)
@@ -31,3 +31,17 @@ def said(decision: Decision, tags: Literal["sparse", "dense"], *, first: bool) -
     """
     explore = decision.search if tags == "dense" else decision.open_choice and not first
     return Completion(respond("explore" if explore else "think", decision.reason, decision.action))
+
+
+def plan(kind: str, thing: str, place: str) -> str:
+    """The steps of a household task in words.
+
+    Args:
+        kind: place, two, clean, heat, cool or light.
+        thing: the object with its article.
+        place: where it goes, as in `on a desk`; for `light` the lamp, as in `under a desklamp`.
+    """
+    middle = {"light": [f"look at it {place}"], "two": [f"put it {place}", "do the same with another one"]}
+    treated = [f"{kind} it"] if kind in ("clean", "heat", "cool") else []
+    steps = [f"find {thing}", *treated, *middle.get(kind, [f"put it {place}"])]
+    return " ".join(f"Step {number}: {step}." for number, step in enumerate(steps, start=1))

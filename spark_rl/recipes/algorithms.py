@@ -1,9 +1,10 @@
 """Algorithms: functions from a recipe to the recipe under an algorithm, by name in one table.
 
 Each sets how trees grow and how they are credited, and leaves world, model, prompt and cold start alone, so that two
-algorithms on one recipe differ in nothing else. The budget N (`tree.budget`) is the recipe's; forests of all algorithms
-have the same number of leaves at most. Where an algorithm credits whole trajectories against their group, the recipe's own
-`GroupMean` is kept with its settings (`by_length`), because they answer the recipe's loss and not the algorithm.
+algorithms on one recipe differ in nothing else; only `rlvmr` has modes of reasoning, and so a prompt and a cold start, of
+its own. The budget N (`tree.budget`) is the recipe's; forests of all algorithms have the same number of leaves at most.
+Where an algorithm credits whole trajectories against their group, the recipe's own `GroupMean` is kept with its settings
+(`by_length`), because they answer the recipe's loss and not the algorithm.
 `docs/algorithms.md` says what each is good for.
 """
 
@@ -44,6 +45,7 @@ __all__ = [
     "random",
     "released",
     "rloo",
+    "rlvmr",
     "rlvmr_tags",
     "strategic",
     "strategic_chains",
@@ -52,6 +54,8 @@ __all__ = [
 
 EXPLORE_RATE = 0.2
 """Share of steps that say explore after the household recipe's cold start (0.16 to 0.23 over five seeds)."""
+RLVMR_SLIPS = 0.1
+"""Least share of wrong steps in RLVMR's demonstrations."""
 
 
 def with_algorithm(recipe: Recipe, name: str) -> Recipe:
@@ -165,6 +169,22 @@ def rlvmr_tags(recipe: Recipe) -> Recipe:
     return _chains(recipe, Sum(parts=(_group(recipe), Tags())))
 
 
+def rlvmr(recipe: Recipe) -> Recipe:
+    """RLVMR (arXiv 2507.22844): N chains; group credit plus that of its four modes, A = A_group + 0.5 A_mode.
+
+    Prompt and cold start are its own: the agent plans, explores, reflects or monitors, and demonstrations say so by rule
+    (`policies.four_modes`). They explore at every step of a search, and slip at least now and then, as only what follows a
+    refused step can be a reflection. Left out: a model that writes the demonstrations' reasons.
+    """
+    changed = rlvmr_tags(recipe)
+    slips = max(recipe.cold_start.slips, RLVMR_SLIPS)
+    return replace(
+        changed,
+        prompt=replace(recipe.prompt, modes="rlvmr"),
+        cold_start=replace(recipe.cold_start, tags="dense", slips=slips),
+    )
+
+
 def rloo(recipe: Recipe) -> Recipe:
     """REINFORCE leave-one-out (arXiv 2402.14740): N chains, each against the mean of the others.
 
@@ -207,6 +227,7 @@ ALGORITHMS: dict[str, Callable[[Recipe], Recipe]] = {
     "random": random,
     "entropy": entropy,
     "gigpo": gigpo,
+    "rlvmr": rlvmr,
     "rlvmr_tags": rlvmr_tags,
     "rloo": rloo,
     "dapo": dapo,

@@ -63,3 +63,38 @@ def test_sharing_steps_changes_nothing(shape, data):
     shared, copied = advantages(Tags()(tree)), advantages(Tags()(apart))
     assert [shared[leaf] for leaf in tree.leaves()] == pytest.approx([copied[leaf] for leaf in apart.leaves()])
     assert sum(shared) == pytest.approx(sum(copied), abs=1e-9)
+
+
+# -- in RLVMR's own modes ---------------------------------------------------------------------------------------------------
+
+
+def test_a_plan_is_judged_by_the_outcome_and_a_monitor_not_at_all():
+    """Plans of a win and of two failures: 1, 0, 0, mean 1/3. What is monitored in between learns nothing here."""
+    tree = chains([2, 2, 1], [10, 0, 0])
+    for index, mode in enumerate(["planning", "monitor", "planning", "monitor", "planning"]):
+        change(tree, index, mode=mode)
+    assert advantages(Tags(weight=1, std=False)(tree)) == pytest.approx([2 / 3, 0, -1 / 3, 0, -1 / 3])
+    # Unbiased deviation of 1, 0, 0: sqrt(1/3).
+    assert advantages(Tags()(tree)) == pytest.approx([0.5 * 2 / 3**0.5, 0, -0.5 / 3**0.5, 0, -0.5 / 3**0.5], abs=1e-5)
+
+
+def test_a_reflection_is_worth_another_action_after_a_refused_one():
+    """Five reflections: refused and changed, refused and insisted, nothing refused, malformed and changed, at the start."""
+    tree = chains([2, 2, 2, 2, 1], [0, 0, 0, 0, 0])
+    for index in (0, 2, 4, 6):
+        change(tree, index, mode="monitor", action="go")
+    change(tree, 0, admissible=False)
+    change(tree, 2, admissible=False)
+    change(tree, 6, well_formed=False)
+    for index, action in ((1, "stay"), (3, "go"), (5, "stay"), (7, "stay"), (8, "go")):
+        change(tree, index, mode="reflection", action=action)
+    # Rewards 1, 0, 0, 1, 0 with mean 0.4.
+    assert advantages(Tags(weight=1, std=False)(tree)) == pytest.approx([0, 0.6, 0, -0.4, 0, -0.4, 0, 0.6, -0.4])
+
+
+def test_modes_are_compared_with_their_own():
+    """A plan of a failure beside an exploring step of it: each is alone in its mode and learns nothing."""
+    tree = chains([3], [0])
+    for index, mode in enumerate(["planning", "explore", "reflection"]):
+        change(tree, index, mode=mode)
+    assert advantages(Tags()(tree)) == [0, 0, 0]

@@ -14,8 +14,12 @@ import pytest
 from tiny import RECIPE
 
 from spark_rl.cli import main
+from spark_rl.commands.compare import _groups
 from spark_rl.compare.cells import Cell, Plan, curve, prepared
+from spark_rl.data.format import load
 from spark_rl.errors import SparkError, UsageError
+from spark_rl.model import load_tokenizer
+from spark_rl.prompting import MODES
 from spark_rl.recipe import Recipe, encode
 from spark_rl.recipes.algorithms import with_algorithm
 from spark_rl.run import Run
@@ -79,6 +83,23 @@ def test_what_cannot_be_compared_is_refused(tmp_path):
     Run.create(tmp_path / "runs" / "seed-0" / "grpo", replace(grpo.recipe, iterations=9))
     with pytest.raises(UsageError, match="begun with other settings"):
         plan.check([grpo])
+
+
+def test_an_arm_with_another_prompt_or_cold_start_has_a_start_of_its_own(tmp_path):
+    recipes = [with_algorithm(prepared(RECIPE), arm) for arm in ("grpo", "rlvmr", "paper", "rlvmr")]
+    arms = ["grpo", "rlvmr", "paper", "again"]
+    groups = _groups(arms, recipes, 2)
+    assert [[(cell.arm, cell.recipe.seed, cell.start) for cell in group] for group in groups] == [
+        [("grpo", 0, ""), ("paper", 0, "")],
+        [("rlvmr", 0, "rlvmr"), ("again", 0, "rlvmr")],
+        [("grpo", 1, ""), ("paper", 1, "")],
+        [("rlvmr", 1, "rlvmr"), ("again", 1, "rlvmr")],
+    ]
+    plan = Plan(tmp_path)
+    plan.check([cell for group in groups for cell in group])
+    longer = replace(recipes[1], tree=replace(recipes[1].tree, horizon=9))
+    with pytest.raises(UsageError, match="arm own changes world"):
+        plan.check([cell for group in _groups(["grpo", "own"], [recipes[0], longer], 1) for cell in group])
 
 
 def test_a_failing_cell_names_its_log(tmp_path):
@@ -164,3 +185,15 @@ def test_results_of_other_settings_are_refused(out, capsys):
     argv = ["compare", "tiny:recipe", *ARMS, *SMALL, "--loss.kl", "0.5", "--out", str(out), "--quiet"]
     assert main(argv) == 2
     assert "other settings" in capsys.readouterr().err
+
+
+@pytest.mark.slow
+def test_rlvmr_is_compared_from_its_own_cold_start(tmp_path, capsys):
+    words = ["--arms", "grpo,rlvmr", "--seeds", "1", *SMALL, "--iterations", "1", "--out", str(tmp_path), "--quiet"]
+    assert main(["compare", "tiny:recipe", *words]) == 0
+    capsys.readouterr()
+    assert {path.name for path in (tmp_path / "cold").iterdir()} == {"seed-0", "seed-0.rlvmr"}
+    cold = Run.open(tmp_path / "cold" / "seed-0.rlvmr")
+    assert {node.mode for shown in load(cold.demonstrations) for node in shown.tree.nodes} == set(MODES["rlvmr"])
+    tokenizer = load_tokenizer(cold.checkpoints / "cold-start")
+    assert all(len(tokenizer(tag)["input_ids"]) == 1 for tag in cold.recipe.prompt.tags)

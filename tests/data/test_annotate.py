@@ -312,6 +312,9 @@ def test_only_what_was_won_is_annotated(file, capsys):
     file.write_text(file.read_text() + other.read_text().replace('"trajectory": 0,', '"trajectory": 9,'))
     assert main(["annotate", str(file), "--teacher", "m"]) == 2
     assert "mixes worlds, levels or renderings" in capsys.readouterr().err
+    save(won(prompt=Prompt(modes="rlvmr")), file, Prompt(modes="rlvmr"))
+    assert main(["annotate", str(file), "--teacher", "m"]) == 2
+    assert "reasons in prompt.modes rlvmr" in capsys.readouterr().err
 
 
 def test_a_key_is_in_no_file_and_no_message(file, capsys, monkeypatch, caplog):

@@ -15,7 +15,10 @@ from spark_rl.prompting import Prompt, Transcript, Window
 from spark_rl.recipe import decode
 
 
-@pytest.mark.parametrize("prompt", [Prompt(), Prompt(Window(2), list_actions=False), Prompt(Transcript("changes"))])
+@pytest.mark.parametrize(
+    "prompt",
+    [Prompt(), Prompt(Window(2), list_actions=False), Prompt(Transcript("changes")), Prompt(modes="rlvmr")],
+)
 def test_what_is_written_comes_back(tmp_path, prompt):
     shown = [*won(prompt=prompt), *lost(prompt)]
     save(shown, tmp_path / "one.jsonl", prompt)
@@ -42,6 +45,16 @@ def test_what_a_policy_got_wrong_is_not_to_be_learnt():
 def test_the_prompt_version_names_settings():
     assert prompt_version(Prompt()) == prompt_version(Prompt(Window()))
     assert prompt_version(Prompt()) != prompt_version(Prompt(Window(4)))
+    assert prompt_version(Prompt()) == "prompt-177df0a0", "the name that older files give it"
+
+
+def test_sparks_modes_are_not_said_so_that_older_files_agree(tmp_path):
+    for modes in ("spark", "rlvmr"):
+        prompt = Prompt(modes=modes)
+        save(won(2, prompt), tmp_path / "one.jsonl", prompt)
+        (first, *_), *_ = read_records(tmp_path / "one.jsonl")
+        assert json.loads(first["rendering"]).get("modes", "spark") == modes
+        assert ("modes" in first["rendering"]) == (modes == "rlvmr")
 
 
 def test_every_column_has_one_type_for_datasets(tmp_path):

@@ -35,7 +35,7 @@ def nothing(recipe: Recipe) -> None:
     """No algorithm at all."""
 
 
-@NAMES
+@pytest.mark.parametrize("name", [name for name in ALGORITHMS if name != "rlvmr"])
 def test_world_model_prompt_and_cold_start_are_the_recipes(name):
     changed = with_algorithm(RECIPE, name)
     for part in ("env", "model", "level", "seed", "prompt", "cold_start", "evaluation", "iterations", "tasks_per_iteration"):
@@ -43,6 +43,15 @@ def test_world_model_prompt_and_cold_start_are_the_recipes(name):
     assert changed.tree.budget == RECIPE.tree.budget, "the same number of leaves at most"
     assert changed.tree.horizon == RECIPE.tree.horizon
     assert changed.name == f"tiny-{name.replace('_', '-')}"
+
+
+def test_rlvmr_is_its_credit_with_a_prompt_and_a_cold_start_of_its_own():
+    own, tags = with_algorithm(RECIPE, "rlvmr"), with_algorithm(RECIPE, "rlvmr_tags")
+    assert (own.prompt, own.advantage, own.tree) == (replace(RECIPE.prompt, modes="rlvmr"), tags.advantage, tags.tree)
+    assert own.cold_start == replace(RECIPE.cold_start, tags="dense", slips=0.1), "without slips nothing is to be reflected"
+    often = replace(RECIPE, cold_start=replace(RECIPE.cold_start, slips=0.3))
+    assert with_algorithm(often, "rlvmr").cold_start.slips == 0.3
+    assert (own.env, own.model, own.evaluation) == (RECIPE.env, RECIPE.model, RECIPE.evaluation)
 
 
 @pytest.mark.parametrize(
@@ -93,7 +102,7 @@ def test_the_recipes_own_settings_of_group_credit_are_kept():
 
 def test_chains_have_all_their_leaves_at_the_root_and_trees_half():
     roots = {name: with_algorithm(RECIPE, name).tree.roots for name in ALGORITHMS}
-    assert {name for name, count in roots.items() if count == 4} == {"grpo", "gigpo", "rlvmr_tags", "rloo", "dapo"}
+    assert {name for name, count in roots.items() if count == 4} == {"grpo", "gigpo", "rlvmr", "rlvmr_tags", "rloo", "dapo"}
     assert set(roots.values()) == {2, 4}
 
 

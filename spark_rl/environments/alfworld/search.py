@@ -22,7 +22,7 @@ from typing import Literal
 
 from spark_rl.environments.alfworld.placement import CHANCES, CLOSED, into
 from spark_rl.environments.base import Environment
-from spark_rl.environments.searching import Decision, said
+from spark_rl.environments.searching import Decision, plan, said
 from spark_rl.errors import PolicyFailure
 from spark_rl.prompting import respond
 from spark_rl.types import Completion, Request, Spent
@@ -73,6 +73,12 @@ class Goal:
             return cls("light", match["seen"], match["lamp"])
         kind = "two" if match["two"] else _VERBS.get(match["state"] or "", match["verb"])
         return cls(kind if kind in ("two", *_TOOLS) else "place", match["thing"], match["target"])  # pyright: ignore[reportArgumentType]
+
+    @property
+    def plan(self) -> str:
+        """Its steps in words."""
+        preposition = "under" if self.kind == "light" else into(self.target)
+        return plan(self.kind, _a(self.object), f"{preposition} {_a(self.target)}")
 
 
 @dataclass(frozen=True)

@@ -20,7 +20,7 @@ from spark_rl.environments.alfworld.games import KINDS, FolderGames, Games, find
 from spark_rl.environments.alfworld.generated import FEWEST, MOST, GeneratedGames
 from spark_rl.environments.alfworld.inventory import Inventory, counted
 from spark_rl.environments.alfworld.planner import PlannerExpert
-from spark_rl.environments.alfworld.search import SearchExpert
+from spark_rl.environments.alfworld.search import Goal, SearchExpert
 from spark_rl.environments.alfworld.walkthrough import Walkthrough
 from spark_rl.environments.base import Tells
 from spark_rl.environments.splits import check_names
@@ -131,6 +131,10 @@ class Alfworld:
         if self.solver == "walkthrough":
             return Walkthrough(self.source().read, tags)
         return PlannerExpert(self.source(), tags, limit=self.engines, memoise=self.memoise)
+
+    def plan(self, task: Task) -> str:
+        """A task's steps in words; raises `PolicyFailure` where its sentence is none of ALFWorld's."""
+        return Goal.read(task.instruction).plan
 
     def about(self) -> str:
         """Which games there are, by split; said by `spark-rl env check`.

@@ -22,10 +22,11 @@ from dataclasses import dataclass
 from functools import lru_cache
 from typing import Literal
 
-from spark_rl.environments.household.catalogue import KINDS
+from spark_rl.environments.household.catalogue import KINDS, a, into
 from spark_rl.environments.household.engine import HouseholdEnvironment, Scene
 from spark_rl.environments.household.expert import Expert
 from spark_rl.environments.household.houses import Goal, House, furnish, goals, houses
+from spark_rl.environments.searching import plan
 from spark_rl.environments.splits import LEVELS, SPLITS, check_names, split_of
 from spark_rl.errors import UsageError, at_least, unknown_name
 from spark_rl.seeding import derive
@@ -115,6 +116,12 @@ class Household:
     def expert(self, tags: Literal["sparse", "dense"] = "sparse") -> Expert:
         """A policy that searches from what it sees; see `Expert` for the tags."""
         return Expert(self.make, tags)
+
+    def plan(self, task: Task) -> str:
+        """A task's steps in words."""
+        goal = Goal.read(task.instruction)
+        preposition = "under" if goal.kind == "light" else into(goal.target)
+        return plan(goal.kind, a(goal.object), f"{preposition} {a(goal.target)}")
 
     def _count(self, split: str) -> int:
         return int(getattr(self, f"{split}_tasks"))

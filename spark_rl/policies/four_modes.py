@@ -1,0 +1,62 @@
+"""RLVMR's four modes (arXiv 2507.22844) for policies that know two: how its cold start is demonstrated without a teacher.
+
+Invariant: the actions are the other policy's. Mode and words follow from the step alone, by the first rule that applies,
+each being what RLVMR's instructions say the mode is for:
+
+| the step | says | in the words of |
+|---|---|---|
+| follows one that was refused | `reflection` | the policy, after "That did not work." |
+| is the first | `planning` | the world's `plan`, else the policy |
+| explores | `explore` | the policy |
+| is any other | `monitor` | the policy |
+
+RLVMR has a model write all of this; nobody replans here, since no plan of an expert turns out wrong.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, field
+
+from spark_rl.environments.base import World
+from spark_rl.policies.base import Policy
+from spark_rl.prompting import Prompt, parse, respond
+from spark_rl.types import Completion, Request, Spent, Task
+
+__all__ = ["FourModes", "in_modes"]
+
+
+def in_modes(policy: Policy, prompt: Prompt, world: World) -> Policy:
+    """A policy that explores and thinks, in the modes that the prompt asks for."""
+    return policy if prompt.modes == "spark" else FourModes(policy, getattr(world, "plan", None))
+
+
+@dataclass
+class FourModes:
+    """Another policy, its explore and think said as planning, explore, reflection and monitor."""
+
+    policy: Policy
+    plan: Callable[[Task], str] | None = None
+    """A task's steps in words; None lets the policy say why it begins as it does."""
+    spent: Spent = field(init=False)
+    """The policy's own counters."""
+
+    def __post_init__(self) -> None:
+        self.spent = self.policy.spent
+
+    async def sample(self, requests: Sequence[Request]) -> list[list[Completion]]:
+        """The policy's answers with other tags; what is not well-formed stays as it is."""
+        answers = await self.policy.sample(requests)
+        return [[self._said(request, one) for one in answer] for request, answer in zip(requests, answers, strict=True)]
+
+    def _said(self, request: Request, completion: Completion) -> Completion:
+        meant = parse(completion.text)
+        if not meant.well_formed:
+            return completion
+        if not request.observation.admissible:
+            text = respond("reflection", f"That did not work. {meant.reasoning}", meant.action)
+        elif not request.history:
+            text = respond("planning", self.plan(request.task) if self.plan else meant.reasoning, meant.action)
+        else:
+            text = respond("explore" if meant.mode == "explore" else "monitor", meant.reasoning, meant.action)
+        return Completion(text, refused=completion.refused)
