@@ -65,3 +65,12 @@ def test_plots_are_written(tmp_path):
     written = draw(Comparison.of(["grpo", "own"], RESULTS), tmp_path)
     assert [path.name for path in written] == ["curves.png", "differences.png"]
     assert all(path.read_bytes().startswith(b"\x89PNG") for path in written)
+
+
+def test_an_arm_that_begins_elsewhere_says_where():
+    others = [{**one, "curve": [{**one["curve"][0], "success": 0.3}, one["curve"][1]]} for one in RESULTS]  # type: ignore[index]
+    mixed = [one for one in RESULTS if one["arm"] == "grpo"] + [one for one in others if one["arm"] == "own"]
+    assert "Cold start: 0.200 [0.200, 0.200]; `own`, which has its own, 0.300 [0.300, 0.300]." in markdown(
+        Comparison.of(["grpo", "own"], mixed)
+    )
+    assert "has its own" not in markdown(Comparison.of(["grpo", "own"], RESULTS))
