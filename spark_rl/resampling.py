@@ -9,6 +9,7 @@ tokens are in `Spent.generated`, and again in `Spent.discarded`.
 
 from __future__ import annotations
 
+import asyncio
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import replace
 
@@ -31,6 +32,7 @@ async def ask(policy: Policy, requests: Sequence[Request]) -> list[list[Completi
     Raises:
         PolicyFailure: a request has not as many completions as seeds.
     """
+    await asyncio.sleep(0)  # a policy that never waits would let no interruption through until the forest is grown
     answers = await policy.sample(requests)
     if [len(answer) for answer in answers] != [request.n for request in requests]:
         raise PolicyFailure("the policy did not answer every request with as many completions as were asked for")

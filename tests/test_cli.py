@@ -548,6 +548,7 @@ def test_a_missing_extra_names_the_command_that_mends_it(capsys, tmp_path, monke
 def test_stopping_says_how_to_continue(tmp_path):
     out = tmp_path / "run"
     command = [sys.executable, "-m", "spark_rl", "train", "quickstart", "--out", str(out), *SMALL]
+    command += ["--iterations", "50"]  # too many to be done before the signal comes, however busy the machine
     process = subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True)
     assert process.stderr is not None
     for line in process.stderr:

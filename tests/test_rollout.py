@@ -316,3 +316,23 @@ def test_grow_tree_is_a_forest_of_one():
     plan = growth(roots=2, budget=4, horizon=5)
     tree = asyncio.run(grow_tree(task(3), CorridorWorld(), Dice(), plan, seed=1))  # type: ignore[arg-type]
     assert tree == grow([3], plan, seed=1).trees[0]
+
+
+def test_an_interruption_gets_through_although_the_policy_never_waits():
+    class Interrupted:
+        asked = 0
+        spent = Spent()
+
+        async def sample(self, requests: Sequence[Request]) -> list[list[Completion]]:
+            self.asked += 1
+            if self.asked == 2:
+                running = asyncio.current_task()
+                assert running is not None
+                running.cancel()  # what asyncio.run makes of Ctrl-C
+            return [[Completion("<think>Not yet.</think><action>wait</action>")] * request.n for request in requests]
+
+    policy = Interrupted()
+    growth = Growth(TreeShape(budget=1, roots=1, horizon=9), Chains(), Prompt(), Sampling())
+    with pytest.raises(asyncio.CancelledError):
+        asyncio.run(grow_forest([task(5)], CorridorWorld(), policy, growth, seed=0))
+    assert policy.asked == 2
