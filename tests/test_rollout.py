@@ -334,5 +334,5 @@ def test_an_interruption_gets_through_although_the_policy_never_waits():
     policy = Interrupted()
     growth = Growth(TreeShape(budget=1, roots=1, horizon=9), Chains(), Prompt(), Sampling())
     with pytest.raises(asyncio.CancelledError):
-        asyncio.run(grow_forest([task(5)], CorridorWorld(), policy, growth, seed=0))
+        asyncio.run(grow_forest([task(5)], CorridorWorld(), policy, growth, seed=0))  # type: ignore[arg-type]
     assert policy.asked == 2
