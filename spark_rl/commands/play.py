@@ -6,17 +6,14 @@ import asyncio
 import sys
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
-from pathlib import Path
 from typing import Any
 
-from spark_rl.commands.base import Call, holds_run, load_weights, show
+from spark_rl.commands.base import Call, how_to_play, load_weights, show
 from spark_rl.environments.base import World, find_task
-from spark_rl.errors import UsageError
 from spark_rl.growth import Growth, Sampling, TreeShape
 from spark_rl.options import take
 from spark_rl.policies.base import Policy
 from spark_rl.prompting import Encoder, Prompt
-from spark_rl.recipes import load_recipe
 from spark_rl.types import Completion, Level, Parsed, Request, Split
 
 __all__ = ["play"]
@@ -84,14 +81,7 @@ def play(call: Call) -> int:
 
     recipe_name, argv = take(call.argv, "--recipe")
     name, call = replace(call, argv=argv).positional("a run directory, a model directory or a hub name")
-    threads = 0
-    if recipe_name is not None:
-        recipe = load_recipe(recipe_name)
-    elif holds_run(Path(name)):
-        run = call.open_run(name)
-        recipe, threads = run.recipe, run.settings.get("threads", 0)
-    else:
-        raise UsageError(f'"{name}" is no run directory, so what to play is not known: add --recipe NAME')
+    recipe, threads, call = how_to_play(call, name, recipe_name, run=True)
     options = call.options(
         _Play(
             level=recipe.evaluation.levels[0] if recipe.evaluation.levels else recipe.level,
