@@ -183,6 +183,24 @@ def test_help_is_accepted_but_not_listed(world: Alfworld) -> None:
     assert env.step("help").admissible
 
 
+def test_refusals_are_the_engine_s_own_without_asking_it(world: Alfworld, episodes: list[dict]) -> None:
+    task_id = episodes[ONE_OF_EACH_KIND[0]]["game"].removesuffix("/game.tw-pddl")
+    pool = engines.Engines(world.source())
+    place = pool.start(task_id)
+    with engines.LOCK:
+        alone = Engine()
+        alone.load(world.source(), task_id)
+        for step in episodes[ONE_OF_EACH_KIND[0]]["walkthrough"]:
+            for odd in ("dance", "", "go to fridge 99", step["action"].upper()):
+                place = pool.step(place, odd)
+                assert place.shown == alone.step(odd).shown
+            place = pool.step(place, step["action"])
+            assert place.shown == alone.step(step["action"]).shown
+        place = pool.step(place, "dance")
+        assert place.shown == alone.step("dance").shown
+    assert place.shown.won
+
+
 # -- forks ----------------------------------------------------------------------------------------------------------
 
 

@@ -33,7 +33,7 @@ import sys
 import threading
 from collections import defaultdict
 from collections.abc import Callable, Collection, Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from types import SimpleNamespace
 from typing import Any
 
@@ -46,6 +46,8 @@ __all__ = ["LOCK", "Engine", "Engines", "Place", "Shown", "State", "engine_for",
 LOCK = threading.RLock()
 """Held around every use of an engine."""
 
+REFUSAL = "Nothing happens."
+"""The engine's answer to a command that is not admissible; nothing else changes."""
 _TABLES = ("_facts", "_vars_by_type")
 
 
@@ -83,10 +85,16 @@ class Place:
     actions: tuple[str, ...]
     shown: Shown
     state: State | None = None
-    """The engine's, in the process that made it; put back when a replay has found it again. Needs `LOCK`."""
+    """The engine's, in the process that made it; put back when a replay has found it again. Needs `LOCK`.
+
+    After a refused action it is the state before, so that its text may differ from what is shown here."""
 
     def __reduce__(self) -> tuple[type[Place], tuple[Any, ...]]:
         return Place, (self.task_id, self.actions, self.shown)
+
+    def refused(self, action: str) -> Place:
+        """Where an action that is not admissible leads: here, with the engine's answer to it."""
+        return Place(self.task_id, (*self.actions, action), replace(self.shown, text=REFUSAL), self.state)
 
 
 def require() -> None:
@@ -279,11 +287,13 @@ class Engines:
         return Place(task_id, (), state.shown, state)
 
     def step(self, place: Place, action: str) -> Place:
-        """Where an action leads.
+        """Where an action leads. What is not admissible is answered here: the engine would look for all actions anew.
 
         Raises:
             ReplayMismatch: the actions up to here were replayed, and show something else now.
         """
+        if action.strip() not in place.shown.actions:
+            return place.refused(action)
         with LOCK:
             state = self._reach(place).step(action)
         return Place(place.task_id, (*place.actions, action), state.shown, state)
