@@ -17,7 +17,7 @@ def alfworld_tiny() -> Recipe:
     """A model from nothing on real ALFWorld games, after a cold start on a searching expert's paths; for a CPU.
 
     Settings are those of `household`, but for the horizon and one head of keys and values: transcripts are long, and reading
-    them is what generation waits for on a CPU. Making the 1,500 demonstrations takes most of the cold start's
+    them is what generation waits for on a CPU. Making the 1,500 demonstrations takes more than half of the cold start's
     time; `spark-rl demos alfworld --recipe alfworld-tiny --count 1500` writes them once for many runs (`cold_start.data`).
     """
     base = household()
@@ -27,12 +27,12 @@ def alfworld_tiny() -> Recipe:
         env=Alfworld(engines=64),  # as many engines as games are played at once
         model=FreshModel(hidden=128, layers=2, heads=4, kv_heads=1, intermediate=256),
         level="L0",
-        iterations=20,
+        iterations=30,
         tasks_per_iteration=8,
         tree=replace(base.tree, horizon=30),
         prompt=replace(base.prompt, limit=3072),
         sampling=replace(base.sampling, max_tokens=48),
-        cold_start=replace(base.cold_start, demonstrations=1500, epochs=2, batch=2),
+        cold_start=replace(base.cold_start, demonstrations=1500, epochs=6, batch=2),
         evaluation=replace(base.evaluation, levels=("L0", "L1"), every=0, dev_tasks=50),
         keep=Keep(),
     )
