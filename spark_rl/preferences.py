@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass
 from typing import Literal
 
 from spark_rl.errors import UsageError, at_least
@@ -46,3 +46,7 @@ class Preferences:
                 f"winner is own and episodes {self.episodes}: one episode does not both win and lose a task, so give "
                 "--episodes 2 or more"
             )
+
+    def words(self) -> list[str]:
+        """The same as options of `spark-rl eto`."""
+        return [word for name, value in asdict(self).items() for word in (f"--{name.replace('_', '-')}", str(value))]

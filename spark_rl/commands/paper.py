@@ -143,6 +143,8 @@ def _dry_run(tables: Sequence[Table], grid: Grid, seeds: int) -> int:
         for name, value in by_option(encode(recipe)):
             if name not in same or same[name] != value:
                 print(f"  {name:34} {value}")
+        if cell.preferences:
+            print(f"  spark-rl eto {shlex.join(cell.preferences.words())}")
         for options in cell.evaluations:
             print(f"  evaluated besides with {options}")
     whole = total(cost(cell, grid.scale) for cell in cells)

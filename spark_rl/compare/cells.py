@@ -32,6 +32,7 @@ from typing import Any
 
 from spark_rl.errors import SparkError, UsageError
 from spark_rl.files import atomic_directory, write_json
+from spark_rl.preferences import Preferences
 from spark_rl.recipe import Recipe, decode, encode
 from spark_rl.run import Run, read_rows
 
@@ -66,6 +67,8 @@ class Cell:
     """Which of the seed's cold starts it begins with, where there are several."""
     evaluations: tuple[str, ...] = ()
     """Options of `spark-rl eval`: ways in which its last model is evaluated besides, on the levels of its recipe."""
+    preferences: Preferences | None = None
+    """After the cold start it learns so from its failures (`spark-rl eto`), and not by RL."""
 
     @property
     def name(self) -> str:
@@ -131,7 +134,7 @@ class Plan:
                 raise UsageError(
                     f"arm {cell.arm} changes world, model, cold start or evaluation of {first.arm}: compare its like"
                 )
-            if self.result(cell) is None:
+            if self.result(cell) is None and cell.preferences is None:  # `spark-rl eto` looks at its own
                 self._open(self._run(cell), cell.recipe)
         for directory, cell in starts.items():
             self._open(directory, _cold_recipe(cell.recipe), shared)
@@ -147,13 +150,15 @@ class Plan:
         if not (directory / "checkpoints" / "cold-start").exists():
             self._call(log, "train", "--resume", str(directory))
         settings, level = recipe.evaluation, recipe.evaluation.dev_level
-        self._evaluate(log, directory, "dev", "--level", level, "--split", "dev", "--tasks", str(settings.dev_tasks))
+        cold = ("--checkpoint", "cold-start", "--level")
+        self._evaluate(log, directory, "dev", *cold, level, "--split", "dev", "--tasks", str(settings.dev_tasks))
         if levels := cell.recipe.evaluation.levels:
-            self._evaluate(log, directory, "test", "--level", *levels)
+            self._evaluate(log, directory, "test", *cold, *levels)
 
-    def _evaluate(self, log: Path, directory: Path, split: str, *options: str) -> None:
+    def _evaluate(self, log: Path, directory: Path, split: str, *options: str) -> dict[str, Any]:
         if not (path := directory / f"{split}.json").exists():
-            self._call(log, "eval", str(directory), "--checkpoint", "cold-start", *options, "--out", str(path))
+            self._call(log, "eval", str(directory), *options, "--out", str(path))
+        return json.loads(path.read_text())
 
     def run(self, cell: Cell) -> dict[str, Any]:
         """Train a cell from its cold start, or go on with it; evaluate it as it asks; write its result.
@@ -171,17 +176,9 @@ class Plan:
 
     def _train(self, cell: Cell) -> dict[str, Any]:
         """The result of a run."""
-        directory, cold = self._run(cell), self._cold(cell)
-        before: dict[str, Any] = json.loads((cold / "test.json").read_text()) if cell.recipe.evaluation.levels else {}
-        if not (directory / "recipe.json").exists():
-            with atomic_directory(directory) as work:
-                run = Run.create(work, cell.recipe)
-                run.save_evaluation("before", before)
-                if not cell.recipe.iterations:  # the cold start is all there is
-                    run.save_evaluation("after", before)
-                shutil.copytree(cold / "checkpoints" / "cold-start", run.checkpoints / "cold-start")
-        self._call(self._log(cell), "train", "--resume", str(directory))
-        evaluations = json.loads((directory / "eval.json").read_text())
+        directory, cold, levels = self._run(cell), self._cold(cell), cell.recipe.evaluation.levels
+        before: dict[str, Any] = json.loads((cold / "test.json").read_text()) if levels else {}
+        evaluations = self._learn_from_failures(cell, before) if cell.preferences else self._reinforce(cell, before)
         rows, _ = read_rows(directory / "metrics.jsonl")
         start = json.loads((cold / "dev.json").read_text())[cell.recipe.evaluation.dev_level]["success"]
         result = {
@@ -194,8 +191,32 @@ class Plan:
             **{moment: _kept(levels) for moment, levels in evaluations.items()},
             "settings": encode(cell.recipe),
         }
+        if cell.preferences:
+            result["preferences"] = encode(cell.preferences)
         write_json(self._file(cell), result)
         return result
+
+    def _reinforce(self, cell: Cell, before: dict[str, Any]) -> dict[str, Any]:
+        """Evaluations before and after RL."""
+        directory = self._run(cell)
+        if not (directory / "recipe.json").exists():
+            with atomic_directory(directory) as work:
+                run = Run.create(work, cell.recipe)
+                run.save_evaluation("before", before)
+                if not cell.recipe.iterations:  # the cold start is all there is
+                    run.save_evaluation("after", before)
+                shutil.copytree(self._cold(cell) / "checkpoints" / "cold-start", run.checkpoints / "cold-start")
+        self._call(self._log(cell), "train", "--resume", str(directory))
+        return json.loads((directory / "eval.json").read_text())
+
+    def _learn_from_failures(self, cell: Cell, before: dict[str, Any]) -> dict[str, Any]:
+        """Evaluations before and after ETO."""
+        directory, log = self._run(cell), self._log(cell)
+        words = cell.preferences.words() if cell.preferences else []
+        self._call(log, "eto", str(self._cold(cell)), "--out", str(directory), "--probe", "0", *words)
+        levels = cell.recipe.evaluation.levels
+        after = self._evaluate(log, directory, "test", "--level", *levels) if levels else {}
+        return {"before": before, "after": after}
 
     def _ask(self, cell: Cell, options: str) -> dict[str, Any]:
         """One more evaluation of a run's last model; one that was stopped goes on."""

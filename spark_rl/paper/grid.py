@@ -2,9 +2,9 @@
 
 Invariants
 ----------
-* A cell is known by its recipe: its name holds a hash of all settings but the seed, so that two rows which come to the same
-  settings are one cell, in one table or in several, in one call or in two. Settings at their defaults are left out of the
-  hash, so that one which comes with a later version changes no name.
+* A cell is known by its recipe (and ETO's settings): its name holds a hash of all settings but the seed, so that two rows
+  which come to the same settings are one cell, in one table or in several, in one call or in two. Settings at their
+  defaults are left out of the hash, so that one which comes with a later version changes no name.
 * Fields that a user sets belong to the base; what a row changes comes after them, so that the axis of a table stays its own.
 * Cells that begin alike (same world, model, level, cold start, seed) share a cold start, under a hash of what they share.
 """
@@ -106,7 +106,9 @@ class Grid:
             anywhere = replace(recipe, seed=0)
             start = f"{recipe.name}.{_digest(shared(anywhere))}"
             asked = (row.arm.evaluation,) if row.arm.evaluation else ()
-            self._made[key] = Cell(f"{recipe.name}.{_digest(anywhere)}", recipe, start, asked)
+            learns = row.arm.preferences
+            known = _digest((anywhere, learns) if learns else anywhere)
+            self._made[key] = Cell(f"{recipe.name}.{known}", recipe, start, asked, learns)
         cell = self._made[key]
         return replace(cell, recipe=replace(cell.recipe, seed=cell.recipe.seed + seed))
 

@@ -10,6 +10,7 @@ from dataclasses import dataclass
 from typing import Literal
 
 from spark_rl.paper.benchmarks import Scale, Size
+from spark_rl.preferences import Preferences
 
 __all__ = ["Arm", "Column", "Measure", "Row", "Table"]
 
@@ -29,6 +30,8 @@ class Arm:
     """Of `spark-rl eval`; empty: the evaluation after training."""
     share: float = 1.0
     """Share of the training tasks; of a model from nothing also of the demonstrations, which its tasks must yield."""
+    preferences: Preferences | None = None
+    """Of ETO, which takes the place of RL."""
 
 
 @dataclass(frozen=True)

@@ -63,13 +63,13 @@ def test_cells_are_counted_by_hand(tiny, full):
     def count(grid: Grid, *names: str) -> int:
         return len(list(itertools.chain(*grid.groups([TABLES[name] for name in names], 1))))
 
-    # Six arms (ReAct, SFT, three baselines, SPARK), two sizes, five trainings: two worlds with and without L2, one without.
-    assert count(full, "table1") == 6 * 2 * 5
-    assert count(full, "table1", "table3", "table6", "table13") == 60, "all of theirs are Table 1's"
+    # Seven arms (ReAct, SFT, four baselines, SPARK), two sizes, five trainings: two worlds with and without L2, one without.
+    assert count(full, "table1") == 7 * 2 * 5
+    assert count(full, "table1", "table3", "table6", "table13") == 70, "all of theirs are Table 1's"
     assert count(full, "table4") == 3 * 2
     assert count(full, "table4", "figure5", "table5") == 6 + 3 * 2 + 2 * 2, "SPARK is trained once a benchmark"
     assert count(full, "table11-12") == 4 * 5 * 2
-    assert count(tiny, *TABLES) == 5 + 16 + 1 + 2 + 2 + 2 + 2 + 5
+    assert count(tiny, *TABLES) == 6 + 16 + 1 + 2 + 2 + 2 + 2 + 5
 
 
 def test_the_ablations_need_nine_cells_a_seed_on_a_laptop_and_one_cold_start(tiny):
@@ -163,6 +163,18 @@ def test_a_cost_counts_leaves_at_the_budget_and_all_evaluations(tiny):
     assert cost(cell, "tiny") == Cost(13.0 * steps, steps)
 
 
+def test_failures_are_learnt_from_instead_of_rl(tiny, capsys):
+    (row,) = (row for row in tiny.rows(TABLES["table1"]) if row.name == "ETO")
+    cell = tiny.cell(row, "household", "L0")
+    supervised = tiny.cell(named("SFT", "table1"), "household", "L0")
+    assert (cell.recipe, cell.start) == (supervised.recipe, supervised.start), "it begins with the others' cold start"
+    assert cell.name != supervised.name
+    # A thousand tasks played once, then 360 test tasks; no look at the held-out slice on the way.
+    assert cost(cell, "tiny").env_steps == 13 * (1000 + 360)
+    assert main(["paper", "table1", "--scale", "tiny", "--dry-run"]) == 0
+    assert "spark-rl eto --iterations 1 --tasks 1000 " in capsys.readouterr().out
+
+
 def test_memory_is_told_without_a_network(full):
     """The figures of docs/real-models.md."""
     assert [round((memory_bytes(full.base("alfworld", size)) or 0) / 1e9, 1) for size in ("1.5B", "7B")] == [53.8, 180.9]
@@ -175,7 +187,7 @@ def test_the_command_lists_tables_and_shows_every_cell(capsys):
     assert main(["paper", "--scale", "tiny"]) == 0
     out = capsys.readouterr().out
     assert all(f"\n{name} " in out for name in TABLES)
-    assert "35 cells in all" in out
+    assert "36 cells in all" in out
 
     assert main(["paper", "table4", "--dry-run", "--loss.kl", "0.5", "--env", "alfworld"]) == 0
     out = capsys.readouterr().out

@@ -16,6 +16,7 @@ from spark_rl.compare.cells import Cell, Plan
 from spark_rl.errors import SparkError
 from spark_rl.paper.published import TABLES
 from spark_rl.paper.table import Arm, Column, Row, Table
+from spark_rl.preferences import Preferences
 from spark_rl.run import Run
 
 TOY = Table(
@@ -26,6 +27,7 @@ TOY = Table(
     (
         Row("chains", Arm("grpo"), (76.6,)),
         Row("trees with a vote", Arm(evaluation="--choose majority --among steps"), (98.4,)),
+        Row("failures", Arm(options="--iterations 0", preferences=Preferences(batch=4, epochs=1)), (64.1,)),
     ),
     reference="chains",
 )
@@ -62,6 +64,11 @@ def test_a_grid_that_was_stopped_goes_on_to_the_same_results_and_tables(tmp_path
     assert "1 pairs of benchmark and seed, fewer than 6" in printed
     assert json.loads((whole / "toy.json").read_text())["rows"][1]["paper"] == [98.4]
     results = contents(whole)
+    (learnt,) = (result for result in results.values() if "preferences" in result)
+    assert learnt["preferences"]["batch"] == 4
+    assert learnt["after"]["L0"]["tasks"] == learnt["before"]["L0"]["tasks"] == 3
+    assert len(learnt["training_success"]) == 1, "an iteration of ETO"
+    assert learnt["curve"][-1]["iteration"] == 0, "it takes no look on the way"
     (voted,) = (result for result in results.values() if "evaluations" in result)
     assert set(voted["evaluations"]) == {"--choose majority --among steps"}
     assert set(voted["evaluations"]["--choose majority --among steps"]) == {"L0"}
