@@ -25,8 +25,7 @@ from spark_rl.types import Forest, Node, Task, Tree
 __all__ = ["forest_entry", "forest_payload", "missing_entry", "run_payload"]
 
 Json = dict[str, Any]
-# Of RLVMR's modes the page tells apart what it draws: exploring, and thought of any other kind.
-MODES = {"explore": "e", **dict.fromkeys(("think", "planning", "reflection", "monitor"), "t"), None: "-"}
+MODES = {"explore": "e", "think": "t", "planning": "p", "reflection": "r", "monitor": "m", None: "-"}
 
 
 def run_payload(reading: Reading, key: str, name: str, entries: Sequence[Json]) -> Json:

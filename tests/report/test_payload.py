@@ -15,12 +15,15 @@ from trees import draw
 
 from spark_rl.advantage.group import GroupMean
 from spark_rl.environments.household import Household
+from spark_rl.prompting import MODES
 from spark_rl.recipe import Recipe
+from spark_rl.report.payload import MODES as LETTERS
 from spark_rl.report.payload import forest_entry, forest_payload, missing_entry, run_payload
 from spark_rl.report.reading import Reading
 from spark_rl.types import Forest, Fork, Task
 
-CONTRACT = Path(__file__).resolve().parents[2] / "web" / "src" / "contract.ts"
+PAGE = Path(__file__).resolve().parents[2] / "web" / "src"
+CONTRACT = PAGE / "contract.ts"
 RECIPE = Recipe("drawn", Household(), advantage=GroupMean(std=False))
 
 
@@ -68,6 +71,14 @@ def test_a_forest_becomes_columns_and_a_table_of_texts():
     # rewards are worth 10, the mean is 5; the malformed step pays 0.1 besides; the shared step stands for both
     assert nodes["advantage"] == [0.0, 5.0, -5.1]
     assert len(set(strings)) == len(strings)
+
+
+def test_every_mode_has_a_letter_and_a_word_on_the_page():
+    words = (PAGE / "tree" / "modes.ts").read_text()
+    modes = {mode for some in MODES.values() for mode in some}
+    assert modes | {None} == LETTERS.keys()
+    for mode in modes:
+        assert f'  {LETTERS[mode]}: "{mode}",' in words
 
 
 def test_without_a_recipe_there_are_no_advantages():

@@ -72,7 +72,7 @@ export type Fork = [number | null, "after" | "decision", number, boolean];
 /** Steps of a tree in the order of growth, one column a field; parents come before children, -1 is the start. Texts are indices. */
 export interface Nodes {
   parent: number[];
-  /** One character a node: "e" explore, "t" think, "-" neither. */
+  /** One character a node, a key of `MODES` in tree/modes.ts. */
   mode: string;
   action: number[];
   reasoning: number[];

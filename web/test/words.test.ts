@@ -6,6 +6,7 @@ import { table } from "../src/csv";
 import { duration, line, number, short, signed } from "../src/format";
 import { flat } from "../src/settings";
 import { chosen, mostTelling, NONE, occurrences, stepsWith } from "../src/tree/filter";
+import { modesOf } from "../src/tree/modes";
 import { shapeOf } from "../src/tree/shape";
 import { sentence, whys } from "../src/tree/why";
 import { tree } from "./trees";
@@ -153,4 +154,10 @@ test("numbers and lines", () => {
   assert.deepEqual([950, 12_300, 4.5e6].map(short), ["950", "12.3 k", "4.5 M"]);
   assert.deepEqual([12.34, 600, 7200].map(duration), ["12.3 s", "10 min", "2.0 h"]);
   assert.equal(line("a\n  b   c", 4), "a b…");
+});
+
+test("a legend names the modes that occur", () => {
+  const forest = { iteration: 1, tasks: [], strings: [], trees: [tree([-1, 0], [], [], "mp"), tree([-1], [], [], "e")] };
+  assert.deepEqual(modesOf(forest), ["e", "p", "m"]);
+  assert.deepEqual(modesOf(undefined), ["e", "t"]);
 });

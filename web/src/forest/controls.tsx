@@ -9,7 +9,9 @@ import { plural } from "../format";
 import { RunSelect } from "../run-select";
 import { filters, follow, hue, type Hue, layoutKind, type Looked, lookAtIteration, place, runs } from "../state";
 import { occurrences } from "../tree/filter";
+import { MODES, modesOf } from "../tree/modes";
 import { Help, helpOpen } from "./help";
+import { opened } from "./open";
 
 export function Controls({ now, list }: { now: Looked; list: number[] }) {
   const kinds = [...new Set(now.entry.trees.map(({ task }) => now.run.tasks[task]?.kind ?? ""))].filter(Boolean).sort();
@@ -223,7 +225,7 @@ export function DrawingControls({ onExpand, onCollapse, hits, node, onSelect }: 
   );
 }
 
-const LEGENDS: Record<Hue, [string, string][]> = {
+const LEGENDS: Record<Exclude<Hue, "mode">, [string, string][]> = {
   outcome: [
     ["o4", "won"],
     ["o2", "mixed"],
@@ -234,17 +236,15 @@ const LEGENDS: Record<Hue, [string, string][]> = {
     ["a3", "no signal"],
     ["a0", "worse"],
   ],
-  mode: [
-    ["m-e", "explore"],
-    ["m-t", "think"],
-    ["m--", "neither"],
-  ],
 };
+
+const legend = (hue: Hue): [string, string][] =>
+  hue === "mode" ? modesOf(opened.value?.forest).map((mode) => [`m-${mode}`, MODES[mode]!]) : LEGENDS[hue];
 
 function Legend() {
   return (
     <ul class="legend" aria-label="Colours">
-      {LEGENDS[hue.value].map(([name, words]) => (
+      {legend(hue.value).map(([name, words]) => (
         <li key={name} class={name}>
           <i aria-hidden="true" /> {words}
         </li>

@@ -2,7 +2,7 @@
  * The class that colours a step: by what came of it, by its advantage, or by its mode.
  *
  * Invariant: colour repeats what symbols and words say. The style sheet gives each class its `--c`: o0 (all lost) .. o4
- * (all won), a0 (most negative) .. a6 (most positive), unknown, m-e, m-t, m--.
+ * (all won), a0 (most negative) .. a6 (most positive), unknown, m- and a mode.
  */
 import type { Hue } from "../state";
 import type { Shape } from "../tree/shape";

@@ -8,6 +8,7 @@ import type { ComponentChildren } from "preact";
 import { useMemo } from "preact/hooks";
 import { number, percent, plural, signed } from "../format";
 import { chainOf, toggleChain } from "../tree/folds";
+import { MODES } from "../tree/modes";
 import {
   ADMISSIBLE,
   DONE,
@@ -85,7 +86,7 @@ function Step({ shape, forest, node, onSelect, folds, setFolds, labels }: TreePr
       <Part title="Saw">{text(above < 0 ? shape.tree.observation : nodes.observation[above])}</Part>
       <Part
         title="Thought"
-        badge={<span class={`badge m-${mode}`}>{mode === "e" ? "explore" : mode === "t" ? "think" : "no mode"}</span>}
+        badge={<span class={`badge m-${mode}`}>{MODES[mode ?? "-"]}</span>}
       >
         {labels.reasoning(node) || <em>no reasoning that can be told from the rest</em>}
       </Part>

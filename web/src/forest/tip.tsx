@@ -5,6 +5,7 @@
  */
 import { line, plural, signed } from "../format";
 import type { Item } from "../tree/layout";
+import { namedMode } from "../tree/modes";
 import { fault, isLeaf, REPEATED, SUCCESS } from "../tree/shape";
 import type { Labels } from "./labels";
 
@@ -24,9 +25,7 @@ export function spoken(item: Item, labels: Labels): string {
 function facts(labels: Labels, node: number): string[] {
   const { mode, flags } = labels.shape.tree.nodes;
   const wrong = fault(flags[node]!);
-  return [mode[node] === "e" ? "explore" : "", wrong ? FAULTS[wrong] : "", flags[node]! & REPEATED ? "repeated" : ""].filter(
-    Boolean,
-  );
+  return [namedMode(mode[node]), wrong ? FAULTS[wrong] : "", flags[node]! & REPEATED ? "repeated" : ""].filter(Boolean);
 }
 
 interface Props {
