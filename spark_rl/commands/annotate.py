@@ -17,7 +17,7 @@ from spark_rl.environments.base import load_world
 from spark_rl.errors import PolicyFailure, UsageError
 from spark_rl.options import INLINE, take
 from spark_rl.policies.openai import Endpoint, connect
-from spark_rl.prompting import Prompt
+from spark_rl.prompting import Modes, Prompt
 from spark_rl.recipe import decode
 from spark_rl.recipes import load_recipe
 
@@ -32,8 +32,9 @@ __all__ = ["annotate"]
 class _Annotate:
     """Have a model behind a server write the reasoning of won trajectories, a block a step; actions stay as they are.
 
-    Slips keep their own text, since they are not learnt. A trajectory whose answers cannot be used goes to OUT's name with
-    `.refused.jsonl`. `--recipe NAME` says what a file of version 1 does not.
+    Reasons are in the file's own modes (`spark-rl demos --prompt.modes`). Slips keep their text, since they are not learnt.
+    A trajectory whose answers cannot be used goes to OUT's name with `.refused.jsonl`. `--recipe NAME` says what a file of
+    version 1 does not.
     """
 
     teacher: str = ""
@@ -67,12 +68,12 @@ def annotate(call: Call) -> int:
     given = [demonstration(group) for group in won]
     prompt = _settled(call, name, won, given, recipe_name)
     if options.dry_run:
-        show_messages(question(given[0], 0, min(options.asking.piece, len(given[0].tree.nodes))))
+        show_messages(question(given[0], 0, min(options.asking.piece, len(given[0].tree.nodes)), prompt.modes))
         return 0
     with call.watching() as watcher:
         if len(won) < len(groups):
             watcher.note(f"{len(groups) - len(won)} lost trajectories of {name} are left out")
-        results = asyncio.run(_ask(given, options, watcher))
+        results = asyncio.run(_ask(given, options, prompt.modes, watcher))
         done = [result for result in results if not isinstance(result, str)]
         refused = [(shown, why) for shown, why in zip(given, results, strict=True) if isinstance(why, str)]
         for shown, why in refused:
@@ -112,18 +113,15 @@ def _settled(
     prompt = decode(json.loads(first["rendering"])) if first["rendering"] else recipe and recipe.prompt
     if not isinstance(prompt, Prompt):
         raise UsageError(f'{name} says in "rendering" what is no prompt settings of this version: write the file again')
-    if prompt.modes != "spark":
-        raise UsageError(
-            f"{name} reasons in prompt.modes {prompt.modes}, but a teacher is asked to explore or think: "
-            "write it with `spark-rl demos --prompt.modes spark`"
-        )
     return prompt
 
 
-async def _ask(given: Sequence[Demonstration], options: _Annotate, watcher: Watcher) -> list[Demonstration | str]:
+async def _ask(
+    given: Sequence[Demonstration], options: _Annotate, modes: Modes, watcher: Watcher
+) -> list[Demonstration | str]:
     watcher.phase("annotate", len(given))
     async with connect(options.teacher, options.endpoint, answers_file(options.out, options.teacher)) as server:
         try:
-            return await Annotator(server, options.asking).annotate(given, watcher.advance)
+            return await Annotator(server, options.asking, modes).annotate(given, watcher.advance)
         finally:
             watcher.note(server.usage.line(options.endpoint))

@@ -27,59 +27,43 @@ from spark_rl.data.format import Demonstration
 from spark_rl.errors import at_least
 from spark_rl.policies.answers import Answer
 from spark_rl.policies.openai import Refused, Server, gather
-from spark_rl.prompting import parse, respond
+from spark_rl.prompting import MODES, Modes, parse, respond
 from spark_rl.types import Message, Mode, Node
 
 __all__ = ["PROMPT_VERSION", "Annotator", "Asking", "Unusable", "question", "read"]
 
 PROMPT_VERSION = "annotate-1"
-"""Goes up when `QUESTION` or the form of a path changes."""
+"""Goes up when `QUESTION`, `SAID` or the form of a path changes."""
 
 QUESTION = """\
 Below are a task in a text world and steps that lead to its solution: at each step what the agent saw and what it then did. \
 What the agent thought is missing. Write it down for each step that says "Reason: ?".
 
 A reason is one short sentence in the agent's own voice, as thought just before it acts. It rests on the task and on what \
-was seen up to that step; of what comes later the agent knows nothing. It has one of two modes:
-- explore: information is missing, or the last result was not what was expected. Name the places, items or actions that \
-could help, and say which to try.
-- think: things go as expected. Keep track of what is done and what comes next.
+was seen up to that step; of what comes later the agent knows nothing. It has one of {number} modes:
+{modes}
 
 The actions are given and stay as they are."""
 
-FORM = "Answer with this JSON and nothing else, each mode (explore or think) and reason filled in:"
-AGAIN = "This cannot be used: {wrong}. Answer once more with all of the JSON that was asked for, and nothing else."
+_EXPLORE = """\
+- explore: information is missing, or the last result was not what was expected. Name the places, items or actions that \
+could help, and say which to try."""
 
-SCHEMA: dict[str, Any] = {
-    "type": "json_schema",
-    "json_schema": {
-        "name": "reasons",
-        "strict": True,
-        "schema": {
-            "type": "object",
-            "properties": {
-                "steps": {
-                    "type": "array",
-                    "items": {
-                        "type": "object",
-                        "properties": {
-                            "action": {"type": "string"},
-                            "mode": {"type": "string", "enum": ["explore", "think"]},
-                            "reason": {"type": "string"},
-                        },
-                        "required": ["action", "mode", "reason"],
-                        "additionalProperties": False,
-                    },
-                }
-            },
-            "required": ["steps"],
-            "additionalProperties": False,
-        },
-    },
+SAID: dict[Modes, str] = {
+    "spark": f"""\
+{_EXPLORE}
+- think: things go as expected. Keep track of what is done and what comes next.""",
+    "rlvmr": f"""\
+- planning: the first step, and wherever the plan has proved wrong. Break the whole task down, in one line: Step 1: ... \
+Step 2: ...
+{_EXPLORE}
+- reflection: the last action failed, or the last ones led nowhere. Say why, and what to try instead.
+- monitor: things go as expected. Name the step of the plan that is under way, and what it needs next.""",
 }
-"""`response_format` of servers that hold answers to a form."""
+"""What a teacher is told of the modes: SPARK's (arXiv 2601.20209) or RLVMR's (arXiv 2507.22844)."""
 
-_TAG = re.compile(r"</?(explore|think)>", re.IGNORECASE)
+FORM = "Answer with this JSON and nothing else, each mode ({modes}) and reason filled in:"
+AGAIN = "This cannot be used: {wrong}. Answer once more with all of the JSON that was asked for, and nothing else."
 
 
 @dataclass(frozen=True)
@@ -108,20 +92,38 @@ class Unusable(Exception):
 # -- the question ---------------------------------------------------------------------------------------------------
 
 
-def question(shown: Demonstration, start: int, stop: int) -> list[Message]:
+def question(shown: Demonstration, start: int, stop: int, modes: Modes = "spark") -> list[Message]:
     """What a teacher is asked about steps `start` to `stop` (from 0, without `stop`) of a trajectory.
 
     The steps before are shown with the reasons that the trajectory has for them.
     """
-    tree = shown.tree
-    parts = [QUESTION, f"Task: {tree.task.instruction}"]
+    tree, number = shown.tree, {2: "two", 4: "four"}[len(MODES[modes])]
+    parts = [QUESTION.format(number=number, modes=SAID[modes]), f"Task: {tree.task.instruction}"]
     for step, node in enumerate(tree.nodes[:stop]):
         seen = tree.nodes[step - 1].observation if step else tree.observation
         head = f"Step {step + 1} of {len(tree.nodes)}\nSeen: {seen}"
         parts.append(f"{head}\n{_reason(shown, step, start)}\nAction: {node.action}")
     form = [{"action": tree.nodes[step].action, "mode": "", "reason": ""} for step in _asked(shown, start, stop)]
-    parts.append(f"{FORM}\n{json.dumps({'steps': form}, ensure_ascii=False)}")
+    parts.append(f"{FORM.format(modes=_choice(modes))}\n{json.dumps({'steps': form}, ensure_ascii=False)}")
     return [{"role": "user", "content": "\n\n".join(parts)}]
+
+
+def schema(modes: Modes) -> dict[str, Any]:
+    """`response_format` of servers that hold answers to a form."""
+    said = {
+        "action": {"type": "string"},
+        "mode": {"type": "string", "enum": list(MODES[modes])},
+        "reason": {"type": "string"},
+    }
+    step = {"type": "object", "properties": said, "required": list(said), "additionalProperties": False}
+    steps = {"steps": {"type": "array", "items": step}}
+    form = {"type": "object", "properties": steps, "required": ["steps"], "additionalProperties": False}
+    return {"type": "json_schema", "json_schema": {"name": "reasons", "strict": True, "schema": form}}
+
+
+def _choice(modes: Modes) -> str:
+    *some, last = MODES[modes]
+    return f"{', '.join(some)} or {last}"
 
 
 def _asked(shown: Demonstration, start: int, stop: int) -> list[int]:
@@ -139,7 +141,7 @@ def _reason(shown: Demonstration, step: int, start: int) -> str:
 # -- the answer -----------------------------------------------------------------------------------------------------
 
 
-def read(text: str, actions: Sequence[str]) -> list[str]:
+def read(text: str, actions: Sequence[str], modes: Modes = "spark") -> list[str]:
     """Completions from an answer: a reasoning block and the action, one for each action.
 
     Mended are text and code fences around the JSON, a list without its object, tags around a reason, one of them missing,
@@ -151,7 +153,9 @@ def read(text: str, actions: Sequence[str]) -> list[str]:
     items = _items(text)
     if len(items) != len(actions):
         raise Unusable(f"it holds {len(items)} steps, and {len(actions)} were asked for")
-    return [_completion(number, item, action) for number, (item, action) in enumerate(zip(items, actions, strict=True), 1)]
+    return [
+        _completion(number, item, action, modes) for number, (item, action) in enumerate(zip(items, actions, strict=True), 1)
+    ]
 
 
 def _items(text: str) -> list[dict[str, Any]]:
@@ -169,20 +173,21 @@ def _items(text: str) -> list[dict[str, Any]]:
     raise Unusable('it holds no JSON of the form {"steps": [{"action": ..., "mode": ..., "reason": ...}, ...]}')
 
 
-def _completion(number: int, item: dict[str, Any], action: str) -> str:
+def _completion(number: int, item: dict[str, Any], action: str, known: Modes) -> str:
     said, mode, reason = (str(item.get(name) or "").strip() for name in ("action", "mode", "reason"))
     if said != action:
         raise Unusable(f"its step {number} has the action {json.dumps(said)}, which must stay {json.dumps(action)}")
-    tags = _TAG.findall(reason)
+    tag = re.compile(rf"</?({'|'.join(MODES[known])})>", re.IGNORECASE)
+    tags = tag.findall(reason)
     modes = {name.lower() for name in (mode, *tags) if name}
-    if len(modes) != 1 or len(tags) > 2 or not modes <= {"explore", "think"}:
+    if len(modes) != 1 or len(tags) > 2 or not modes <= set[str](MODES[known]):
         raise Unusable(
-            f"its step {number} must have one mode, explore or think, and has {' and '.join(sorted(modes)) or 'none'}"
+            f"its step {number} must have one mode, {_choice(known)}, and has {' and '.join(sorted(modes)) or 'none'}"
         )
     mode = cast(Mode, modes.pop())
-    reason = " ".join(_TAG.sub("", reason).split())
+    reason = " ".join(tag.sub("", reason).split())
     text = respond(mode, reason, action)
-    parsed = parse(text)
+    parsed = parse(text, known)
     if not parsed.well_formed or (parsed.mode, parsed.reasoning, parsed.action) != (mode, reason, action):
         raise Unusable(f"its step {number} has the reason {json.dumps(reason)}, which must be one sentence without tags")
     return text
@@ -194,8 +199,9 @@ def _completion(number: int, item: dict[str, Any], action: str) -> str:
 class Annotator:
     """Asks a server; made for one job."""
 
-    def __init__(self, server: Server, asking: Asking) -> None:
+    def __init__(self, server: Server, asking: Asking, modes: Modes = "spark") -> None:
         self.server, self.asking = server, asking
+        self.modes: Modes = modes
         self.structured = asking.structured != "none"
         """Whether the server is asked to hold answers to the form; found out where it is auto."""
 
@@ -234,7 +240,7 @@ class Annotator:
             stop = min(start + size, len(shown.tree.nodes))
             if asked := _asked(shown, start, stop):
                 texts, day = await self._piece(shown, start, stop, [shown.tree.nodes[step].action for step in asked])
-                shown, date = _with(shown, dict(zip(asked, texts, strict=True))), max(date, day)
+                shown, date = _with(shown, dict(zip(asked, texts, strict=True)), self.modes), max(date, day)
         come_from = replace(
             shown.origin, source="annotated", author=self.server.model, date=date, prompt_version=PROMPT_VERSION
         )
@@ -242,14 +248,14 @@ class Annotator:
 
     async def _piece(self, shown: Demonstration, start: int, stop: int, actions: Sequence[str]) -> tuple[list[str], str]:
         """Completions for the steps of a piece that want one, and the day of the answer."""
-        first = messages = question(shown, start, stop)
+        first = messages = question(shown, start, stop, self.modes)
         wrong = ""
         for attempt in range(self.asking.attempts):
             answer = await self._ask(messages, attempt)
             try:
                 if answer.finish == "content_filter":
                     raise Unusable("the server's filter stopped it")
-                return read(answer.text, actions), answer.date
+                return read(answer.text, actions, self.modes), answer.date
             except Unusable as error:
                 wrong = str(error)
                 if answer.finish == "length":
@@ -273,7 +279,7 @@ class Annotator:
         if not self.structured:
             return await self.server.ask(messages, **limits)
         try:
-            return await self.server.ask(messages, **limits, response_format=SCHEMA)
+            return await self.server.ask(messages, **limits, response_format=schema(self.modes))
         except Refused:
             if self.asking.structured != "auto":
                 raise
@@ -282,11 +288,11 @@ class Annotator:
         return answer
 
 
-def _with(shown: Demonstration, texts: dict[int, str]) -> Demonstration:
+def _with(shown: Demonstration, texts: dict[int, str], modes: Modes) -> Demonstration:
     """The trajectory with other completions at some steps."""
 
     def said(node: Node, text: str) -> Node:
-        read = parse(text)
+        read = parse(text, modes)
         return replace(node, text=text, mode=read.mode, reasoning=read.reasoning, well_formed=read.well_formed)
 
     nodes = [said(node, texts[step]) if step in texts else node for step, node in enumerate(shown.tree.nodes)]

@@ -20,7 +20,7 @@ from spark_rl.data.checks import check
 from spark_rl.data.format import Demonstration, load, save
 from spark_rl.errors import UsageError
 from spark_rl.policies.openai import Endpoint, connect
-from spark_rl.prompting import Prompt, Transcript
+from spark_rl.prompting import MODES, Prompt, Transcript
 from spark_rl.recipe import Recipe
 
 ACTIONS = ["go to fridge 1", "open fridge 1"]
@@ -312,9 +312,34 @@ def test_only_what_was_won_is_annotated(file, capsys):
     file.write_text(file.read_text() + other.read_text().replace('"trajectory": 0,', '"trajectory": 9,'))
     assert main(["annotate", str(file), "--teacher", "m"]) == 2
     assert "mixes worlds, levels or renderings" in capsys.readouterr().err
-    save(won(prompt=Prompt(modes="rlvmr")), file, Prompt(modes="rlvmr"))
-    assert main(["annotate", str(file), "--teacher", "m"]) == 2
-    assert "reasons in prompt.modes rlvmr" in capsys.readouterr().err
+
+
+def test_a_file_in_four_modes_is_annotated_in_four_modes(file, capsys):
+    prompt = Prompt(modes="rlvmr")
+    save(given := won(prompt=prompt), file, prompt)
+
+    def reply(body: Body) -> str:
+        text, first = teach(body), "Step 1 of" in body["messages"][0]["content"] and "Reason (" not in str(body)
+        if len(body["messages"]) == 1 and "Step 5 of" in str(body):
+            return text  # it thinks, which is none of the four
+        return text.replace('"explore"', '"planning"' if first else '"reflection"').replace('"think"', '"monitor"')
+
+    with serving(reply) as served:
+        assert run(served, file, "--piece", "4") == 0
+    question, form = served.bodies[0]["messages"][0]["content"], served.bodies[0]["response_format"]["json_schema"]["schema"]
+    assert "It has one of four modes:\n- planning: " in question
+    assert "each mode (planning, explore, reflection or monitor) and reason" in question
+    assert form["properties"]["steps"]["items"]["properties"]["mode"]["enum"] == list(MODES["rlvmr"])
+    again = [body["messages"][2]["content"] for body in served.bodies if len(body["messages"]) == 3]
+    assert all("must have one mode, planning, explore, reflection or monitor, and has think" in said for said in again)
+    assert again
+    out = file.with_name("out.jsonl")
+    assert not check(out, lambda _: WORLD, replay=True).objections
+    done = load(out)
+    assert actions(done) == actions(given)
+    assert {one.tree.nodes[0].mode for one in done if 0 not in one.slips} == {"planning"}
+    said = {node.mode for one in done for step, node in enumerate(one.tree.nodes) if step not in one.slips}
+    assert said >= {"reflection", "monitor"}
 
 
 def test_a_key_is_in_no_file_and_no_message(file, capsys, monkeypatch, caplog):
