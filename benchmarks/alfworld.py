@@ -34,7 +34,7 @@ from spark_rl.types import Task
 sys.path = [entry for entry in sys.path if Path(entry or ".").resolve() != Path(__file__).resolve().parent]
 
 DEPTH = 15
-MEASURES = ("reset, first", "reset, again", "step", "fork", "fork, one step", "fork by replay")
+MEASURES = ("reset, first", "reset, again", "step", "refused step", "fork", "fork, one step", "fork by replay")
 
 Clock = Callable[[], float]
 
@@ -102,6 +102,7 @@ def measure(player: Stock | Ours, world: Alfworld, plans: dict[str, list[str]], 
         timed("reset, again", partial(player.reset, task))
         for action in actions:
             said.update(repr(timed("step", partial(player.step, action))).encode())
+        said.update(repr(timed("refused step", partial(player.step, "dance"))).encode())
         replay = partial(replayed, player, task, actions)
         timed("fork by replay", replay)
         if isinstance(player, Stock):

@@ -83,6 +83,8 @@ def annotate(call: Call) -> int:
     if not done:
         raise PolicyFailure(f"none of {len(given)} trajectories was annotated; the first: {refused[0][1]}")
     save(done, options.out, prompt)
+    if not refused:
+        options.refused.unlink(missing_ok=True)  # of an earlier run, which this one has replaced
     nodes = [node for shown in done for node in shown.tree.nodes]
     explored = sum(node.mode == "explore" for node in nodes) / len(nodes)
     left = f"; {len(refused)} not annotated: {options.refused}" if refused else ""

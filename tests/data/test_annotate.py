@@ -252,6 +252,9 @@ def test_a_trajectory_whose_answers_cannot_be_used_is_named_and_kept_apart(file,
         assert run(served, refused, "--attempts", "2", out="again.jsonl") == 2
         assert f"none of {len(bad)} trajectories was annotated" in capsys.readouterr().err
         assert not file.with_name("again.jsonl").exists()
+    with serving(teach) as served:
+        assert run(served, file, "--piece", "9") == 0
+    assert not refused.exists(), "nothing of this file is refused now"
 
 
 def test_a_dry_run_prints_a_question_and_asks_nobody(file, capsys):
