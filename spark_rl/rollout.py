@@ -153,9 +153,10 @@ class _Grower:
 
     async def run(self, watch: Watch | None) -> Forest:
         lost = getattr(self.world, "lost", int)  # a world in processes of its own says how many it has lost so far
-        lost_before = lost()
+        lost_before, clock = lost(), _Clock(self.spent)
         for index, plot in enumerate(self.plots):
             self._plant(index, plot)
+        clock.lap("environment")
         before = replace(self.policy.spent, seconds=dict(self.policy.spent.seconds))
         try:
             while self.open or self._revive():
@@ -183,14 +184,14 @@ class _Grower:
 
     def _close(self, items: Sequence[_Open]) -> None:
         for item in items:
-            with self._guarded(item.tree):
+            with _Guard(self, item.tree):
                 item.state.close()
 
     # -- planting and forking ---------------------------------------------------------------------------------------
 
     def _plant(self, index: int, plot: _Plot) -> None:
         """Reset a fresh environment and open the roots."""
-        with self._guarded(index):
+        with _Guard(self, index):
             state = self.world.make()
             first = state.reset(plot.tree.task)
             plot.tree.observation, plot.tree.actions = first.text, self._actions(first)
@@ -225,6 +226,7 @@ class _Grower:
         """With no leaf open: let the strategy spend what is left of the budget. Whether anything was opened."""
         if self.pool <= 0 or self.only_active or all(plot.failed for plot in self.plots):
             return False
+        clock = _Clock(self.spent)
         # A failed tree keeps its place, but there is nothing in it to fork, and nothing more it may hold.
         trees = [replace(plot.tree, nodes=[], forks=[], cap=0) if plot.failed else plot.tree for plot in self.plots]
         forest = replace(self.forest, trees=trees, left=self.pool)
@@ -235,8 +237,9 @@ class _Grower:
             if not (granted := self._grant(fork.tree, fork.extra)):
                 continue
             plot.tree.forks.append(replace(fork, extra=granted))
-            with self._guarded(fork.tree):
+            with _Guard(self, fork.tree):
                 self._reopen(fork.tree, replace(fork, extra=granted))
+        clock.lap("environment")
         return bool(self.open)
 
     def _reopen(self, index: int, fork: Fork) -> None:
@@ -264,7 +267,7 @@ class _Grower:
         clock.lap("generate")
         grown: dict[int, list[_Branch]] = {}
         for item, request, answer in zip(items, requests, answers, strict=True):
-            with self._guarded(item.tree):
+            with _Guard(self, item.tree):
                 grown.setdefault(item.tree, []).extend(self._steps(item, request, accepted(answer, item.state)))
         for index, branches in grown.items():
             plot = self.plots[index]
@@ -272,7 +275,7 @@ class _Grower:
                 plot.ended += sum(not self._may_fork(plot.tree, branch.node) for branch in branches)
             # The budget is first come, first served: in a random order, so that no root is favoured.
             for branch in plot.rng.sample(branches, len(branches)):
-                with self._guarded(index):
+                with _Guard(self, index):
                     if not plot.failed and self._may_fork(plot.tree, branch.node):
                         self._wish(index, branch)
                     else:
@@ -361,9 +364,6 @@ class _Grower:
         )
         plot.born.insert(-1, 0)
         return _Branch(len(plot.tree.nodes) - 1, state, observation)
-
-    def _guarded(self, index: int) -> _Guard:
-        return _Guard(self, index)
 
 
 @dataclass

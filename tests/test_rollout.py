@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import random
+import time
 from collections.abc import Sequence
 from dataclasses import dataclass, field, replace
 
@@ -257,6 +258,17 @@ def test_siblings_of_a_fork_that_excludes_take_other_actions(at):
         pairs.append([node.action for node in tree.nodes if node.depth == forked + 1])
     # Two actions, four draws more: a repeat stays in one case of 32 at most.
     assert sum(set(pair) == {"more", "wait"} for pair in pairs) >= 11
+
+
+def test_resets_are_time_of_the_environment(monkeypatch):
+    reset = Corridor.reset
+
+    def slowly(self: Corridor, task: Task) -> Observation:
+        time.sleep(0.02)  # at least
+        return reset(self, task)
+
+    monkeypatch.setattr(Corridor, "reset", slowly)
+    assert grow([2, 3], growth(budget=2, roots=2)).spent.seconds["environment"] >= 0.04
 
 
 @pytest.mark.parametrize("fails", ["reset", "step"])

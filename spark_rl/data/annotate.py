@@ -30,7 +30,7 @@ from spark_rl.policies.openai import Refused, Server, gather
 from spark_rl.prompting import MODES, Modes, parse, respond
 from spark_rl.types import Message, Mode, Node
 
-__all__ = ["PROMPT_VERSION", "Annotator", "Asking", "Unusable", "question", "read"]
+__all__ = ["PROMPT_VERSION", "Annotator", "Asking", "Unusable", "question", "read", "schema"]
 
 PROMPT_VERSION = "annotate-1"
 """Goes up when `QUESTION`, `SAID` or the form of a path changes."""
