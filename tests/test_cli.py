@@ -10,6 +10,7 @@ import os
 import signal
 import subprocess
 import sys
+from functools import partial
 from pathlib import Path
 
 import pytest
@@ -229,6 +230,7 @@ def test_env_check_tells_good_from_bad(capsys, tmp_path, monkeypatch):
 
 
 BROKEN_WORLD = '''
+from functools import partial
 from dataclasses import dataclass
 
 @dataclass(frozen=True)
@@ -549,7 +551,9 @@ def test_stopping_says_how_to_continue(tmp_path):
     out = tmp_path / "run"
     command = [sys.executable, "-m", "spark_rl", "train", "quickstart", "--out", str(out), *SMALL]
     command += ["--iterations", "50"]  # too many to be done before the signal comes, however busy the machine
-    process = subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True)
+    # What a shell without job control runs in the background ignores Ctrl-C, and so would all that it starts.
+    heed = partial(signal.signal, signal.SIGINT, signal.SIG_DFL)
+    process = subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True, preexec_fn=heed)
     assert process.stderr is not None
     for line in process.stderr:
         if line.startswith("demonstrations"):
