@@ -230,7 +230,6 @@ def test_env_check_tells_good_from_bad(capsys, tmp_path, monkeypatch):
 
 
 BROKEN_WORLD = '''
-from functools import partial
 from dataclasses import dataclass
 
 @dataclass(frozen=True)

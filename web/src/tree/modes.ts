@@ -5,7 +5,7 @@
  */
 import type { Forest } from "../contract";
 
-/** In the order of a legend. The last but one three are RLVMR's (arXiv 2507.22844), which also explores. */
+/** In the order of a legend. Planning, reflection and monitor are RLVMR's (arXiv 2507.22844), which also explores. */
 export const MODES: Record<string, string> = {
   e: "explore",
   t: "think",
