@@ -24,7 +24,7 @@ from typing import Any, cast
 
 from spark_rl.errors import StorageError, UsageError
 from spark_rl.files import Lines, read_lines, write_json
-from spark_rl.lookahead import Choose, alone, along
+from spark_rl.lookahead import Choose, alone, along, by_rule
 from spark_rl.metrics import step_counts
 from spark_rl.types import Spent, Task, Tree
 
@@ -78,7 +78,8 @@ class Episode:
     """How far the task had come at its end."""
     grown: Mapping[str, int] = field(default_factory=dict[str, int])
     """Of the tree it was chosen from: leaves, steps, whether any leaf succeeded (`best`), and success, steps and tokens of
-    the trajectory without branching (`alone`, `alone_steps`, `alone_tokens`). Empty when there was nothing to choose."""
+    the trajectory without branching (`alone`, `alone_steps`, `alone_tokens`); success of what each rule would have chosen
+    (`by_majority`, `by_likelihood`). Empty when there was nothing to choose."""
 
 
 def episode(tree: Tree, sample: int, choose: Choose | None = None) -> Episode:
@@ -96,6 +97,7 @@ def episode(tree: Tree, sample: int, choose: Choose | None = None) -> Episode:
             "alone": int(first[-1].success),
             "alone_steps": len(first),
             "alone_tokens": sum(len(node.completion) for node in first),
+            **{f"by_{rule}": int(success) for rule, success in by_rule(tree).items()},
         }
     (score,) = path.returns()
     return Episode(tree.task.id, sample, last.success, score, last.depth, step_counts([path]), dict(last.progress), grown)

@@ -13,7 +13,7 @@ from typing import Any
 from spark_rl.episodes import Episode, Played, Shard, episode
 from spark_rl.errors import EnvironmentFailure, UsageError
 from spark_rl.growth import Growth
-from spark_rl.lookahead import Choose, ahead
+from spark_rl.lookahead import CHOICES, Choose, ahead
 from spark_rl.metrics import clustered, pass_at, ratios, step_counts
 from spark_rl.playing import Grows, chains
 from spark_rl.recipe import Recipe
@@ -224,11 +224,16 @@ def _pass_at(wins: Mapping[str, int], samples: int, wanted: Sequence[int]) -> di
     return {str(k): statistics.fmean(pass_at(k, samples, won) for won in wins.values()) for k in wanted if wins}
 
 
+_RULES = {f"by_{rule}": f"by {rule}" for rule in CHOICES}
+"""Of an episode's tree, and in words."""
+
+
 def _branching(found: Sequence[Episode], total: int) -> dict[str, float]:
     """What choosing brought, beside the trajectory without branching; an episode that failed was solved by neither."""
     grown = [one.grown for one in found]
     return {
         "leaves": sum(tree["leaves"] for tree in grown) / total,
+        **{name: sum(tree[name] for tree in grown) / total for name in _RULES if all(name in tree for tree in grown)},
         "alone": sum(tree["alone"] for tree in grown) / total,
         "gained": sum(one.success and not one.grown["alone"] for one in found),
         "lost": sum(not one.success and bool(one.grown["alone"]) for one in found),
@@ -263,19 +268,22 @@ def markdown(results: Mapping[str, Mapping[str, Any]]) -> str:
 def branching(results: Mapping[str, Mapping[str, Any]]) -> str:
     """A table of what choosing brought and cost, one row a level; empty where nothing was chosen.
 
-    `alone` is the trajectory without branching, from the same samples. Pass@leaves counts a task as solved where any leaf
-    is: it looks at outcomes, and is no success.
+    The trees answer for all rules, so that success by each stands beside what was chosen. `alone` is the trajectory without
+    branching, from the same samples. Pass@leaves counts a task as solved where any leaf is: it looks at outcomes, and is no
+    success.
     """
     chosen = {level: r for level, r in results.items() if "branching" in r}
     if not chosen:
         return ""
-    head = ["level", "chosen", "alone", "gained", "lost", "Pass@leaves", "leaves"]
+    rules = {name: said for name, said in _RULES.items() if all(name in r["branching"] for r in chosen.values())}
+    head = ["level", "chosen", "alone", "gained", "lost", *rules.values(), "Pass@leaves", "leaves"]
     head += ["tokens", "alone", "environment steps", "alone"]
     rows = [
         [
             level,
             *(f"{value:.3f}" for value in (r["success"], b["alone"])),
             *(f"{b[name]}" for name in ("gained", "lost")),
+            *(f"{b[name]:.3f}" for name in rules),
             f"{b['pass_at_leaves']:.3f}",
             f"{b['leaves']:.1f}",
             *(f"{value:.0f}" for value in (r["tokens"], b["alone_tokens"])),

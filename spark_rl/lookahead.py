@@ -14,17 +14,18 @@ The environment must be one that can be forked: the agent tries in copies what i
 
 from __future__ import annotations
 
+import contextlib
 import random
 from collections.abc import Callable
 from dataclasses import dataclass, replace
 
 from spark_rl.branching.base import Branching
-from spark_rl.errors import UsageError
+from spark_rl.errors import PolicyFailure, UsageError
 from spark_rl.growth import Growth, Sampling
 from spark_rl.policies.voting import mean_logprob, modal
 from spark_rl.types import Forest, Fork, Tree
 
-__all__ = ["CHOICES", "Ahead", "Choose", "ahead", "alone", "along", "likelihood", "majority"]
+__all__ = ["CHOICES", "Ahead", "Choose", "ahead", "alone", "along", "by_rule", "likelihood", "majority"]
 
 Choose = Callable[[Tree], int]
 """From a tree to the leaf whose trajectory counts."""
@@ -82,6 +83,18 @@ def likelihood(tree: Tree) -> int:
 
 CHOICES: dict[str, Choose] = {"majority": majority, "likelihood": likelihood}
 """By name on the command line."""
+
+
+def by_rule(tree: Tree) -> dict[str, bool]:
+    """Whether the leaf that a rule chooses succeeded, of each rule that the policy's completions can be asked by.
+
+    One tree answers for all rules: what is dear about them is to grow it.
+    """
+    found: dict[str, bool] = {}
+    for name, choose in CHOICES.items():
+        with contextlib.suppress(PolicyFailure):
+            found[name] = tree.nodes[choose(tree)].success
+    return found
 
 
 def alone(tree: Tree) -> int:

@@ -458,6 +458,7 @@ def test_eval_with_branching(run, capsys, tmp_path, choose):
     assert main(["eval", str(run), *FEW, *words]) == 0
     plain = json.loads((tmp_path / "out.json").read_text())["L1"]
     assert found["branching"]["leaves"] >= 2
+    assert found["branching"][f"by_{choose}"] == found["success"]
     assert found["branching"]["alone"] == plain["success"]
     assert found["branching"]["alone_tokens"] == plain["tokens"]
     assert found["tokens"] > plain["tokens"]

@@ -269,12 +269,13 @@ def test_a_world_that_names_a_task_twice_is_refused():
 
 
 def test_a_choice_by_hand():
-    """Two tasks: one where the vote mends a loss, and one where it spoils a win; a third failed."""
+    """The vote mends a loss of one task and spoils a win of another, the likeliest leaf wins both; a third task failed."""
     mended, spoilt = draw([-1, -1, -1], {1: 1.0, 2: 1.0}), draw([-1, -1, -1, 0], {3: 1.0})
     for tree, actions in ((mended, "abb"), (spoilt, "abbc")):
         tree.task = replace(tree.task, id=actions)
         for node, action in zip(tree.nodes, actions, strict=True):
             node.action = action
+    mended.nodes[2].logprobs = (-0.1,)
     tasks = [mended.task, spoilt.task, replace(mended.task, id="failed")]
     played = Played()
     spent = Spent(generated=14, env_steps=7, replayed=2)
@@ -284,6 +285,8 @@ def test_a_choice_by_hand():
     assert (result["tokens"], result["env_steps"]) == (14 / 3, 3.0)
     assert result["branching"] == {
         "leaves": 6 / 3,
+        "by_majority": 1 / 3,
+        "by_likelihood": 2 / 3,
         "alone": 1 / 3,
         "gained": 1,
         "lost": 1,
@@ -291,9 +294,20 @@ def test_a_choice_by_hand():
         "alone_tokens": (2 + 4) / 3,
         "alone_steps": (1 + 2) / 3,
     }
-    assert branching({"L0": result}).splitlines()[2] == ("| L0 | 0.333 | 0.333 | 1 | 1 | 0.667 | 2.0 | 5 | 2 | 3.0 | 1.0 |")
+    row = branching({"L0": result}).splitlines()[2]
+    assert row == "| L0 | 0.333 | 0.333 | 1 | 1 | 0.333 | 0.667 | 0.667 | 2.0 | 5 | 2 | 3.0 | 1.0 |"
     assert branching({"L0": result}) in report({"L0": result})
     assert branching({"L0": summary(tasks, [], Spent(), [])}) == ""
+
+
+def test_a_policy_without_logprobs_is_asked_by_majority_alone():
+    tree = draw([-1, -1, 0], {1: 1.0}, logprobs=())
+    played = Played()
+    played.add([tree.task], 0, [episode(tree, 0, majority)], Spent())
+    result = conclude([tree.task], played)
+    assert result["branching"]["by_majority"] == 0
+    assert "by_likelihood" not in result["branching"]
+    assert "by likelihood" not in branching({"L0": result})
 
 
 def test_what_is_alone_is_what_is_played_without_branching():

@@ -22,13 +22,14 @@ RELATIVE: tuple[Measure, ...] = ("generated",)
 """Measures that a table shows as percent of its reference row, seed by seed."""
 
 
-def value(column: Column, result: Callable[[str], Result], evaluation: str = "") -> float | None:
+def value(column: Column, result: Callable[[str], Result], evaluation: str = "", rule: str = "") -> float | None:
     """A column's number from one seed of a row.
 
     Args:
         column: what is measured.
         result: the result of the row's cell that is evaluated at a level.
         evaluation: the options of the evaluation to read; empty: that after training.
+        rule: the rule of choosing whose success is read; empty: the evaluation's own.
 
     Returns:
         None where it was not measured (a user's own `evaluation.levels`, a run without iterations).
@@ -58,6 +59,9 @@ def value(column: Column, result: Callable[[str], Result], evaluation: str = "")
             return None if share is None else 100 * share
         case "tokens":
             return found(column.level).get("tokens")
+        case "success" if rule:
+            share = found(column.level).get("branching", {}).get(f"by_{rule}")
+            return None if share is None else 100 * share
         case "success" | "repetitive":
             share = found(column.level).get("success" if column.measure == "success" else "repetitive_ratio")
             return None if share is None else 100 * share

@@ -112,7 +112,7 @@ def _values(grid: Grid, row: Row, column: Column, results: Mapping[str, Result],
             return results[grid.cell(row, column.world, level, seed).name]
 
         try:
-            number = value(column, result, arm.evaluation)
+            number = value(column, result, arm.evaluation, arm.rule)
         except KeyError:  # a cell, or an evaluation of it, that is not there yet
             continue
         if number is not None:

@@ -139,7 +139,7 @@ _TABLE_16 = Table(
         Row("likeliest of 2", Arm(evaluation="--choose likelihood --among steps --branching.width 2")),
         Row("likeliest of 4", Arm(evaluation="--choose likelihood --among steps --branching.width 4")),
         Row("vote of leaves", Arm(evaluation="--choose majority --among episodes")),
-        Row("likeliest leaf", Arm(evaluation="--choose likelihood --among episodes")),
+        Row("likeliest leaf", Arm(evaluation="--choose majority --among episodes", rule="likelihood")),
     ),
     reference="off (SPARK)",
     note="All rows ask the same trained models. A vote of completions at an exploring step is the paper's; leaves are "

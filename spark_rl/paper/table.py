@@ -28,6 +28,8 @@ class Arm:
     """Of `spark-rl train`, set after it."""
     evaluation: str = ""
     """Of `spark-rl eval`; empty: the evaluation after training."""
+    rule: str = ""
+    """Of the rules that an evaluation's trees were asked by, the one whose success is read; empty: the evaluation's own."""
     share: float = 1.0
     """Share of the training tasks; of a model from nothing also of the demonstrations, which its tasks must yield."""
     preferences: Preferences | None = None

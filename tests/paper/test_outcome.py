@@ -105,7 +105,10 @@ def test_every_measure_is_read_in_the_papers_units():
         "kinds": {"light": {"wins": 3, "tasks": 4}},
         "averages": {"score": {"tasks": 0.7, "types": 0.6}},
     }
-    asked = {"--samples 4 --pass-at 2": {"L0": {"pass_at": {"2": 0.9}}}}
+    asked = {
+        "--samples 4 --pass-at 2": {"L0": {"pass_at": {"2": 0.9}}},
+        "--choose majority": {"L0": {"success": 0.4, "tokens": 900.0, "branching": {"by_likelihood": 0.6}}},
+    }
     whole = {
         "after": {"L0": after, "L2": {"success": 0.2}},
         "explore_ratio": [0.3, 0.2, 0.1],
@@ -113,8 +116,8 @@ def test_every_measure_is_read_in_the_papers_units():
         "evaluations": asked,
     }
 
-    def read(measure, key="", evaluation=""):
-        return value(Column("x", "household", "L0", measure, key), lambda _: whole, evaluation)
+    def read(measure, key="", evaluation="", rule=""):
+        return value(Column("x", "household", "L0", measure, key), lambda _: whole, evaluation, rule)
 
     assert read("success") == 80
     assert read("repetitive") == 10
@@ -124,6 +127,10 @@ def test_every_measure_is_read_in_the_papers_units():
     assert read("drop", "L2") == pytest.approx(75)
     assert read("generated") == 1234
     assert read("pass_at", "2", "--samples 4 --pass-at 2") == 90
+    assert read("success", "", "--choose majority") == 40
+    assert read("success", "", "--choose majority", "likelihood") == 60
+    assert read("tokens", "", "--choose majority", "likelihood") == 900, "one tree answers for both"
+    assert read("success", "", "--samples 4 --pass-at 2", "likelihood") is None
     assert [read("explore", str(share)) for share in (1 / 150, 0.5, 1.0)] == [0.3, 0.2, 0.1]
     assert read("kind", "clean") is None
     assert value(Column("x", "household", "L1"), lambda _: whole) is None
