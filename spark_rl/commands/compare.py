@@ -82,13 +82,15 @@ def _options(call: Call, recipe: Recipe, arm: str) -> _Compare:
 def _groups(arms: Sequence[str], recipes: Sequence[Recipe], seeds: int) -> list[list[Cell]]:
     """The cells of each seed and cold start.
 
-    An arm that differs from the first in prompt or cold start alone has a cold start of its own, named by the first arm
-    that begins so; one that differs in anything else is left among the others, where `Plan.check` refuses it.
+    An arm that differs from the first in prompt, cold start or which weights are trained (LoRA or all) has a cold start of
+    its own, named by the first arm that begins so; one that differs in anything else is left among the others, where
+    `Plan.check` refuses it.
     """
     first, starts = recipes[0], dict[str, str]()
     for arm, recipe in zip(arms, recipes, strict=True):
         own = shared(recipe) != shared(first)
-        comparable = shared(replace(recipe, prompt=first.prompt, cold_start=first.cold_start)) == shared(first)
+        free = {"prompt": first.prompt, "cold_start": first.cold_start, "weights": first.weights}
+        comparable = shared(replace(recipe, **free)) == shared(first)
         alike = (other for other, begun in zip(arms, recipes, strict=True) if shared(begun) == shared(recipe))
         starts[arm] = next(alike) if own and comparable else ""
     return [

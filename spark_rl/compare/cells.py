@@ -302,7 +302,7 @@ def shared(recipe: Recipe) -> tuple[Any, ...]:
     """What cells that begin alike must have in common; which levels are evaluated, and how often, is not part of it."""
     settings = replace(recipe.evaluation, levels=(), every=0)
     world = (recipe.env, recipe.level, recipe.prompt, recipe.tree.horizon, recipe.sampling.max_tokens)
-    return (*world, recipe.model, recipe.seed, recipe.cold_start, settings, recipe.threads)
+    return (*world, recipe.model, recipe.weights, recipe.seed, recipe.cold_start, settings, recipe.threads)
 
 
 def _kept(levels: Mapping[str, Mapping[str, Any]]) -> dict[str, dict[str, Any]]:

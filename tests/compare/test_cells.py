@@ -85,7 +85,7 @@ def test_what_cannot_be_compared_is_refused(tmp_path):
         plan.check([grpo])
 
 
-def test_an_arm_with_another_prompt_or_cold_start_has_a_start_of_its_own(tmp_path):
+def test_an_arm_with_another_prompt_cold_start_or_adapters_has_a_start_of_its_own(tmp_path):
     recipes = [with_algorithm(prepared(RECIPE), arm) for arm in ("grpo", "rlvmr", "paper", "rlvmr")]
     arms = ["grpo", "rlvmr", "paper", "again"]
     groups = _groups(arms, recipes, 2)
@@ -95,6 +95,8 @@ def test_an_arm_with_another_prompt_or_cold_start_has_a_start_of_its_own(tmp_pat
         [("grpo", 1, ""), ("paper", 1, "")],
         [("rlvmr", 1, "rlvmr"), ("again", 1, "rlvmr")],
     ]
+    adapted = replace(recipes[0], weights=replace(recipes[0].weights, lora_rank=4))
+    assert [group[0].start for group in _groups(["grpo", "lora"], [recipes[0], adapted], 1)] == ["", "lora"]
     plan = Plan(tmp_path)
     plan.check([cell for group in groups for cell in group])
     longer = replace(recipes[1], tree=replace(recipes[1].tree, horizon=9))
