@@ -14,10 +14,12 @@ import contextlib
 import errno
 import importlib
 import os
+import signal
 import sys
+import threading
 import traceback
 import warnings
-from collections.abc import Sequence
+from collections.abc import Generator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -160,7 +162,7 @@ def main(argv: Sequence[str] | None = None) -> int:
     """Run one command line; returns its exit code.
 
     0: done. 1: a check failed. 2: a user can mend it, and the sentence on standard error says how. 130: stopped by
-    Ctrl-C. 141: who read the output has gone.
+    Ctrl-C or SIGTERM. 141: who read the output has gone.
     """
     words = list(sys.argv[1:] if argv is None else argv)
     flags = {flag for flag in FLAGS if flag in words}
@@ -171,7 +173,8 @@ def main(argv: Sequence[str] | None = None) -> int:
     if (here := str(Path.cwd())) not in sys.path:
         sys.path.append(here)  # package.module:Class may be a user's own file; last, so that it shadows nothing
     try:
-        code = _run(words, flags)
+        with _stopped_by_sigterm():
+            code = _run(words, flags)
         sys.stdout.flush()
         return code
     except SparkError as error:
@@ -193,6 +196,19 @@ def main(argv: Sequence[str] | None = None) -> int:
         return _fail(f"{place} could not be written (the disk is full); free some space", debug="--debug" in flags)
     except SystemExit as stop:  # help was printed
         return stop.code if isinstance(stop.code, int) else 0
+
+
+@contextlib.contextmanager
+def _stopped_by_sigterm() -> Generator[None]:
+    """What schedulers and containers end a program by does as Ctrl-C does: it says how to go on, and leaves no process."""
+    if threading.current_thread() is not threading.main_thread():  # a program's own thread: only the main one has signals
+        yield
+        return
+    before = signal.signal(signal.SIGTERM, signal.default_int_handler)
+    try:
+        yield
+    finally:
+        signal.signal(signal.SIGTERM, before)
 
 
 def _run(words: Sequence[str], flags: set[str]) -> int:

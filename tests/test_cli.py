@@ -547,7 +547,8 @@ def test_a_missing_extra_names_the_command_that_mends_it(capsys, tmp_path, monke
     assert 'pip install "spark-rl[sft]"' in said
 
 
-def test_stopping_says_how_to_continue(tmp_path):
+@pytest.mark.parametrize("how", [signal.SIGINT, signal.SIGTERM])
+def test_stopping_says_how_to_continue(tmp_path, how):
     out = tmp_path / "run"
     command = [sys.executable, "-m", "spark_rl", "train", "quickstart", "--out", str(out), *SMALL]
     command += ["--iterations", "50"]  # too many to be done before the signal comes, however busy the machine
@@ -558,7 +559,7 @@ def test_stopping_says_how_to_continue(tmp_path):
     for line in process.stderr:
         if line.startswith("demonstrations"):
             break
-    process.send_signal(signal.SIGINT)
+    process.send_signal(how)
     _, err = process.communicate()
     assert process.returncode == 130
     assert err.splitlines()[-1] == f"spark-rl: stopped; continue with: spark-rl train --resume {out}"

@@ -3,7 +3,11 @@
 from __future__ import annotations
 
 import json
+import os
 import shutil
+import signal
+import subprocess
+import sys
 import threading
 import time
 from dataclasses import replace
@@ -147,6 +151,20 @@ def test_each_cell_has_its_result_and_all_arms_of_a_seed_their_cold_start(out):
     report = (out / "report.md").read_text()
     assert "spark-rl compare tiny:recipe --arms grpo,strategic" in report
     assert "2 seeds (0, 1)" in report
+
+
+@pytest.mark.slow
+def test_a_comparison_that_is_ended_leaves_no_process(tmp_path):
+    command = [sys.executable, "-m", "spark_rl", "compare", "quickstart", "--out", str(tmp_path / "out"), "--jobs", "2"]
+    process = subprocess.Popen(command, stderr=subprocess.PIPE, text=True, start_new_session=True)
+    while process.poll() is None and len(list((tmp_path / "out" / "cold").glob("*/demonstrations.jsonl"))) < 2:
+        time.sleep(0.05)
+    process.send_signal(signal.SIGTERM)
+    _, said = process.communicate()
+    assert said.splitlines()[-1] == "spark-rl: stopped; the same command continues it"
+    assert process.returncode == 130
+    with pytest.raises(ProcessLookupError):
+        os.killpg(process.pid, 0)
 
 
 @pytest.mark.slow
