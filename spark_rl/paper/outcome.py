@@ -91,7 +91,7 @@ class Outcome:
             for seed in sorted(self.ours[number][place].keys() & self.ours[other][place].keys())
         ]
         if len(pairs) < FEWEST:
-            return f"{len(pairs)} pairs of benchmark and seed, fewer than {FEWEST}, of which no p below 0.05 can come"
+            return f"{_TOO_FEW} ({len(pairs)})"
         p, n = signed_rank(pairs)
         return f"p = {p:.2g} ({n} of {len(pairs)} pairs differ)"
 
@@ -124,6 +124,9 @@ def _percent(values: Values, base: Values) -> Values:
     return {seed: 100 * values[seed] / base[seed] for seed in values if base.get(seed)}
 
 
+_TOO_FEW = "too few pairs"
+
+
 def markdown(outcome: Outcome) -> str:
     """Our table beside the paper's, differences to the reference row, and the tests."""
     table, columns = outcome.table, outcome.columns
@@ -144,6 +147,8 @@ def markdown(outcome: Outcome) -> str:
             for number in compared
         ]
         parts.append(f"Difference to {table.reference}, paired by seed; then the paper's.\n\n{_table(head, lines)}")
+        if any(line[-1].startswith(_TOO_FEW) for line in lines):
+            parts.append(f"Of fewer than {FEWEST} pairs of benchmark and seed no p below 0.05 can come.")
     return "\n\n".join([*parts, *filter(None, [table.note])])
 
 

@@ -61,7 +61,8 @@ def test_a_grid_that_was_stopped_goes_on_to_the_same_results_and_tables(tmp_path
     assert run(whole) == 0
     printed = capsys.readouterr().out
     assert "| chains | " in printed
-    assert "1 pairs of benchmark and seed, fewer than 6" in printed
+    assert "too few pairs (1)" in printed
+    assert printed.count("Of fewer than 6 pairs of benchmark and seed no p below 0.05 can come.") == 1
     assert json.loads((whole / "toy.json").read_text())["rows"][1]["paper"] == [98.4]
     results = contents(whole)
     (learnt,) = (result for result in results.values() if "preferences" in result)
