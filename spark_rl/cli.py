@@ -208,7 +208,7 @@ def _stopped_by_sigterm() -> Generator[None]:
     try:
         yield
     finally:
-        signal.signal(signal.SIGTERM, before)
+        signal.signal(signal.SIGTERM, before or signal.SIG_DFL)  # None: set by a library in C
 
 
 def _run(words: Sequence[str], flags: set[str]) -> int:
