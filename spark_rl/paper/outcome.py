@@ -79,19 +79,24 @@ class Outcome:
         both = sorted(mine.keys() & base.keys())
         return paired([mine[seed] for seed in both], [base[seed] for seed in both]) if both else None
 
-    def tested(self, number: int) -> str:
-        """What Wilcoxon's test says of a row against its reference, over all pairs of benchmark and seed."""
+    def pairs(self, number: int) -> list[float]:
+        """A row minus its reference in each pair of benchmark and seed; empty where it has none."""
         other = self.against(number)
-        if other is None or not any(self.ours[number]):
-            return ""
-        pairs = [
+        if other is None:
+            return []
+        return [
             self.ours[number][place][seed] - self.ours[other][place][seed]
             for place, column in enumerate(self.columns)
             if column.measure == self._main
             for seed in sorted(self.ours[number][place].keys() & self.ours[other][place].keys())
         ]
-        if len(pairs) < FEWEST:
-            return f"{_TOO_FEW} ({len(pairs)})"
+
+    def tested(self, number: int) -> str:
+        """What Wilcoxon's test says of a row against its reference, over all pairs of benchmark and seed."""
+        if self.against(number) is None or not any(self.ours[number]):
+            return ""
+        if len(pairs := self.pairs(number)) < FEWEST:
+            return f"too few pairs ({len(pairs)})"
         p, n = signed_rank(pairs)
         return f"p = {p:.2g} ({n} of {len(pairs)} pairs differ)"
 
@@ -124,9 +129,6 @@ def _percent(values: Values, base: Values) -> Values:
     return {seed: 100 * values[seed] / base[seed] for seed in values if base.get(seed)}
 
 
-_TOO_FEW = "too few pairs"
-
-
 def markdown(outcome: Outcome) -> str:
     """Our table beside the paper's, differences to the reference row, and the tests."""
     table, columns = outcome.table, outcome.columns
@@ -147,7 +149,7 @@ def markdown(outcome: Outcome) -> str:
             for number in compared
         ]
         parts.append(f"Difference to {table.reference}, paired by seed; then the paper's.\n\n{_table(head, lines)}")
-        if any(line[-1].startswith(_TOO_FEW) for line in lines):
+        if any(len(outcome.pairs(number)) < FEWEST for number in compared):
             parts.append(f"Of fewer than {FEWEST} pairs of benchmark and seed no p below 0.05 can come.")
     return "\n\n".join([*parts, *filter(None, [table.note])])
 

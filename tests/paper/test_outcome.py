@@ -73,6 +73,7 @@ def test_with_fewer_than_six_pairs_a_sentence_says_why_there_is_no_test():
     few = {level: values[:1] for level, values in TREES.items()}
     found = Outcome.of(TABLE, GRID, results(TABLE, "chains", CHAINS) | results(TABLE, "trees", few), seeds=3)
     assert found.tested(2) == "too few pairs (3)"
+    assert "Of fewer than 6 pairs of benchmark and seed no p below 0.05 can come." in markdown(found)
 
 
 def test_before_any_cell_has_finished_the_published_numbers_stand_alone():
