@@ -18,6 +18,7 @@ import contextlib
 import random
 from collections.abc import Callable
 from dataclasses import dataclass, replace
+from fractions import Fraction
 
 from spark_rl.branching.base import Branching
 from spark_rl.errors import PolicyFailure, UsageError
@@ -61,13 +62,15 @@ def ahead(growth: Growth, temperature: float) -> Growth:
 def majority(tree: Tree) -> int:
     """The leaf that the leaves elect, step by step: each votes for its action, and those stay in that took the modal one.
 
-    A trajectory that has ended votes for that.
+    A trajectory that has ended votes for that. Every first step has one vote, and a fork divides it among its branches, so
+    that what was forked often has no more say than the policy gave it: what goes wrong explores more, and so is forked more.
     """
     left = _leaves(tree)
     paths = {leaf: tree.trajectory(leaf) for leaf in left}
+    votes = _votes(tree)
     for depth in range(max(map(len, paths.values()))):
         ballots = [tree.nodes[paths[leaf][depth]].action if depth < len(paths[leaf]) else None for leaf in left]
-        elected = modal(ballots)
+        elected = modal(ballots, [votes[leaf] for leaf in left])
         left = [leaf for leaf, ballot in zip(left, ballots, strict=True) if ballot == elected]
     return left[0]
 
@@ -106,6 +109,14 @@ def along(tree: Tree, leaf: int) -> Tree:
     """A trajectory as a tree of its own."""
     nodes = [replace(tree.nodes[index], parent=depth - 1) for depth, index in enumerate(tree.trajectory(leaf))]
     return Tree(tree.task, tree.observation, tree.actions, nodes, opened=1, cap=1, horizon=tree.horizon)
+
+
+def _votes(tree: Tree) -> list[Fraction]:
+    """What each node has of its first step's vote; exact, so that ties are."""
+    below, votes = tree.children(), list[Fraction]()
+    for node in tree.nodes:  # parents come before their children
+        votes.append(Fraction(1) if node.parent < 0 else votes[node.parent] / len(below[node.parent]))
+    return votes
 
 
 def _leaves(tree: Tree) -> list[int]:

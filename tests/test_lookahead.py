@@ -35,11 +35,18 @@ def acting(parents: list[int], actions: str) -> Tree:
 
 
 def test_leaves_vote_step_by_step():
-    """Three roots a, b, b; the first has three leaves, so that a has three votes of five; among its leaves d has two."""
-    tree = acting([-1, -1, -1, 0, 0, 0, 1, 2], "abbcddee")
-    assert majority(tree) == 4
-    # One leaf less below a, and it is b's: two to two would go to the leftmost, two to three does not.
-    assert majority(acting([-1, -1, -1, 0, 0, 1, 2, 2], "abbcdeff")) == 6
+    """Roots a, a, b: two votes of three. Below them d is taken twice, c once."""
+    assert majority(acting([-1, -1, -1, 0, 0, 1, 2], "aabcddd")) == 4
+    assert majority(acting([-1, -1, -1, 2, 2], "abbcd")) == 1, "b has two votes: one for ending, halves for c and d"
+
+
+def test_a_fork_divides_its_vote():
+    """The first of three roots has three leaves of five, and one vote of three."""
+    assert majority(acting([-1, -1, -1, 0, 0, 0, 1, 2], "abbcddee")) == 6
+    # a forks into x, y, y; one y forks again, so that its z and w have a sixth each beside the third of the y that ended.
+    assert majority(acting([-1, 0, 0, 0, 2, 2], "axyyzw")) == 3
+    # Three thirds are one vote, exactly: a tie.
+    assert majority(acting([-1, -1, 0, 0, 0], "abccc")) == 2
 
 
 def test_a_tie_goes_to_the_leftmost():

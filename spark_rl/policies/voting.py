@@ -10,9 +10,9 @@ Invariants
 
 from __future__ import annotations
 
-from collections import Counter
 from collections.abc import Callable, Hashable, Sequence
 from dataclasses import dataclass, field, replace
+from fractions import Fraction
 from typing import Literal, TypeVar
 
 from spark_rl.branching.base import check_width
@@ -30,9 +30,12 @@ Choice = Literal["majority", "likelihood"]
 T = TypeVar("T", bound=Hashable)
 
 
-def modal(ballots: Sequence[T]) -> T:
-    """The most frequent value; of several the one that comes first."""
-    return Counter(ballots).most_common(1)[0][0]
+def modal(ballots: Sequence[T], votes: Sequence[Fraction] | None = None) -> T:
+    """The value with the most votes, one a ballot where none are given; of several the one that comes first."""
+    tally: dict[T, Fraction] = {}
+    for ballot, vote in zip(ballots, votes or [Fraction(1)] * len(ballots), strict=True):
+        tally[ballot] = tally.get(ballot, Fraction(0)) + vote
+    return max(tally, key=tally.__getitem__)
 
 
 def mean_logprob(completions: Sequence[Sequence[float]]) -> float:
