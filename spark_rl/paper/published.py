@@ -125,6 +125,8 @@ _TABLE_15 = Table(
 )
 
 _NO_COST = (None, None, None)
+_LEAVES = "--choose majority --among episodes"
+_CHAINS = f"{_LEAVES} --branching chains --tree.budget 8 --tree.roots 8"
 _TABLE_16 = Table(
     "table16",
     "Branching at test time",
@@ -138,12 +140,15 @@ _TABLE_16 = Table(
         Row("vote of 4", Arm(evaluation="--choose majority --among steps --branching.width 4")),
         Row("likeliest of 2", Arm(evaluation="--choose likelihood --among steps --branching.width 2")),
         Row("likeliest of 4", Arm(evaluation="--choose likelihood --among steps --branching.width 4")),
-        Row("vote of leaves", Arm(evaluation="--choose majority --among episodes")),
-        Row("likeliest leaf", Arm(evaluation="--choose majority --among episodes", rule="likelihood")),
+        Row("vote of leaves", Arm(evaluation=_LEAVES)),
+        Row("likeliest leaf", Arm(evaluation=_LEAVES, rule="likelihood")),
+        Row("vote of 8 chains", Arm(evaluation=_CHAINS)),
+        Row("likeliest of 8 chains", Arm(evaluation=_CHAINS, rule="likelihood")),
     ),
     reference="off (SPARK)",
     note="All rows ask the same trained models. A vote of completions at an exploring step is the paper's; leaves are "
-    "trajectories played to their ends in forks of the environment (docs/evaluation.md). The paper gives no cost.",
+    "trajectories played to their ends in forks of the environment (docs/evaluation.md), at most as many as chains, their "
+    "control, which share nothing. The paper gives no cost.",
 )
 
 _FIGURE_5 = Table(
