@@ -18,7 +18,7 @@ Result = Mapping[str, Any]
 
 DIGITS: dict[Measure, int] = {"explore": 2, "tokens": 0}
 """Digits after the point, where not one."""
-RELATIVE: tuple[Measure, ...] = ("generated",)
+RELATIVE: tuple[Measure, ...] = ("generated", "per_leaf")
 """Measures that a table shows as percent of its reference row, seed by seed."""
 
 
@@ -42,6 +42,9 @@ def value(column: Column, result: Callable[[str], Result], evaluation: str = "",
     match column.measure:
         case "generated":
             return float(result(column.level)["curve"][-1]["generated"])
+        case "per_leaf":
+            spent = result(column.level)["curve"][-1]
+            return spent["generated"] / spent["leaves"] if spent["leaves"] else None
         case "explore":
             ratios = result(column.level)["explore_ratio"]
             return float(ratios[max(1, round(float(column.key) * len(ratios))) - 1]) if ratios else None

@@ -19,14 +19,22 @@ _ALFWORLD, _SCIENCEWORLD, _WEBSHOP = (
 _SCORE = Column("WebShop score", "webshop", measure="score")
 _WORLDS = (_ALFWORLD, _SCIENCEWORLD, _WEBSHOP)
 
+_NOT_PRINTED = (None, None, None)
 _TABLE_2 = Table(
     "table2",
     "Tokens generated in training, chains = 100",
     f"{PAPER}, Table 2",
-    tuple(Column(column.name, column.world, measure="generated") for column in _WORLDS),
-    (Row("chains (GRPO)", GRPO, (100.0, 100.0, 100.0)), Row("SPARK", SPARK, (93.1, 53.0, 88.8))),
+    (
+        *(Column(column.name, column.world, measure="generated") for column in _WORLDS),
+        *(Column(f"{column.name}, a leaf", column.world, measure="per_leaf") for column in _WORLDS),
+    ),
+    (
+        Row("chains (GRPO)", GRPO, (100.0, 100.0, 100.0, *_NOT_PRINTED)),
+        Row("SPARK", SPARK, (93.1, 53.0, 88.8, *_NOT_PRINTED)),
+    ),
     reference="chains (GRPO)",
-    note="Each shared step counts once. Sharing saves what two leaves have in common, so most where forks come late.",
+    note="Each shared step counts once. Sharing saves what two leaves have in common, so most where forks come late. A tree "
+    "that is not forked often enough stays below N leaves: what a leaf costs tells that from sharing.",
 )
 
 _TABLE_4 = Table(
@@ -124,7 +132,6 @@ _TABLE_15 = Table(
     note="The paper does not say how many roots; here half of the leaves are, as at N = 8. N = 16 grows twice the leaves.",
 )
 
-_NO_COST = (None, None, None)
 _LEAVES = "--choose majority --among episodes"
 _CHAINS = f"{_LEAVES} --branching chains --tree.budget 8 --tree.roots 8"
 _TABLE_16 = Table(
@@ -133,9 +140,11 @@ _TABLE_16 = Table(
     f"{PAPER}, Table 16",
     (*_WORLDS, *(Column(f"{column.name}, tokens an episode", column.world, measure="tokens") for column in _WORLDS)),
     (
-        Row("off (SPARK)", SPARK, (96.9, 69.5, 75.8, *_NO_COST)),
+        Row("off (SPARK)", SPARK, (96.9, 69.5, 75.8, *_NOT_PRINTED)),
         Row(
-            "vote of 2", Arm(evaluation="--choose majority --among steps --branching.width 2"), (98.4, 71.9, 78.8, *_NO_COST)
+            "vote of 2",
+            Arm(evaluation="--choose majority --among steps --branching.width 2"),
+            (98.4, 71.9, 78.8, *_NOT_PRINTED),
         ),
         Row("vote of 4", Arm(evaluation="--choose majority --among steps --branching.width 4")),
         Row("likeliest of 2", Arm(evaluation="--choose likelihood --among steps --branching.width 2")),

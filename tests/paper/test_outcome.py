@@ -92,10 +92,11 @@ def test_the_json_holds_every_seed():
 def test_tokens_are_percent_of_the_chains_of_the_same_seed():
     table, more = TABLES["table2"], {"after": {}}
     cells = [GRID.cell(row, "household", "L0", seed).name for row in table.rows for seed in (0, 1)]
-    spent = dict(zip(cells, (1000, 2000, 900, 1000), strict=True))
-    found = Outcome.of(table, GRID, {name: more | {"curve": [{"generated": n}]} for name, n in spent.items()}, seeds=2)
-    assert [list(values.values()) for (values,) in found.ours] == [[100, 100], [90, 50]]
-    assert found.published == ((100.0,), (93.1,))
+    spent = dict(zip(cells, ((1000, 8), (2000, 8), (900, 6), (1000, 8)), strict=True))
+    curves = {name: [{"generated": tokens, "leaves": leaves}] for name, (tokens, leaves) in spent.items()}
+    found = Outcome.of(table, GRID, {name: more | {"curve": curve} for name, curve in curves.items()}, seeds=2)
+    assert [[list(values.values()) for values in row] for row in found.ours] == [[[100, 100]] * 2, [[90, 50], [120, 50]]]
+    assert found.published == ((100.0, None), (93.1, None))
 
 
 def test_every_measure_is_read_in_the_papers_units():
@@ -113,7 +114,7 @@ def test_every_measure_is_read_in_the_papers_units():
     whole = {
         "after": {"L0": after, "L2": {"success": 0.2}},
         "explore_ratio": [0.3, 0.2, 0.1],
-        "curve": [{"generated": 0}, {"generated": 1234}],
+        "curve": [{"generated": 0, "leaves": 0}, {"generated": 1234, "leaves": 2}],
         "evaluations": asked,
     }
 
@@ -127,6 +128,7 @@ def test_every_measure_is_read_in_the_papers_units():
     assert read("score") == 70
     assert read("drop", "L2") == pytest.approx(75)
     assert read("generated") == 1234
+    assert read("per_leaf") == 617
     assert read("pass_at", "2", "--samples 4 --pass-at 2") == 90
     assert read("success", "", "--choose majority") == 40
     assert read("success", "", "--choose majority", "likelihood") == 60
