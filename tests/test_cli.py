@@ -7,6 +7,7 @@ import importlib
 import io
 import json
 import os
+import shutil
 import signal
 import subprocess
 import sys
@@ -447,6 +448,18 @@ def test_eval_of_several_samples_goes_on_and_comes_together(run, capsys, tmp_pat
     assert capsys.readouterr().out == said
     assert lines == sum(file.read_text().count('"task"') for file in (tmp_path / "out").glob("episodes*")) == 6
     assert (tmp_path / "out" / "results.md").read_text() == said
+
+
+def test_an_evaluation_goes_on_in_a_run_that_was_moved(run, capsys, tmp_path):
+    before, after = tmp_path / "before", tmp_path / "after"
+    shutil.copytree(run, before)
+    assert main(["eval", str(before), *FEW, "--out", str(before / "more"), "--quiet"]) == 0
+    before.rename(after)
+    episodes = (after / "more" / "episodes.jsonl").read_bytes()
+    assert main(["eval", str(after), *FEW, "--out", str(after / "more"), "--quiet"]) == 0
+    assert (after / "more" / "episodes.jsonl").read_bytes() == episodes
+    capsys.readouterr()
+    assert "begun with model" in sentence(capsys, "eval", run, *FEW, "--out", after / "more")
 
 
 @pytest.mark.parametrize("choose", ["majority", "likelihood"])

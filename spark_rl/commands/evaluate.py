@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+import os
 from collections.abc import Generator, Mapping
 from dataclasses import dataclass, field, replace
 from pathlib import Path
@@ -201,10 +202,15 @@ def _load_and_play(name: str, options: _OfModel, watcher: Watcher) -> dict[str, 
     from spark_rl.executor import InProcess
 
     place = Path(model_folder(name, options.checkpoint))
-    with _kept(options, str(place.resolve()) if place.exists() else name) as folder:
+    with _kept(options, _seen(place, options.folder) if place.exists() else name) as folder:
         model, tokenizer = load_weights(name, options.checkpoint, threads=options.threads)
         executor = InProcess(model, tokenizer, options.env, cache_gb=options.cache_gb, around=options.around)
         return asyncio.run(_play(executor, tasks, options, watcher, folder))
+
+
+def _seen(place: Path, folder: Path | None) -> str:
+    """Where a model lies, seen from the folder of its evaluation, so that both may be moved together."""
+    return os.path.relpath(place.resolve(), folder.resolve()) if folder else str(place)
 
 
 async def _ask(name: str, options: _OfServer, watcher: Watcher) -> dict[str, Any] | None:
