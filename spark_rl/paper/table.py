@@ -15,7 +15,7 @@ from spark_rl.preferences import Preferences
 __all__ = ["Arm", "Column", "Measure", "Row", "Table"]
 
 Measure = Literal["success", "score", "kind", "drop", "repetitive", "pass_at", "explore", "tokens", "generated", "per_leaf"]
-"""What is read off a result (`measures.MEASURES` says how)."""
+"""What is read off a result (`measures.value` says how)."""
 
 
 @dataclass(frozen=True)
