@@ -221,6 +221,10 @@ class Plan:
     def _ask(self, cell: Cell, options: str) -> dict[str, Any]:
         """One more evaluation of a run's last model; one that was stopped goes on."""
         directory = self._run(cell)
+        if not directory.exists():  # a result that was copied here, made before the evaluation was asked for
+            raise UsageError(
+                f"{self._file(cell)} holds no evaluation {options}, and its run is not here: delete it to run the cell again"
+            )
         folder = directory / "evaluations" / _slug(options)
         words = [*shlex.split(options), "--level", *cell.recipe.evaluation.levels, "--out", str(folder)]
         self._call(self._log(cell), "eval", str(directory), *words)

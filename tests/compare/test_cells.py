@@ -75,6 +75,16 @@ def test_a_result_holds_its_settings_and_outlives_fields_that_came_later(tmp_pat
         plan.result(replace(cell, recipe=replace(cell.recipe, cache_gb=1.0)))
 
 
+def test_a_result_without_its_run_is_evaluated_no_further(tmp_path):
+    cell = Cell("grpo", prepared(RECIPE), evaluations=("--samples 2",))
+    plan = Plan(tmp_path)
+    (tmp_path / "cells").mkdir()
+    (tmp_path / "cells" / f"{cell.name}.json").write_text(json.dumps({"settings": encode(cell.recipe)}))
+    assert not plan.done(cell)
+    with pytest.raises(UsageError, match=r"seed-0.grpo.json holds no evaluation --samples 2, and its run is not here"):
+        plan.run(cell)
+
+
 def test_what_cannot_be_compared_is_refused(tmp_path):
     grpo = Cell("grpo", with_algorithm(prepared(RECIPE), "grpo"))
     plan = Plan(tmp_path)
