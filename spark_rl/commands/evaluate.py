@@ -202,15 +202,13 @@ def _load_and_play(name: str, options: _OfModel, watcher: Watcher) -> dict[str, 
     from spark_rl.executor import InProcess
 
     place = Path(model_folder(name, options.checkpoint))
-    with _kept(options, _seen(place, options.folder) if place.exists() else name) as folder:
+    kept = name
+    if options.folder and place.exists():  # as seen from there, so that both may be moved together
+        kept = os.path.relpath(place.resolve(), options.folder.resolve())
+    with _kept(options, kept) as folder:
         model, tokenizer = load_weights(name, options.checkpoint, threads=options.threads)
         executor = InProcess(model, tokenizer, options.env, cache_gb=options.cache_gb, around=options.around)
         return asyncio.run(_play(executor, tasks, options, watcher, folder))
-
-
-def _seen(place: Path, folder: Path | None) -> str:
-    """Where a model lies, seen from the folder of its evaluation, so that both may be moved together."""
-    return os.path.relpath(place.resolve(), folder.resolve()) if folder else str(place)
 
 
 async def _ask(name: str, options: _OfServer, watcher: Watcher) -> dict[str, Any] | None:
