@@ -10,7 +10,7 @@ from __future__ import annotations
 from dataclasses import replace
 
 from spark_rl.advantage.anchors import Anchors
-from spark_rl.recipe import Recipe
+from spark_rl.config.recipe import Recipe
 from spark_rl.recipes.algorithms import STEP_CREDIT, gigpo, strategic
 
 VALUES, ANCHORS = STEP_CREDIT.parts

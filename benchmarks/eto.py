@@ -20,9 +20,9 @@ from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import Any, TextIO
 
-from spark_rl.compare.curves import interval, paired
+from spark_rl.common.files import write_bytes, write_json
 from spark_rl.errors import UsageError
-from spark_rl.files import write_bytes, write_json
+from spark_rl.experiments.compare.curves import interval, paired
 
 ROOT = Path(__file__).resolve().parent.parent
 KEPT = ("success", "wins", "tasks", "steps", "invalid_ratio", "repetitive_ratio", "explore_ratio", "tokens")

@@ -19,16 +19,16 @@ from typing import NamedTuple
 
 import torch
 
-from spark_rl.batch import pack
-from spark_rl.compare.curves import interval, paired
-from spark_rl.executor import InProcess
-from spark_rl.model import load_model, load_tokenizer
-from spark_rl.recipe import Recipe
+from spark_rl.config.recipe import Recipe
+from spark_rl.experiments.compare.curves import interval, paired
+from spark_rl.learning.batch import pack
+from spark_rl.learning.trainer import has_signal
+from spark_rl.learning.update import signal_to_noise
+from spark_rl.models.load import load_model, load_tokenizer
 from spark_rl.recipes.algorithms import with_algorithm
-from spark_rl.run import Run
-from spark_rl.tasks import choose_tasks
-from spark_rl.trainer import has_signal
-from spark_rl.update import signal_to_noise
+from spark_rl.rollout.executors.in_process import InProcess
+from spark_rl.rollout.tasks import choose_tasks
+from spark_rl.runs.run import Run
 
 
 class Signal(NamedTuple):

@@ -18,11 +18,11 @@ from dataclasses import dataclass, field
 from rich.console import Console
 from rich.table import Table
 
+from spark_rl.common.seeding import derive
+from spark_rl.contracts import Policy
 from spark_rl.environments.household import Household
-from spark_rl.policies.base import Policy
 from spark_rl.policies.scripted import RandomActions
-from spark_rl.prompting import parse
-from spark_rl.seeding import derive
+from spark_rl.prompting.parsing import parse
 from spark_rl.types import Observation, Request, Task
 
 HORIZON = 30

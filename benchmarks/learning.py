@@ -21,7 +21,7 @@ from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import Any, TextIO
 
-from spark_rl.compare.curves import interval, paired
+from spark_rl.experiments.compare.curves import interval, paired
 
 ROOT = Path(__file__).resolve().parent.parent
 COOLER = 0.4

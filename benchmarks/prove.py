@@ -27,7 +27,7 @@ from rich.progress import track
 
 from spark_rl.environments.alfworld import Alfworld
 from spark_rl.errors import SparkError
-from spark_rl.prompting import parse
+from spark_rl.prompting.parsing import parse
 from spark_rl.types import Request, Task
 
 ROOT = Path(__file__).resolve().parent.parent

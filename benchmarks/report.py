@@ -25,19 +25,19 @@ from rich.console import Console
 from rich.table import Table
 
 from spark_rl.branching.explore_tag import ExploreTag
-from spark_rl.growth import Growth, Sampling, TreeShape
-from spark_rl.metrics import summarise, wilson
-from spark_rl.policies.base import Policy
+from spark_rl.config.recipe import Keep, Recipe
+from spark_rl.contracts import Growth, Policy
+from spark_rl.evaluation.statistics import wilson
 from spark_rl.policies.scripted import Slips
-from spark_rl.recipe import Keep, Recipe
 from spark_rl.recipes import load_recipe
 from spark_rl.report.html import report
 from spark_rl.report.payload import forest_payload
 from spark_rl.report.reading import read_run
-from spark_rl.rollout import grow_forest
-from spark_rl.run import Run
-from spark_rl.tasks import choose_tasks
-from spark_rl.types import Completion, Request, Spent
+from spark_rl.rollout.grow import grow_forest
+from spark_rl.rollout.metrics import summarise
+from spark_rl.rollout.tasks import choose_tasks
+from spark_rl.runs.run import Run
+from spark_rl.types import Completion, Request, Sampling, Spent, TreeShape
 
 OPENINGS = 5
 CHROMIUM = "/usr/bin/chromium"

@@ -29,16 +29,17 @@ import torch
 from transformers import LogitsProcessor, LogitsProcessorList
 
 from spark_rl.commands.base import hush
-from spark_rl.executor import InProcess
-from spark_rl.model import load_model, load_tokenizer
-from spark_rl.prepare import prepare
-from spark_rl.progress import watching
-from spark_rl.prompting import Transcript, Window
-from spark_rl.recipe import Recipe
+from spark_rl.common.progress import watching
+from spark_rl.config.recipe import Recipe
+from spark_rl.learning.prepare import prepare
+from spark_rl.models.load import load_model, load_tokenizer
+from spark_rl.prompting.transcript import Transcript
+from spark_rl.prompting.window import Window
 from spark_rl.recipes.household import household
-from spark_rl.run import Run
-from spark_rl.store import iterations, load_forest
-from spark_rl.tasks import choose_tasks
+from spark_rl.rollout.executors.in_process import InProcess
+from spark_rl.rollout.tasks import choose_tasks
+from spark_rl.runs.forests import iterations, load_forest
+from spark_rl.runs.run import Run
 from spark_rl.types import Forest, Node
 
 SHORT = 8

@@ -20,21 +20,22 @@ from dataclasses import dataclass, field, replace
 from functools import partial
 
 import numpy as np
+from loglinear import LogLinear, Options, Weights, gradient, stack
 from numpy.typing import NDArray
 
 from spark_rl.branching.chains import Chains
-from spark_rl.compare.curves import paired
+from spark_rl.config.recipe import Recipe
+from spark_rl.contracts import Growth, Policy
 from spark_rl.environments.household import Household
 from spark_rl.environments.household.catalogue import CONDITIONS, LAMP, TOOLS, likelihood
 from spark_rl.environments.household.houses import Goal
-from spark_rl.growth import Growth, Sampling, TreeShape
-from spark_rl.policies.base import Policy
-from spark_rl.policies.loglinear import LogLinear, Options, Weights, gradient, stack
-from spark_rl.prompting import Prompt, Window, parse
-from spark_rl.recipe import Recipe
+from spark_rl.experiments.compare.curves import paired
+from spark_rl.prompting.parsing import parse
+from spark_rl.prompting.prompt import Prompt
+from spark_rl.prompting.window import Window
 from spark_rl.recipes.algorithms import with_algorithm
-from spark_rl.rollout import grow_forest
-from spark_rl.types import Completion, Forest, Request, Spent
+from spark_rl.rollout.grow import grow_forest
+from spark_rl.types import Completion, Forest, Request, Sampling, Spent, TreeShape
 
 Floats = NDArray[np.float64]
 

@@ -1,6 +1,6 @@
 """What training a shared step once saves: rows, tokens and CPU-seconds of one gradient on one forest, three ways.
 
-    node once       each step in one row (spark_rl.batch.pack)
+    node once       each step in one row (spark_rl.learning.batch.pack)
     row a leaf      each trajectory on its own, shared steps copied
     row a step      each step of each trajectory on its own, its prompt read again
 
@@ -23,17 +23,17 @@ from typing import Any
 import torch
 from transformers import Qwen2Config, Qwen2ForCausalLM
 
-from spark_rl.advantage.base import Rewards
 from spark_rl.advantage.group import GroupMean
-from spark_rl.batch import Batch, pack
-from spark_rl.checkpoint import model_folder
 from spark_rl.commands.base import hush
-from spark_rl.loss import Loss
-from spark_rl.model import load_model
-from spark_rl.run import Run
-from spark_rl.store import load_forest
+from spark_rl.learning.batch import Batch, pack
+from spark_rl.learning.update import accumulate
+from spark_rl.models.load import load_model
+from spark_rl.objective.loss import Loss
+from spark_rl.objective.rewards import Rewards
+from spark_rl.runs.checkpoints import model_folder
+from spark_rl.runs.forests import load_forest
+from spark_rl.runs.run import Run
 from spark_rl.types import Node, Task, Tree
-from spark_rl.update import accumulate
 
 PROMPT, COMPLETION, OBSERVATION = 90, 12, 20  # tokens
 LEAVES, ROOTS, HORIZON = 8, 4, 20

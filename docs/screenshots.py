@@ -17,7 +17,7 @@ from playwright.sync_api import Page, sync_playwright
 
 from spark_rl import load_forest
 from spark_rl.cli import main as spark_rl
-from spark_rl.store import iterations
+from spark_rl.runs.forests import iterations
 from spark_rl.types import Tree
 
 IMAGES = Path(__file__).parent / "images"

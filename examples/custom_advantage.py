@@ -7,13 +7,14 @@ is on the PYTHONPATH.
 import asyncio
 from dataclasses import dataclass
 
-from spark_rl.advantage.base import Rewards, per_node
+from spark_rl.advantage.credit import per_node
 from spark_rl.branching.explore_tag import ExploreTag
+from spark_rl.contracts import Growth
 from spark_rl.environments.household import Household
-from spark_rl.growth import Growth, Sampling, TreeShape
-from spark_rl.prompting import Prompt
-from spark_rl.rollout import grow_tree
-from spark_rl.types import Credit, Tree
+from spark_rl.objective.rewards import Rewards
+from spark_rl.prompting.prompt import Prompt
+from spark_rl.rollout.grow import grow_tree
+from spark_rl.types import Credit, Sampling, Tree, TreeShape
 
 
 @dataclass(frozen=True)

@@ -8,12 +8,12 @@ import asyncio
 import random
 from dataclasses import dataclass
 
+from spark_rl.contracts import Growth
 from spark_rl.environments.household import Household
-from spark_rl.growth import Growth, Sampling, TreeShape
 from spark_rl.policies.scripted import RandomActions
-from spark_rl.prompting import Prompt
-from spark_rl.rollout import grow_tree
-from spark_rl.types import Forest, Fork, Tree
+from spark_rl.prompting.prompt import Prompt
+from spark_rl.rollout.grow import grow_tree
+from spark_rl.types import Forest, Fork, Sampling, Tree, TreeShape
 
 
 @dataclass(frozen=True)

@@ -12,9 +12,9 @@ from typing import TYPE_CHECKING, Any
 from spark_rl.types import Completion, Credit, Forest, Fork, Node, Observation, Request, Task, Tree
 
 if TYPE_CHECKING:
-    from spark_rl.environments.base import load_world
-    from spark_rl.rollout import grow_forest, grow_tree
-    from spark_rl.store import load_forest
+    from spark_rl.environments.registry import load_world
+    from spark_rl.rollout.grow import grow_forest, grow_tree
+    from spark_rl.runs.forests import load_forest
 
 __version__ = "0.1.0"
 
@@ -36,10 +36,10 @@ __all__ = [
 ]
 
 _AT_FIRST_USE = {
-    "grow_forest": "spark_rl.rollout",
-    "grow_tree": "spark_rl.rollout",
-    "load_forest": "spark_rl.store",
-    "load_world": "spark_rl.environments.base",
+    "grow_forest": "spark_rl.rollout.grow",
+    "grow_tree": "spark_rl.rollout.grow",
+    "load_forest": "spark_rl.runs.forests",
+    "load_world": "spark_rl.environments.registry",
 }
 
 

@@ -7,7 +7,7 @@ Invariants
   reversed pass meets children first.
 * What was sampled is kept exactly: token ids and log-probabilities, never text that is tokenised again.
 
-This module imports nothing of ours and no torch, so rollouts, criteria, estimators and reports stay light.
+This module imports `errors` alone and no torch, so rollouts, criteria, estimators and reports stay light.
 """
 
 from __future__ import annotations
@@ -15,6 +15,8 @@ from __future__ import annotations
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any, Literal
+
+from spark_rl.errors import UsageError, at_least, unknown_name
 
 Mode = Literal["explore", "think", "planning", "reflection", "monitor"]
 """How a step reasons: SPARK's modes are `explore` and `think`, RLVMR's `explore` and the other three (`prompting.MODES`)."""
@@ -113,8 +115,52 @@ class Completion:
     """Natural log-probabilities of `ids` under the tempered distribution, same length."""
     entropies: tuple[float, ...] | None = None
     """Entropy in nats of the tempered distribution that each of `ids` was drawn from; None when the policy does not say."""
+    version: int = 0
+    """Version of the weights that it was sampled from."""
     refused: str = ""
     """Why there is no completion; the tree is then dropped and named, never continued with an empty action."""
+
+
+@dataclass(slots=True)
+class Sampled:
+    """What a policy answers to one request: completions in the order of its seeds, and what they cost."""
+
+    completions: list[Completion]
+    spent: Spent = field(default_factory=lambda: Spent())
+
+
+@dataclass(frozen=True, slots=True)
+class Rendered:
+    """A prompt: messages for policies that read text, ids for those that read tokens."""
+
+    messages: tuple[Message, ...]
+    ids: tuple[int, ...] | None
+    truncated: int
+    """History steps and listed actions that were left out."""
+
+
+@dataclass(frozen=True, slots=True)
+class Situation:
+    """What a prompt is written from: a path of a tree, and what stands before it."""
+
+    tree: Tree
+    path: tuple[int, ...]
+    """Node ids from the first step to the last one taken; empty before the first step."""
+    head: str
+    """Instructions, if any, and the task."""
+    list_actions: bool
+    """Whether the prompt shows the admissible actions."""
+
+    def observation(self, step: int) -> str:
+        """What the agent saw before it took step `step` of the path (from 0); `len(path)` is the current observation."""
+        return self.tree.nodes[self.path[step - 1]].observation if step else self.tree.observation
+
+    def actions(self, step: int | None = None) -> tuple[str, ...]:
+        """What could be done at step `step` of the path (None: now), where the prompt shows it."""
+        if not self.list_actions:
+            return ()
+        taken = len(self.path) if step is None else step
+        return self.tree.nodes[self.path[taken - 1]].actions if taken else self.tree.actions
 
 
 @dataclass(frozen=True, slots=True)
@@ -164,6 +210,8 @@ class Node:
     """Entropy in nats of the tempered distribution that each token was drawn from; empty when the policy does not say."""
     progress: Mapping[str, float] = field(default_factory=dict[str, float])
     """How far the task had come after the step (`Observation.progress`)."""
+    version: int = 0
+    """Version of the weights that sampled it (`Learner.version`); 0 before any update, and for policies without weights."""
 
     @property
     def depth(self) -> int:
@@ -312,6 +360,8 @@ class Forest:
     spent: Spent = field(default_factory=Spent)
     failures: list[str] = field(default_factory=list[str])
     """One sentence for each tree that was dropped."""
+    version: int = 0
+    """Version of the weights that began it; a node says which sampled it."""
     left: int = 0
     """While it grows: leaves of the forest's budget that are not opened yet, for `Branching.when_idle`."""
 
@@ -325,7 +375,7 @@ class Forest:
         return isinstance(other, Forest) and self._identity() == other._identity()
 
     def _identity(self) -> tuple[Any, ...]:
-        return self.trees, self.iteration, self.seed, self.spent.counts(), self.failures
+        return self.trees, self.iteration, self.seed, self.version, self.spent.counts(), self.failures
 
 
 @dataclass(frozen=True, slots=True)
@@ -341,3 +391,47 @@ class Credit:
     positive: tuple[float, ...]
     negative: tuple[float, ...]
     weight: tuple[float, ...]
+
+
+@dataclass(frozen=True)
+class TreeShape:
+    """How large a tree may grow."""
+
+    budget: int = 8
+    """N: leaves a tree on average; a forest of T tasks has at most T * budget."""
+    roots: int = 4
+    """M: independent first steps."""
+    horizon: int = 30
+    """K: most steps of a trajectory."""
+    cap: int = 0
+    """Most leaves of one tree; 0 means `budget`. Larger lets a strategy move leaves between tasks."""
+    counted: Literal["created", "active"] = "created"
+    """Which leaves are charged to the budget: all that were ever created, or those that are not finished (Eq. 7 to the
+    letter), so that groups may outgrow N. Rules that wait for outcomes spend what is left: of `active` leaves nothing is."""
+
+    def __post_init__(self) -> None:
+        at_least("tree", self, budget=1, roots=1, horizon=1, cap=0)
+        if self.counted not in ("created", "active"):
+            raise unknown_name("tree.counted", self.counted, ("created", "active"))
+        if self.roots > self.budget:
+            raise UsageError(
+                f"tree.roots is {self.roots}, more than tree.budget {self.budget}: lower roots or raise the budget"
+            )
+        if self.cap and self.cap < self.roots:
+            raise UsageError(f"tree.cap is {self.cap}, less than tree.roots {self.roots}: raise it, or 0 for the budget")
+
+
+@dataclass(frozen=True)
+class Sampling:
+    """How completions are drawn."""
+
+    temperature: float = 1.0
+    """0 means greedy."""
+    max_tokens: int = 512
+    """Most tokens of a completion."""
+
+    def __post_init__(self) -> None:
+        if self.temperature < 0:
+            raise UsageError(f"sampling.temperature is {self.temperature}: it must be 0 (greedy) or more")
+        if self.max_tokens < 1:
+            raise UsageError(f"sampling.max_tokens is {self.max_tokens}: it must be at least 1")

@@ -12,11 +12,10 @@ from collections.abc import Sequence
 from dataclasses import dataclass, field, replace
 from typing import Any, Literal
 
-from spark_rl.branching.base import Branching
-from spark_rl.growth import Growth, Sampling, TreeShape
-from spark_rl.prompting import Prompt
-from spark_rl.rollout import grow_forest
-from spark_rl.types import Completion, Forest, Observation, Request, Spent, Task, Tree
+from spark_rl.contracts import Branching, Growth
+from spark_rl.prompting.prompt import Prompt
+from spark_rl.rollout.grow import grow_forest
+from spark_rl.types import Completion, Forest, Observation, Request, Sampling, Spent, Task, Tree, TreeShape
 
 SYMBOLS = ("sun", "moon", "star")
 

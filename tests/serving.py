@@ -18,11 +18,10 @@ from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from typing import Any
 
 from spark_rl.branching.chains import Chains
-from spark_rl.environments.base import World
-from spark_rl.growth import Growth, Sampling, TreeShape
-from spark_rl.prompting import Prompt
-from spark_rl.rollout import grow_forest
-from spark_rl.types import Node, Task
+from spark_rl.contracts import Growth, World
+from spark_rl.prompting.prompt import Prompt
+from spark_rl.rollout.grow import grow_forest
+from spark_rl.types import Node, Sampling, Task, TreeShape
 
 Body = dict[str, Any]
 

@@ -8,13 +8,14 @@ from functools import cache
 from pathlib import Path
 
 from spark_rl.branching.chains import Chains
+from spark_rl.contracts import Growth
 from spark_rl.data.demonstrations import collect, kept
 from spark_rl.data.format import Demonstration, origin, prompt_version, read_records
 from spark_rl.environments.household import Household
-from spark_rl.growth import Growth, Sampling, TreeShape
 from spark_rl.policies.scripted import Script
-from spark_rl.prompting import Prompt
-from spark_rl.rollout import grow_forest
+from spark_rl.prompting.prompt import Prompt
+from spark_rl.rollout.grow import grow_forest
+from spark_rl.types import Sampling, TreeShape
 
 WORLD = Household(train_tasks=40)
 

@@ -15,42 +15,27 @@ import pytest
 REPOSITORY = Path(__file__).resolve().parents[1]
 PACKAGE = REPOSITORY / "spark_rl"
 
-# A module imports only from rows above its own. A name stands for a module, or for a package and all that is in it; the
-# longest name that fits decides. Modules of one package may import one another, as long as no circle arises.
+# A module imports only from rows above its own. A row names folders (and the few modules beside them), not single files:
+# modules of one folder may import one another, as long as no circle arises.
 LAYERS: tuple[tuple[str, ...], ...] = (
-    ("types", "errors", "seeding"),
-    (
-        "environments.base",
-        "policies.base",
-        "branching.base",
-        "advantage.base",
-        "files",
-        "fresh",
-        "weights",
-        "threads",
-        "vocabulary",
-        "masters",
-        "preferences",
-    ),
-    ("prompting", "tasks", "adapters"),
-    ("environments", "policies", "branching", "advantage", "model"),
-    ("growth", "loss", "states", "resampling"),
+    ("errors",),
+    ("types",),
+    ("contracts",),
+    ("common",),
+    ("prompting",),
+    ("advantage", "branching", "environments", "models"),
+    ("objective", "policies"),
+    ("engines",),
     ("rollout",),
-    ("store", "batch", "metrics", "lookahead", "playing"),
-    ("recipe",),
-    ("checkpoint", "run", "progress", "episodes"),
+    ("config",),
+    ("runs",),
+    ("evaluation",),
     ("data",),
-    ("report", "mirrors", "memory"),
+    ("report",),
     ("server",),
-    ("evaluate", "update"),
-    ("finetuning", "executor", "dynamic", "card"),
-    ("sft", "dpo"),
-    ("prepare",),
-    ("trainer", "eto"),
+    ("learning",),
     ("recipes",),
-    ("compare",),
-    ("options",),
-    ("paper",),
+    ("experiments",),
     ("commands",),
     ("cli",),
     ("__main__",),
@@ -67,21 +52,23 @@ HEAVY = {
     "tensorboard", "wandb", "rapidfuzz", "spacy", "openai",
 }  # fmt: skip
 MAY_BE_HEAVY = {
-    "model", "policies.local", "policies.cache", "policies.sampling", "update", "sft", "prepare", "trainer", "checkpoint",
-    "threads", "server.app", "adapters", "masters", "memory", "dpo", "eto",
+    "models.load", "models.new", "models.tokenizer", "models.adapters", "models.threads",
+    "engines.local", "server.app", "runs.checkpoints",
+    "learning.memory", "learning.optimizer", "learning.prepare", "learning.trainer", "learning.update",
+    "learning.finetuning.sft", "learning.finetuning.dpo", "learning.finetuning.eto",
 }  # fmt: skip
 
-# Imported in a process in which torch cannot be.
+# Imported in a process in which torch cannot be. `rollout.executors` loads an engine where one is asked for.
 WITHOUT_TORCH = (
-    "types", "errors", "seeding", "files", "fresh", "weights", "prompting", "growth", "states", "resampling", "rollout",
-    "loss", "store", "batch", "metrics",
-    "recipe", "cli", "environments", "policies.base", "policies.scripted", "policies.openai", "policies.voting", "branching",
-    "policies.four_modes",
-    "advantage", "report", "recipes", "tasks", "lookahead", "playing", "episodes", "evaluate", "run", "dynamic", "compare",
-    "mirrors", "data", "card", "paper", "preferences",
+    "errors", "types", "contracts", "common", "prompting", "advantage", "branching", "environments", "objective", "policies",
+    "models.scratch", "models.weights", "models.vocabulary", "engines.openai", "engines.answers",
+    "rollout.grow", "rollout.states", "rollout.resampling", "rollout.tasks", "rollout.playing", "rollout.metrics",
+    "config", "runs.run", "runs.forests", "runs.trackers", "evaluation", "data", "report", "learning.batch",
+    "learning.dynamic_sampling", "recipes", "experiments", "cli",
 )  # fmt: skip
 
-MOST_LINES = 400
+MOST_LINES = 450
+LONG = {"contracts": "all contracts on one page"}
 MOST_FUNCTION_LINES = 60
 MOST_TRAINER_LINES = 300
 
@@ -207,7 +194,7 @@ def test_every_exception_is_still_needed() -> None:
 
 @parametrize_modules()
 def test_heavy_libraries_are_imported_where_they_are_needed(module: Module) -> None:
-    if module.name in MAY_BE_HEAVY:
+    if any(within(module.name, entry) for entry in MAY_BE_HEAVY):
         return
     for statement in at_import(module.tree):
         if isinstance(statement, ast.Import | ast.ImportFrom):
@@ -231,7 +218,8 @@ def test_rollouts_and_reports_import_without_torch() -> None:
 @parametrize_modules()
 def test_files_and_functions_are_short(module: Module) -> None:
     lines = module.source.count("\n")
-    assert lines <= (MOST_TRAINER_LINES if module.name == "trainer" else MOST_LINES), f"{module.name} has {lines} lines"
+    most = MOST_TRAINER_LINES if module.name == "learning.trainer" else MOST_LINES
+    assert lines <= most or module.name in LONG, f"{module.name} has {lines} lines"
     for node in ast.walk(module.tree):
         if isinstance(node, ast.FunctionDef | ast.AsyncFunctionDef):
             length = (node.end_lineno or node.lineno) - node.lineno + 1

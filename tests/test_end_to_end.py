@@ -14,10 +14,11 @@ from transformers import AutoModelForCausalLM, AutoTokenizer
 import spark_rl
 from spark_rl.data.format import load
 from spark_rl.errors import UsageError
-from spark_rl.metrics import summarise, wilson
-from spark_rl.model import load_model, load_tokenizer
-from spark_rl.prepare import prepare
-from spark_rl.run import Run
+from spark_rl.evaluation.statistics import wilson
+from spark_rl.learning.prepare import prepare
+from spark_rl.models.load import load_model, load_tokenizer
+from spark_rl.rollout.metrics import summarise
+from spark_rl.runs.run import Run
 
 
 @pytest.fixture(scope="module")
@@ -36,7 +37,7 @@ def test_a_run_directory_holds_all_there_is_to_a_run(run):
 def test_the_recipe_is_saved_with_every_field_and_what_was_measured(run):
     saved = json.loads((run.directory / "recipe.json").read_text())
     fields = {"budget": 4, "roots": 2, "horizon": 8, "cap": 0, "counted": "created"}
-    assert saved["recipe"]["tree"] == {"type": "spark_rl.growth:TreeShape", **fields}
+    assert saved["recipe"]["tree"] == {"type": "spark_rl.types:TreeShape", **fields}
     assert saved["settings"] == {"threads": 1}
     assert Run.open(run.directory).recipe == RECIPE
 

@@ -11,11 +11,10 @@ import pytest
 from grown import ended
 from trees import draw
 
-from spark_rl.advantage.base import AdvantageEstimator
-from spark_rl.branching.base import Branching
-from spark_rl.environments.base import World, load_world
+from spark_rl.config.components import component
+from spark_rl.contracts import AdvantageEstimator, Branching, World
 from spark_rl.environments.check import check_world
-from spark_rl.recipe import component
+from spark_rl.environments.registry import load_world
 from spark_rl.types import Fork
 
 EXAMPLES = Path(__file__).resolve().parents[1] / "examples"

@@ -12,15 +12,16 @@ from functools import cache
 from pathlib import Path
 from typing import Any
 
-from spark_rl.advantage.base import Rewards
+from spark_rl.config.recipe import ColdStart, Evaluation, Keep, Optimizer, Recipe
 from spark_rl.environments.household import Household
-from spark_rl.fresh import FreshModel
-from spark_rl.growth import Sampling, TreeShape
-from spark_rl.loss import Loss
-from spark_rl.prompting import Prompt, Transcript
-from spark_rl.recipe import ColdStart, Evaluation, Keep, Optimizer, Recipe
-from spark_rl.run import Run
-from spark_rl.trainer import train
+from spark_rl.learning.trainer import train
+from spark_rl.models.scratch import ScratchModel
+from spark_rl.objective.loss import Loss
+from spark_rl.objective.rewards import Rewards
+from spark_rl.prompting.prompt import Prompt
+from spark_rl.prompting.transcript import Transcript
+from spark_rl.runs.run import Run
+from spark_rl.types import Sampling, TreeShape
 
 WORLD = Household(
     kinds=("place",),
@@ -36,7 +37,7 @@ WORLD = Household(
 RECIPE = Recipe(
     name="tiny",
     env=WORLD,
-    model=FreshModel(hidden=64, layers=2, heads=2, kv_heads=1, intermediate=192),
+    model=ScratchModel(hidden=64, layers=2, heads=2, kv_heads=1, intermediate=192),
     iterations=4,
     tasks_per_iteration=2,
     tree=TreeShape(budget=4, roots=2, horizon=8),

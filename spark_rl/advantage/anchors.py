@@ -18,7 +18,7 @@ import statistics
 from collections import defaultdict
 from dataclasses import dataclass
 
-from spark_rl.advantage.base import deviations, per_node
+from spark_rl.advantage.credit import deviations, per_node
 from spark_rl.errors import UsageError
 from spark_rl.types import Credit, Tree
 

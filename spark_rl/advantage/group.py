@@ -9,7 +9,7 @@ from __future__ import annotations
 import statistics
 from dataclasses import dataclass
 
-from spark_rl.advantage.base import deviations, spread
+from spark_rl.advantage.credit import deviations, spread
 from spark_rl.types import Credit, Tree
 
 __all__ = ["GroupMean"]

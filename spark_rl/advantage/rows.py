@@ -13,7 +13,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 from itertools import accumulate, pairwise
 
-from spark_rl.advantage.base import deviations, spread_rows
+from spark_rl.advantage.credit import deviations, spread_rows
 from spark_rl.types import Credit, Tree
 
 __all__ = ["Rows"]

@@ -9,7 +9,7 @@ from __future__ import annotations
 import statistics
 from dataclasses import dataclass
 
-from spark_rl.advantage.base import per_node
+from spark_rl.advantage.credit import per_node
 from spark_rl.advantage.node_value import node_values, returns_scale
 from spark_rl.types import Credit, Tree
 

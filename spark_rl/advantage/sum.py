@@ -16,7 +16,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
-from spark_rl.advantage.base import AdvantageEstimator
+from spark_rl.contracts import AdvantageEstimator
 from spark_rl.errors import UsageError
 from spark_rl.types import Credit, Tree
 

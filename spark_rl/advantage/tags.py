@@ -22,7 +22,7 @@ from collections import defaultdict
 from dataclasses import dataclass
 from typing import Literal
 
-from spark_rl.advantage.base import deviations, spread_rows
+from spark_rl.advantage.credit import deviations, spread_rows
 from spark_rl.types import Credit, Tree
 
 __all__ = ["Tags"]

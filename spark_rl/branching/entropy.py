@@ -12,7 +12,7 @@ import statistics
 from dataclasses import dataclass
 from typing import Literal
 
-from spark_rl.branching.base import check_width
+from spark_rl.branching.checks import check_width
 from spark_rl.errors import UsageError
 from spark_rl.types import Forest, Fork, Moment, Node, Tree
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 import random
 from dataclasses import dataclass
 
-from spark_rl.branching.base import check_width
+from spark_rl.branching.checks import check_width
 from spark_rl.types import Forest, Fork, Moment, Tree
 
 __all__ = ["EveryStep"]

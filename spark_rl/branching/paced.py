@@ -5,8 +5,8 @@ from __future__ import annotations
 import random
 from dataclasses import dataclass, replace
 
-from spark_rl.branching.base import Branching
 from spark_rl.branching.explore_tag import ExploreTag
+from spark_rl.contracts import Branching
 from spark_rl.errors import at_least
 from spark_rl.types import Forest, Fork, Tree
 

@@ -12,18 +12,19 @@ from typing import TYPE_CHECKING
 from spark_rl.commands.asking import answers_file, show_messages
 from spark_rl.commands.base import Call
 from spark_rl.commands.data import world_of_line
+from spark_rl.config.codec import decode
+from spark_rl.config.options import INLINE, take
 from spark_rl.data.annotate import Annotator, Asking, question
-from spark_rl.environments.base import load_world
+from spark_rl.engines.openai import Endpoint, connect
+from spark_rl.environments.registry import load_world
 from spark_rl.errors import PolicyFailure, UsageError
-from spark_rl.options import INLINE, take
-from spark_rl.policies.openai import Endpoint, connect
-from spark_rl.prompting import Modes, Prompt
-from spark_rl.recipe import decode
+from spark_rl.prompting.instructions import Modes
+from spark_rl.prompting.prompt import Prompt
 from spark_rl.recipes import load_recipe
 
 if TYPE_CHECKING:
+    from spark_rl.contracts import Watcher
     from spark_rl.data.format import Demonstration, Record
-    from spark_rl.progress import Watcher
 
 __all__ = ["annotate"]
 

@@ -6,8 +6,8 @@ import re
 from collections.abc import Iterable
 from pathlib import Path
 
-from spark_rl.environments.base import World
-from spark_rl.prompting import Prompt
+from spark_rl.contracts import World
+from spark_rl.prompting.prompt import Prompt
 from spark_rl.types import Message, Task, Tree
 
 __all__ = ["answers_file", "show_messages", "show_prompt"]

@@ -9,14 +9,15 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, TypeVar
 
-from spark_rl.environments.base import load_world
+from spark_rl.common.progress import watching
+from spark_rl.config.options import parse, take
+from spark_rl.config.recipe import Recipe
+from spark_rl.contracts import Watcher
+from spark_rl.environments.registry import load_world
 from spark_rl.errors import UsageError
-from spark_rl.options import parse, take
-from spark_rl.progress import Watcher, watching
-from spark_rl.recipe import Recipe
 from spark_rl.recipes import load_recipe
 from spark_rl.recipes.algorithms import with_algorithm
-from spark_rl.run import Run
+from spark_rl.runs.run import Run
 
 if TYPE_CHECKING:
     from rich.console import RenderableType
@@ -175,9 +176,9 @@ def load_weights(name: str | Path, checkpoint: str = "last", *, threads: int = 0
     """
     import torch
 
-    from spark_rl.checkpoint import model_folder
-    from spark_rl.model import load_model, load_tokenizer
-    from spark_rl.threads import choose_threads
+    from spark_rl.models.load import load_model, load_tokenizer
+    from spark_rl.models.threads import choose_threads
+    from spark_rl.runs.checkpoints import model_folder
 
     hush()
     place = model_folder(name, checkpoint)

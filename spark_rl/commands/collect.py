@@ -11,18 +11,19 @@ from typing import TYPE_CHECKING, Any
 
 from spark_rl.commands.asking import answers_file, show_prompt
 from spark_rl.commands.base import Call, how_to_play, load_weights, recipe_of
+from spark_rl.config.options import INLINE, take
+from spark_rl.config.recipe import Recipe
+from spark_rl.contracts import Growth, World
 from spark_rl.data.played import Collected, draw, play_training
-from spark_rl.environments.base import WORLDS, World, load_world
+from spark_rl.engines.openai import Endpoint, OpenAIPolicy, connect
+from spark_rl.environments.registry import WORLDS, load_world
 from spark_rl.errors import UsageError, at_least
-from spark_rl.growth import Growth, Sampling, TreeShape
-from spark_rl.options import INLINE, take
-from spark_rl.policies.openai import Endpoint, OpenAIPolicy, connect
-from spark_rl.prompting import Prompt
-from spark_rl.recipe import Recipe
-from spark_rl.types import Level, Split, Task
+from spark_rl.prompting.prompt import Prompt
+from spark_rl.types import Level, Sampling, Split, Task, TreeShape
 
 if TYPE_CHECKING:
-    from spark_rl.progress import Watcher
+    from spark_rl.contracts import Watcher
+
 
 __all__ = ["collect"]
 
@@ -172,7 +173,7 @@ def _settings(recipe: Recipe) -> dict[str, Any]:
 
 def _ask(teacher: str, options: _OfTeacher, watcher: Watcher) -> Collected:
     """Play with a model behind a server."""
-    from spark_rl.playing import WithPolicy
+    from spark_rl.rollout.playing import WithPolicy
 
     async def play() -> Collected:
         async with connect(teacher, options.endpoint, answers_file(options.out, teacher)) as server:
@@ -187,7 +188,7 @@ def _ask(teacher: str, options: _OfTeacher, watcher: Watcher) -> Collected:
 def _load_and_play(name: str, options: _OfModel, watcher: Watcher) -> Collected:
     """Play with a model in this process."""
     watcher.phase("load the model")
-    from spark_rl.executor import InProcess
+    from spark_rl.rollout.executors.in_process import InProcess
 
     model, tokenizer = load_weights(name, options.checkpoint, threads=options.threads)
     executor = InProcess(model, tokenizer, options.env, cache_gb=options.cache_gb)

@@ -12,14 +12,14 @@ from dataclasses import dataclass, field, replace
 from pathlib import Path
 
 from spark_rl.commands.base import Call
-from spark_rl.compare.cells import Cell, Plan, prepared, shared
-from spark_rl.compare.side_by_side import work
-from spark_rl.compare.tables import Comparison, markdown
+from spark_rl.common.files import write_bytes
+from spark_rl.config.options import INLINE, parse, take
+from spark_rl.config.recipe import Recipe
+from spark_rl.contracts import Watcher
 from spark_rl.errors import MissingExtra, UsageError
-from spark_rl.files import write_bytes
-from spark_rl.options import INLINE, parse, take
-from spark_rl.progress import Watcher
-from spark_rl.recipe import Recipe
+from spark_rl.experiments.compare.cells import Cell, Plan, prepared, shared
+from spark_rl.experiments.compare.side_by_side import work
+from spark_rl.experiments.compare.tables import Comparison, markdown
 from spark_rl.recipes import RECIPES, load_recipe
 from spark_rl.recipes.algorithms import ALGORITHMS, with_algorithm
 
@@ -109,7 +109,7 @@ def _report(comparison: Comparison, out: Path, command: str, watcher: Watcher) -
     tables, pictures = markdown(comparison), list[Path]()
     if comparison.seeds:
         try:
-            from spark_rl.compare.plots import draw
+            from spark_rl.experiments.compare.plots import draw
 
             pictures = draw(comparison, out)
         except MissingExtra as error:

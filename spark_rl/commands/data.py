@@ -8,10 +8,11 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, cast
 
 from spark_rl.commands.base import Call
-from spark_rl.environments.base import World, load_world
+from spark_rl.config.codec import decode
+from spark_rl.config.options import take
+from spark_rl.contracts import World
+from spark_rl.environments.registry import load_world
 from spark_rl.errors import UsageError
-from spark_rl.options import take
-from spark_rl.recipe import decode
 from spark_rl.recipes import load_recipe
 
 if TYPE_CHECKING:
@@ -120,13 +121,13 @@ def world_of_line(call: Call, record: Record, default: World) -> World:
 
 
 def _encoder(model: str) -> Any:
-    from spark_rl.checkpoint import model_folder
     from spark_rl.commands.base import hush
-    from spark_rl.model import load_tokenizer
-    from spark_rl.prompting import Encoder
+    from spark_rl.models.load import load_tokenizer
+    from spark_rl.prompting.encoder import ChatEncoder
+    from spark_rl.runs.checkpoints import model_folder
 
     hush()
-    return Encoder(load_tokenizer(model_folder(model)))
+    return ChatEncoder(load_tokenizer(model_folder(model)))
 
 
 def merge(call: Call) -> int:

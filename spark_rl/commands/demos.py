@@ -8,10 +8,11 @@ from pathlib import Path
 from typing import Any, Literal, cast, get_args, get_type_hints
 
 from spark_rl.commands.base import Call, recipe_of
-from spark_rl.environments.base import WORLDS, World, load_world
+from spark_rl.config.options import take
+from spark_rl.contracts import World
+from spark_rl.environments.registry import WORLDS, load_world
 from spark_rl.errors import UsageError, at_least, unknown_name
-from spark_rl.options import take
-from spark_rl.prompting import Prompt
+from spark_rl.prompting.prompt import Prompt
 from spark_rl.types import Level
 
 __all__ = ["demos"]

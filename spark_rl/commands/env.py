@@ -12,10 +12,11 @@ from pathlib import Path
 from typing import Any
 
 from spark_rl.commands.base import Call, show
-from spark_rl.environments.base import WORLDS, World, find_task, load_world
+from spark_rl.common.files import write_bytes
+from spark_rl.config.options import take
+from spark_rl.contracts import World
+from spark_rl.environments.registry import WORLDS, find_task, load_world
 from spark_rl.errors import UsageError
-from spark_rl.files import write_bytes
-from spark_rl.options import take
 from spark_rl.types import Level, Split
 
 __all__ = ["check", "fetch", "list_worlds", "play", "replay", "tasks"]
@@ -153,10 +154,11 @@ def fetch(call: Call) -> int:
 def play(call: Call) -> int:
     """A person at the keyboard is the policy of a tree with one leaf."""
     from spark_rl.branching.chains import Chains
-    from spark_rl.growth import Growth, Sampling, TreeShape
+    from spark_rl.contracts import Growth
     from spark_rl.policies.scripted import Person
-    from spark_rl.prompting import Prompt
-    from spark_rl.rollout import grow_tree
+    from spark_rl.prompting.prompt import Prompt
+    from spark_rl.rollout.grow import grow_tree
+    from spark_rl.types import Sampling, TreeShape
 
     name, call = call.positional("an environment", WORLDS)
     options = call.options(_Play(load_world(name)))

@@ -6,12 +6,12 @@ from dataclasses import dataclass, field, replace
 from pathlib import Path
 
 from spark_rl.commands.base import Call, hush
+from spark_rl.config.options import INLINE
 from spark_rl.errors import UsageError
-from spark_rl.growth import Sampling
-from spark_rl.options import INLINE
-from spark_rl.preferences import Preferences
-from spark_rl.run import Run
-from spark_rl.weights import Weights
+from spark_rl.models.weights import Weights
+from spark_rl.objective.preferences import Preferences
+from spark_rl.runs.run import Run
+from spark_rl.types import Sampling
 
 __all__ = ["eto"]
 
@@ -66,7 +66,7 @@ def eto(call: Call) -> int:
     try:
         with call.watching() as watcher:
             watcher.phase("start")
-            from spark_rl.eto import begin, improve
+            from spark_rl.learning.finetuning.eto import begin, improve
 
             hush()
             run = begin(options.out, source, recipe, options.preferences, options.probe)

@@ -10,27 +10,23 @@ from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any, Literal
 
-from spark_rl.branching.base import Branching
 from spark_rl.branching.explore_tag import ExploreTag
 from spark_rl.commands.asking import answers_file, show_prompt
 from spark_rl.commands.base import Call, holds_run, how_to_play, load_weights
+from spark_rl.common.files import write_bytes, write_json
+from spark_rl.common.seeding import derive
+from spark_rl.config.codec import encode
+from spark_rl.config.options import INLINE, take
+from spark_rl.contracts import Branching, Growth, Policy, Watcher, World
 from spark_rl.data.leaks import refuse_held_out
-from spark_rl.environments.base import World
-from spark_rl.episodes import Folder, Played, Shard, open_folder
+from spark_rl.engines.openai import Endpoint, OpenAIPolicy, connect
 from spark_rl.errors import UsageError, at_least, unknown_name
-from spark_rl.files import write_bytes, write_json
-from spark_rl.growth import Growth, Sampling, TreeShape
-from spark_rl.lookahead import CHOICES, Choose
-from spark_rl.options import INLINE, take
-from spark_rl.playing import Grows, WithPolicy
-from spark_rl.policies.base import Policy
-from spark_rl.policies.openai import Endpoint, OpenAIPolicy, connect
+from spark_rl.evaluation.episodes import Folder, Played, Shard, open_folder
+from spark_rl.evaluation.lookahead import CHOICES, Choose
 from spark_rl.policies.voting import Voting
-from spark_rl.progress import Watcher
-from spark_rl.prompting import Prompt
-from spark_rl.recipe import encode
-from spark_rl.seeding import derive
-from spark_rl.types import Level, Split, Task
+from spark_rl.prompting.prompt import Prompt
+from spark_rl.rollout.playing import Grows, WithPolicy
+from spark_rl.types import Level, Sampling, Split, Task, TreeShape
 
 __all__ = ["evaluate"]
 
@@ -198,8 +194,8 @@ def _load_and_play(name: str, options: _OfModel, watcher: Watcher) -> dict[str, 
     """Play with a model in this process."""
     tasks = options.chosen()
     watcher.phase("load the model")
-    from spark_rl.checkpoint import model_folder
-    from spark_rl.executor import InProcess
+    from spark_rl.rollout.executors.in_process import InProcess
+    from spark_rl.runs.checkpoints import model_folder
 
     place = Path(model_folder(name, options.checkpoint))
     kept = name
@@ -239,7 +235,8 @@ async def _play(
     executor: Grows, tasks: Mapping[Level, list[Task]], options: _Evaluate, watcher: Watcher, folder: Folder | None
 ) -> dict[str, Any] | None:
     """The numbers of each level; None while other shards have not played all."""
-    from spark_rl.evaluate import conclude, play
+    from spark_rl.evaluation.play import play
+    from spark_rl.evaluation.results import conclude
 
     results: dict[str, Any] = {}
     for level, chosen in tasks.items():
@@ -269,7 +266,7 @@ async def _play(
 
 
 def _tell(results: Mapping[str, Any], options: _Evaluate) -> None:
-    from spark_rl.evaluate import report
+    from spark_rl.evaluation.tables import report
 
     tables = report(results)
     print(tables)

@@ -33,11 +33,11 @@ def merge(call: Call) -> int:
     if options.out.exists():
         raise UsageError(f"{options.out} exists already: give another --out, or delete it")
     run = call.open_run(name)
-    from spark_rl import adapters
-    from spark_rl.card import card
-    from spark_rl.checkpoint import model_folder
-    from spark_rl.files import write_bytes
-    from spark_rl.model import load_model, load_tokenizer, model_directory
+    from spark_rl.common.files import write_bytes
+    from spark_rl.models import adapters
+    from spark_rl.models.load import load_model, load_tokenizer, model_directory
+    from spark_rl.report.model_card import card
+    from spark_rl.runs.checkpoints import model_folder
 
     hush()
     folder = Path(model_folder(name, options.checkpoint))

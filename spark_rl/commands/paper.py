@@ -10,18 +10,19 @@ from pathlib import Path
 from typing import cast, get_args
 
 from spark_rl.commands.base import Call
-from spark_rl.compare.cells import Plan, prepared
-from spark_rl.compare.side_by_side import work
+from spark_rl.common.files import write_bytes, write_json
+from spark_rl.config.codec import by_option, encode
+from spark_rl.config.options import INLINE, take
+from spark_rl.config.recipe import Recipe
 from spark_rl.errors import UsageError, at_least, unknown_name
-from spark_rl.files import write_bytes, write_json
-from spark_rl.options import INLINE, take
-from spark_rl.paper.benchmarks import BENCHMARKS, Scale, Size, base_recipe
-from spark_rl.paper.costs import Cost, cost, memory_bytes, total
-from spark_rl.paper.grid import Grid
-from spark_rl.paper.outcome import Outcome, as_json, markdown
-from spark_rl.paper.published import TABLES
-from spark_rl.paper.table import Table
-from spark_rl.recipe import Recipe, by_option, encode
+from spark_rl.experiments.compare.cells import Plan, prepared
+from spark_rl.experiments.compare.side_by_side import work
+from spark_rl.experiments.paper.benchmarks import BENCHMARKS, Scale, Size, base_recipe
+from spark_rl.experiments.paper.costs import Cost, cost, memory_bytes, total
+from spark_rl.experiments.paper.grid import Grid
+from spark_rl.experiments.paper.outcome import Outcome, as_json, markdown
+from spark_rl.experiments.paper.published import TABLES
+from spark_rl.experiments.paper.table import Table
 
 __all__ = ["paper"]
 

@@ -9,12 +9,12 @@ from dataclasses import dataclass, replace
 from typing import Any
 
 from spark_rl.commands.base import Call, how_to_play, load_weights, show
-from spark_rl.environments.base import World, find_task
-from spark_rl.growth import Growth, Sampling, TreeShape
-from spark_rl.options import take
-from spark_rl.policies.base import Policy
-from spark_rl.prompting import Encoder, Prompt
-from spark_rl.types import Completion, Level, Parsed, Request, Split
+from spark_rl.config.options import take
+from spark_rl.contracts import Growth, Policy, World
+from spark_rl.environments.registry import find_task
+from spark_rl.prompting.encoder import ChatEncoder
+from spark_rl.prompting.prompt import Prompt
+from spark_rl.types import Completion, Level, Parsed, Request, Sampling, Split, TreeShape
 
 __all__ = ["play"]
 
@@ -77,7 +77,7 @@ class _Aloud:
 def play(call: Call) -> int:
     """A tree with one leaf, told as it grows; exit code 0 whether it is won or not."""
     from spark_rl.branching.chains import Chains
-    from spark_rl.rollout import grow_tree
+    from spark_rl.rollout.grow import grow_tree
 
     recipe_name, argv = take(call.argv, "--recipe")
     name, call = replace(call, argv=argv).positional("a run directory, a model directory or a hub name")
@@ -97,14 +97,14 @@ def play(call: Call) -> int:
     task = find_task(options.env, options.task) if options.task else options.env.tasks(options.level, options.split)[0]
     with call.watching() as watcher:
         watcher.phase("load the model")
-        from spark_rl.policies.local import LocalPolicy
+        from spark_rl.engines.local.engine import LocalPolicy
 
         model, tokenizer = load_weights(name, options.checkpoint, threads=options.threads)
     pause = options.pause and sys.stdin.isatty() and sys.stdout.isatty()
     policy: Any = _Aloud(LocalPolicy(model, tokenizer), options.prompt.parse, pause=pause)
     sampling = Sampling(options.temperature, options.max_tokens)
     growth = Growth(TreeShape(budget=1, roots=1, horizon=options.horizon), Chains(), options.prompt, sampling)
-    tree = asyncio.run(grow_tree(task, options.env, policy, growth, seed=options.seed, encoder=Encoder(tokenizer)))
+    tree = asyncio.run(grow_tree(task, options.env, policy, growth, seed=options.seed, encoder=ChatEncoder(tokenizer)))
     last = tree.nodes[-1]
     print(f"\n{last.observation}\n{'✓ Solved' if last.success else '✗ Not solved'} in {last.depth} steps.")
     return 0

@@ -9,8 +9,8 @@ from functools import cache
 from pathlib import Path
 
 from spark_rl.commands.base import Call
+from spark_rl.common.files import write_bytes
 from spark_rl.errors import UsageError
-from spark_rl.files import write_bytes
 from spark_rl.report.reading import Reading, find_runs, names, read_run
 
 __all__ = ["export", "report"]

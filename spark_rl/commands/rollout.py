@@ -9,14 +9,14 @@ from pathlib import Path
 from typing import Literal
 
 from spark_rl.commands.base import Call, holds_run, load_weights, show
+from spark_rl.config.options import INLINE
+from spark_rl.config.recipe import Recipe
+from spark_rl.contracts import Policy
 from spark_rl.errors import UsageError
-from spark_rl.options import INLINE
-from spark_rl.policies.base import Policy
-from spark_rl.recipe import Recipe
 from spark_rl.recipes import RECIPES, load_recipe
-from spark_rl.rollout import grow_forest
-from spark_rl.run import Run
-from spark_rl.tasks import choose_tasks
+from spark_rl.rollout.grow import grow_forest
+from spark_rl.rollout.tasks import choose_tasks
+from spark_rl.runs.run import Run
 from spark_rl.types import Forest, Task
 
 __all__ = ["rollout"]
@@ -73,7 +73,7 @@ def _grow(options: _Rollout, call: Call) -> Forest:
 
 
 def _grow_with_model(recipe: Recipe, tasks: Sequence[Task], iteration: int) -> Forest:
-    from spark_rl.executor import InProcess
+    from spark_rl.rollout.executors.in_process import InProcess
 
     if not isinstance(recipe.model, str):
         raise UsageError(

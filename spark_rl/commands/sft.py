@@ -10,15 +10,16 @@ from pathlib import Path
 from typing import Any, cast
 
 from spark_rl.commands.base import Call, holds_run, hush
+from spark_rl.common.files import write_json
+from spark_rl.config.codec import decode
+from spark_rl.config.options import INLINE, take
+from spark_rl.config.recipe import ColdStart, Evaluation, Recipe
+from spark_rl.contracts import Watcher
 from spark_rl.data.format import read_records
 from spark_rl.errors import UsageError
-from spark_rl.files import write_json
-from spark_rl.growth import TreeShape
-from spark_rl.options import INLINE, take
-from spark_rl.progress import Watcher
-from spark_rl.recipe import ColdStart, Evaluation, Recipe, decode
 from spark_rl.recipes import RECIPES, load_recipe
-from spark_rl.run import Run
+from spark_rl.runs.run import Run
+from spark_rl.types import TreeShape
 
 __all__ = ["sft"]
 
@@ -115,8 +116,8 @@ def _of_file(file: Path, model: str, call: Call) -> Recipe:
 
 def _learn_and_probe(run: Run, count: int, watcher: Watcher) -> Mapping[str, Any]:
     """The cold start and its probe, each unless it is there."""
-    from spark_rl import memory
-    from spark_rl.prepare import prepare, set_threads
+    from spark_rl.learning import memory
+    from spark_rl.learning.prepare import prepare, set_threads
 
     hush()
     needed = memory.check(replace(run.recipe, iterations=0))
@@ -127,8 +128,8 @@ def _learn_and_probe(run: Run, count: int, watcher: Watcher) -> Mapping[str, Any
     known: dict[str, Any] = json.loads(file.read_text()) if file.exists() else {}
     if not count or known.get("asked") == count:
         return known if count else {}
-    from spark_rl.evaluate import measure
-    from spark_rl.executor import InProcess
+    from spark_rl.evaluation.play import measure
+    from spark_rl.rollout.executors.in_process import InProcess
 
     recipe = run.recipe
     tasks = recipe.env.tasks(recipe.evaluation.dev_level, "dev")[:count]

@@ -8,7 +8,7 @@ from pathlib import Path
 from spark_rl.commands.base import Call
 from spark_rl.commands.base import show as display
 from spark_rl.errors import UsageError
-from spark_rl.store import iterations, load_forest
+from spark_rl.runs.forests import iterations, load_forest
 
 __all__ = ["show"]
 

@@ -6,11 +6,12 @@ from dataclasses import dataclass, field, replace
 from pathlib import Path
 
 from spark_rl.commands.base import Call, holds_run, hush, show
+from spark_rl.config.codec import by_option, encode
+from spark_rl.config.options import INLINE, take
+from spark_rl.config.recipe import Recipe
 from spark_rl.errors import UsageError
-from spark_rl.options import INLINE, take
-from spark_rl.recipe import Recipe, by_option, encode
 from spark_rl.recipes import RECIPES, load_recipe
-from spark_rl.run import Run
+from spark_rl.runs.run import Run
 
 __all__ = ["quickstart", "train"]
 
@@ -98,7 +99,7 @@ def _dry_run(recipe: Recipe) -> int:
     """Print every field of the recipe and the memory that it needs; nothing is made or trained."""
     for name, value in by_option(encode(recipe)):
         print(f"{name:36} {value}")
-    from spark_rl import memory
+    from spark_rl.learning import memory
 
     hush()
     model = memory.shape(recipe)
@@ -121,7 +122,7 @@ def _go(run: Run, call: Call) -> None:
     try:
         with call.watching() as watcher:
             watcher.phase("start")
-            from spark_rl.trainer import train
+            from spark_rl.learning.trainer import train
 
             hush()
             train(run, watcher)
@@ -132,7 +133,7 @@ def _go(run: Run, call: Call) -> None:
 def _report(run: Run) -> None:
     from spark_rl.report.reading import read_run
     from spark_rl.report.terminal import choose_tree, draw_tree, leaf_advantages, summary
-    from spark_rl.store import iterations, load_forest
+    from spark_rl.runs.forests import iterations, load_forest
 
     show(summary(read_run(run.directory, foreign=lambda _: True)))  # the user's own recipe is loaded already
     if iterations(run.directory):

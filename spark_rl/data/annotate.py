@@ -24,10 +24,11 @@ from dataclasses import dataclass, replace
 from typing import Any, Literal, cast
 
 from spark_rl.data.format import Demonstration
+from spark_rl.engines.answers import Answer
+from spark_rl.engines.openai import Refused, Server, gather
 from spark_rl.errors import at_least
-from spark_rl.policies.answers import Answer
-from spark_rl.policies.openai import Refused, Server, gather
-from spark_rl.prompting import MODES, Modes, parse, respond
+from spark_rl.prompting.instructions import MODES, Modes
+from spark_rl.prompting.parsing import parse, respond
 from spark_rl.types import Message, Mode, Node
 
 __all__ = ["PROMPT_VERSION", "Annotator", "Asking", "Unusable", "question", "read", "schema"]

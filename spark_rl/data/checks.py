@@ -13,14 +13,15 @@ from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 
+from spark_rl.config.codec import decode
+from spark_rl.contracts import Encoder, World
 from spark_rl.data.demonstrations import tokenize
 from spark_rl.data.format import Line, Record, demonstration, read_as, read_lines, trajectories
 from spark_rl.data.leaks import Guard
-from spark_rl.environments.base import World, find_task
+from spark_rl.environments.registry import find_task
 from spark_rl.environments.replay import walk
 from spark_rl.errors import EnvironmentFailure, PromptTooLong, UsageError
-from spark_rl.prompting import Encoder, Prompt
-from spark_rl.recipe import decode
+from spark_rl.prompting.prompt import Prompt
 
 __all__ = ["Checked", "Objection", "check"]
 

@@ -16,16 +16,15 @@ from dataclasses import replace
 from itertools import islice
 
 from spark_rl.branching.chains import Chains
+from spark_rl.common.seeding import derive
+from spark_rl.contracts import Encoder, Growth, World
 from spark_rl.data.format import Demonstration, Origin, origin
-from spark_rl.environments.base import World
 from spark_rl.errors import UsageError
-from spark_rl.growth import Growth, Sampling, TreeShape
 from spark_rl.policies.four_modes import in_modes
 from spark_rl.policies.scripted import Slips
-from spark_rl.prompting import Encoder, Prompt
-from spark_rl.rollout import grow_forest
-from spark_rl.seeding import derive
-from spark_rl.types import Task, Tree
+from spark_rl.prompting.prompt import Prompt
+from spark_rl.rollout.grow import grow_forest
+from spark_rl.types import Sampling, Task, Tree, TreeShape
 
 __all__ = ["collect", "kept", "texts", "tokenize"]
 

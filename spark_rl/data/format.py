@@ -23,11 +23,12 @@ from itertools import groupby
 from pathlib import Path
 from typing import Any, Literal, cast
 
-from spark_rl.environments.base import World
+from spark_rl.common.files import write_bytes
+from spark_rl.config.codec import encode
+from spark_rl.contracts import World
 from spark_rl.errors import StorageError
-from spark_rl.files import write_bytes
-from spark_rl.prompting import INSTRUCTIONS, MODES, Prompt
-from spark_rl.recipe import encode
+from spark_rl.prompting.instructions import INSTRUCTIONS, MODES
+from spark_rl.prompting.prompt import Prompt
 from spark_rl.types import Node, Parsed, Task, Tree
 
 __all__ = [
@@ -132,7 +133,10 @@ def origin(world: World, level: str, source: Source, author: str, prompt_version
 
 def prompt_version(prompt: Prompt) -> str:
     """A short name of how RL's prompts are written: instructions and settings; another text, another name."""
-    return "prompt-" + sha256((INSTRUCTIONS[prompt.modes] + _rendering(prompt)).encode()).hexdigest()[:8]
+    settings = _rendering(prompt)
+    for name in ("prompt", "window", "transcript"):  # a version does not depend on where code lies
+        settings = settings.replace(f"spark_rl.prompting.{name}:", "spark_rl.prompting:")
+    return "prompt-" + sha256((INSTRUCTIONS[prompt.modes] + settings).encode()).hexdigest()[:8]
 
 
 def _rendering(prompt: Prompt) -> str:

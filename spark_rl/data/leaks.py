@@ -12,11 +12,11 @@ from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
 
+from spark_rl.contracts import World
 from spark_rl.data.format import Demonstration, read_records
-from spark_rl.environments.base import World
 from spark_rl.environments.splits import LEVELS
 from spark_rl.errors import UsageError
-from spark_rl.run import Run
+from spark_rl.runs.run import Run
 from spark_rl.types import Task
 
 __all__ = ["Guard", "refuse_held_out", "refuse_leaks"]

@@ -18,8 +18,8 @@ from pathlib import Path
 
 from spark_rl.data.demonstrations import kept
 from spark_rl.data.format import Demonstration, Origin, save
-from spark_rl.lookahead import along
-from spark_rl.prompting import Prompt
+from spark_rl.evaluation.lookahead import along
+from spark_rl.prompting.prompt import Prompt
 from spark_rl.types import Tree
 
 __all__ = ["Pair", "pair_up", "save_pairs"]

@@ -6,10 +6,10 @@ import statistics
 from collections import Counter
 from collections.abc import Sequence
 
+from spark_rl.common.seeding import derive
+from spark_rl.contracts import Encoder
 from spark_rl.data.format import Record, demonstration
-from spark_rl.metrics import explored
-from spark_rl.prompting import Encoder
-from spark_rl.seeding import derive
+from spark_rl.rollout.metrics import explored
 
 __all__ = ["choose", "doubles", "profile"]
 

@@ -19,11 +19,12 @@ from dataclasses import asdict, dataclass
 from itertools import islice
 from typing import Any
 
-from spark_rl.environments.base import Environment, World, find_task
+from spark_rl.common.seeding import derive
+from spark_rl.contracts import Environment, World
+from spark_rl.environments.registry import find_task
 from spark_rl.environments.replay import replay
 from spark_rl.errors import UsageError
-from spark_rl.prompting import parse
-from spark_rl.seeding import derive
+from spark_rl.prompting.parsing import parse
 from spark_rl.types import Observation, Request, Task
 
 __all__ = ["Check", "Report", "check_world"]

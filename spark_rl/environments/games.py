@@ -20,7 +20,7 @@ from typing import Generic, Literal, Protocol, Self, TypeVar
 
 from spark_rl.environments.searching import Decision, said
 from spark_rl.errors import EnvironmentFailure
-from spark_rl.prompting import respond
+from spark_rl.prompting.parsing import respond
 from spark_rl.types import Completion, Observation, Request, Spent, Task
 
 __all__ = ["NOTHING_HAPPENS", "GameEnvironment", "GameExpert", "Position"]

@@ -8,7 +8,7 @@ from __future__ import annotations
 from collections.abc import Iterable, Iterator, Sequence
 from typing import Any
 
-from spark_rl.environments.base import Environment, World
+from spark_rl.contracts import Environment, World
 from spark_rl.errors import ReplayMismatch, UsageError
 from spark_rl.types import Observation, Task
 

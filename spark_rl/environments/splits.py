@@ -5,8 +5,8 @@ Invariant: which of train, dev and test a problem may belong to is a function of
 
 from __future__ import annotations
 
+from spark_rl.common.seeding import derive
 from spark_rl.errors import unknown_name
-from spark_rl.seeding import derive
 from spark_rl.types import Split
 
 __all__ = ["LEVELS", "SPLITS", "check_names", "split_of"]

@@ -18,9 +18,9 @@ from __future__ import annotations
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 
-from spark_rl.environments.base import World
-from spark_rl.policies.base import Policy
-from spark_rl.prompting import Prompt, parse, respond
+from spark_rl.contracts import Policy, World
+from spark_rl.prompting.parsing import parse, respond
+from spark_rl.prompting.prompt import Prompt
 from spark_rl.types import Completion, Request, Spent, Task
 
 __all__ = ["FourModes", "in_modes"]

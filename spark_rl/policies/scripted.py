@@ -10,8 +10,8 @@ import re
 from collections.abc import Sequence
 from dataclasses import dataclass, field
 
-from spark_rl.policies.base import Policy
-from spark_rl.prompting import parse, respond
+from spark_rl.contracts import Policy
+from spark_rl.prompting.parsing import parse, respond
 from spark_rl.types import Completion, Request, Spent
 
 __all__ = ["Person", "RandomActions", "Script", "Slips"]

@@ -15,11 +15,11 @@ from dataclasses import dataclass, field, replace
 from fractions import Fraction
 from typing import Literal, TypeVar
 
-from spark_rl.branching.base import check_width
+from spark_rl.branching.checks import check_width
+from spark_rl.common.seeding import derive
+from spark_rl.contracts import Policy
 from spark_rl.errors import PolicyFailure
-from spark_rl.policies.base import Policy
-from spark_rl.prompting import parse
-from spark_rl.seeding import derive
+from spark_rl.prompting.parsing import parse
 from spark_rl.types import Completion, Parsed, Request, Spent
 
 __all__ = ["Choice", "Voting", "mean_logprob", "modal"]

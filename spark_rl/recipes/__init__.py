@@ -2,11 +2,11 @@
 
 from __future__ import annotations
 
-import importlib
 from typing import cast
 
-from spark_rl.errors import UsageError, unknown_name
-from spark_rl.recipe import Recipe
+from spark_rl.common.loading import load_object
+from spark_rl.config.recipe import Recipe
+from spark_rl.errors import unknown_name
 
 __all__ = ["RECIPES", "load_recipe"]
 
@@ -39,9 +39,4 @@ def load_recipe(name: str) -> Recipe:
     path = name if ":" in name else known.get(key) or known.get(f"{key}_tiny")
     if path is None:
         raise unknown_name("recipe", name, RECIPES)
-    module, _, function = path.partition(":")
-    try:
-        recipe = getattr(importlib.import_module(module), function)()
-    except (ModuleNotFoundError, AttributeError) as error:
-        raise UsageError(f'recipe "{name}" cannot be imported ({error}); give package.module:function') from error
-    return cast(Recipe, recipe)
+    return cast(Recipe, load_object(path, "recipe", kind="function")())

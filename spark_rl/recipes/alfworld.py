@@ -4,9 +4,9 @@ from __future__ import annotations
 
 from dataclasses import replace
 
+from spark_rl.config.recipe import Keep, Recipe
 from spark_rl.environments.alfworld import Alfworld
-from spark_rl.fresh import FreshModel
-from spark_rl.recipe import Keep, Recipe
+from spark_rl.models.scratch import ScratchModel
 from spark_rl.recipes.household import household
 from spark_rl.recipes.qwen import qwen
 
@@ -25,7 +25,7 @@ def alfworld_tiny() -> Recipe:
         base,
         name="alfworld-tiny",
         env=Alfworld(engines=64),  # as many engines as games are played at once
-        model=FreshModel(hidden=128, layers=2, heads=4, kv_heads=1, intermediate=256),
+        model=ScratchModel(hidden=128, layers=2, heads=4, kv_heads=1, intermediate=256),
         level="L0",
         iterations=30,
         tasks_per_iteration=8,

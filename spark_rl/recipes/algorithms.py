@@ -10,20 +10,17 @@ Where an algorithm credits whole trajectories against their group, the recipe's 
 
 from __future__ import annotations
 
-import importlib
 from collections.abc import Callable
 from dataclasses import replace
 from typing import cast
 
 from spark_rl.advantage.anchors import Anchors
-from spark_rl.advantage.base import AdvantageEstimator
 from spark_rl.advantage.group import GroupMean
 from spark_rl.advantage.leave_one_out import LeaveOneOut
 from spark_rl.advantage.node_value import NodeValue
 from spark_rl.advantage.rows import Rows
 from spark_rl.advantage.sum import Sum
 from spark_rl.advantage.tags import Tags
-from spark_rl.branching.base import Branching
 from spark_rl.branching.chains import Chains
 from spark_rl.branching.entropy import Entropy
 from spark_rl.branching.explore_tag import ExploreTag
@@ -31,8 +28,10 @@ from spark_rl.branching.hybrid import Hybrid
 from spark_rl.branching.new_roots import NewRoots
 from spark_rl.branching.probability import Probability
 from spark_rl.branching.revisits import Revisits
+from spark_rl.common.loading import load_object
+from spark_rl.config.recipe import Recipe
+from spark_rl.contracts import AdvantageEstimator, Branching
 from spark_rl.errors import UsageError, unknown_name
-from spark_rl.recipe import Recipe
 
 __all__ = [
     "ALGORITHMS",
@@ -65,11 +64,7 @@ def with_algorithm(recipe: Recipe, name: str) -> Recipe:
         UsageError: no such algorithm, module or function, or it gives no recipe.
     """
     if ":" in name:
-        module, _, attribute = name.partition(":")
-        try:
-            function = cast("Callable[[Recipe], Recipe]", getattr(importlib.import_module(module), attribute))
-        except (ModuleNotFoundError, AttributeError) as error:
-            raise UsageError(f'algorithm "{name}" cannot be imported ({error}); give package.module:function') from error
+        function = cast("Callable[[Recipe], Recipe]", load_object(name, "algorithm", kind="function"))
     else:
         known = {key.replace("-", "_"): function for key, function in ALGORITHMS.items()}
         if (key := name.replace("-", "_")) not in known:

@@ -6,12 +6,13 @@ from dataclasses import replace
 
 from spark_rl.advantage.group import GroupMean
 from spark_rl.branching.explore_tag import ExploreTag
+from spark_rl.config.recipe import ColdStart, Evaluation, Keep, Optimizer, Recipe
 from spark_rl.environments.household import Household
-from spark_rl.fresh import FreshModel
-from spark_rl.growth import Sampling, TreeShape
-from spark_rl.loss import Loss
-from spark_rl.prompting import Prompt, Transcript
-from spark_rl.recipe import ColdStart, Evaluation, Keep, Optimizer, Recipe
+from spark_rl.models.scratch import ScratchModel
+from spark_rl.objective.loss import Loss
+from spark_rl.prompting.prompt import Prompt
+from spark_rl.prompting.transcript import Transcript
+from spark_rl.types import Sampling, TreeShape
 
 __all__ = ["household", "household_tiny", "quickstart"]
 
@@ -28,7 +29,7 @@ def household() -> Recipe:
     return Recipe(
         name="household",
         env=_HOUSES,
-        model=FreshModel(hidden=128, layers=2, heads=4, kv_heads=4, intermediate=256),
+        model=ScratchModel(hidden=128, layers=2, heads=4, kv_heads=4, intermediate=256),
         level="L2",
         iterations=30,
         tasks_per_iteration=16,

@@ -4,11 +4,11 @@ from __future__ import annotations
 
 from typing import Literal
 
-from spark_rl.environments.base import World
-from spark_rl.growth import Sampling
-from spark_rl.prompting import Prompt
-from spark_rl.recipe import ColdStart, Evaluation, Optimizer, Recipe
-from spark_rl.weights import Weights
+from spark_rl.config.recipe import ColdStart, Evaluation, Optimizer, Recipe
+from spark_rl.contracts import World
+from spark_rl.models.weights import Weights
+from spark_rl.prompting.prompt import Prompt
+from spark_rl.types import Sampling
 
 __all__ = ["qwen"]
 

@@ -4,9 +4,9 @@ from __future__ import annotations
 
 from dataclasses import replace
 
+from spark_rl.config.recipe import Keep, Recipe
 from spark_rl.environments.scienceworld import ScienceWorld
-from spark_rl.prompting import Prompt
-from spark_rl.recipe import Keep, Recipe
+from spark_rl.prompting.prompt import Prompt
 from spark_rl.recipes.household import household
 from spark_rl.recipes.qwen import qwen
 

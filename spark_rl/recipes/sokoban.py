@@ -4,9 +4,9 @@ from __future__ import annotations
 
 from dataclasses import replace
 
+from spark_rl.config.recipe import Recipe
 from spark_rl.environments.sokoban import Sokoban
-from spark_rl.prompting import Transcript
-from spark_rl.recipe import Recipe
+from spark_rl.prompting.transcript import Transcript
 from spark_rl.recipes.household import household
 
 __all__ = ["sokoban_tiny"]

@@ -5,9 +5,9 @@ from __future__ import annotations
 from dataclasses import replace
 from typing import Literal
 
+from spark_rl.config.recipe import Recipe
 from spark_rl.environments.webshop import Webshop
-from spark_rl.fresh import FreshModel
-from spark_rl.recipe import Recipe
+from spark_rl.models.scratch import ScratchModel
 from spark_rl.recipes.household import household
 from spark_rl.recipes.qwen import qwen
 
@@ -28,7 +28,7 @@ def webshop_tiny() -> Recipe:
         base,
         name="webshop-tiny",
         env=Webshop(size="generated", products=5000, split="disjoint", held_out=60, per_page=4, reward="success"),
-        model=FreshModel(vocabulary=860, hidden=128, layers=2, heads=4, kv_heads=4, intermediate=256),
+        model=ScratchModel(vocabulary=860, hidden=128, layers=2, heads=4, kv_heads=4, intermediate=256),
         level="L0",
         iterations=20,
         tree=replace(base.tree, horizon=12),

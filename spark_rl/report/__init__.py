@@ -1,0 +1,1 @@
+"""Runs to look at: in the terminal and as one HTML file, read from run directories alone."""

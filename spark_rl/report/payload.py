@@ -17,9 +17,9 @@ import math
 from collections.abc import Mapping, Sequence
 from typing import Any
 
-from spark_rl.metrics import repeated
-from spark_rl.recipe import Recipe
+from spark_rl.config.recipe import Recipe
 from spark_rl.report.reading import Reading
+from spark_rl.rollout.metrics import repeated
 from spark_rl.types import Forest, Node, Task, Tree
 
 __all__ = ["forest_entry", "forest_payload", "missing_entry", "run_payload"]

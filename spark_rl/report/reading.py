@@ -13,10 +13,11 @@ from pathlib import Path
 from typing import Any, cast
 
 from spark_rl import __version__
+from spark_rl.config.codec import decode
+from spark_rl.config.recipe import Recipe
 from spark_rl.errors import SparkError, StorageError, UsageError
-from spark_rl.recipe import Recipe, decode
-from spark_rl.run import read_rows
-from spark_rl.store import iterations, load_forest
+from spark_rl.runs.forests import iterations, load_forest
+from spark_rl.runs.run import read_rows
 from spark_rl.types import Forest
 
 __all__ = ["Reading", "find_runs", "is_run", "names", "read_run"]

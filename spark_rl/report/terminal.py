@@ -22,10 +22,11 @@ from rich.table import Table
 from rich.text import Text
 from rich.tree import Tree as RichTree
 
-from spark_rl.metrics import summarise, wilson
-from spark_rl.progress import duration
-from spark_rl.recipe import Recipe
+from spark_rl.common.progress import duration
+from spark_rl.config.recipe import Recipe
+from spark_rl.evaluation.statistics import wilson
 from spark_rl.report.reading import Reading
+from spark_rl.rollout.metrics import summarise
 from spark_rl.types import Forest, Node, Tree
 
 __all__ = [

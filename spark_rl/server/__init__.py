@@ -1,0 +1,1 @@
+"""The page of reports, live while runs go on."""

@@ -16,7 +16,7 @@ from spark_rl.errors import UsageError
 from spark_rl.report.html import packed
 from spark_rl.report.payload import forest_entry, forest_payload, missing_entry, run_payload
 from spark_rl.report.reading import Reading, find_runs, names, read_run
-from spark_rl.store import forest_path
+from spark_rl.runs.forests import forest_path
 
 __all__ = ["Shelf"]
 

@@ -3,7 +3,7 @@ from grown import chains, ended, shapes, unshared
 from hypothesis import given
 from hypothesis import strategies as st
 
-from spark_rl.advantage.base import spread
+from spark_rl.advantage.credit import spread
 from spark_rl.advantage.group import GroupMean
 
 

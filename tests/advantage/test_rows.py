@@ -5,9 +5,9 @@ from grown import chains, ended, shapes, unshared
 from hypothesis import given
 from hypothesis import strategies as st
 
-from spark_rl.advantage.base import Rewards
 from spark_rl.advantage.group import GroupMean
 from spark_rl.advantage.rows import Rows
+from spark_rl.objective.rewards import Rewards
 
 
 def advantages(credit):

@@ -6,7 +6,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from spark_rl.advantage.anchors import Anchors
-from spark_rl.advantage.base import per_node, spread
+from spark_rl.advantage.credit import per_node, spread
 from spark_rl.advantage.discounted import Discounted
 from spark_rl.advantage.group import GroupMean
 from spark_rl.advantage.leave_one_out import LeaveOneOut
@@ -15,8 +15,9 @@ from spark_rl.advantage.rows import Rows
 from spark_rl.advantage.siblings import Siblings
 from spark_rl.advantage.sum import Sum
 from spark_rl.advantage.tags import Tags
+from spark_rl.config.codec import decode, encode
+from spark_rl.config.components import COMPONENTS, component
 from spark_rl.errors import UsageError
-from spark_rl.recipe import COMPONENTS, component, decode, encode
 
 ALL = (GroupMean(), Rows(), LeaveOneOut(), Discounted(), NodeValue(), Siblings(), Anchors(), Tags())
 STRATEGIC = Sum((NodeValue(), Anchors(gamma=0.9, beta=0.5, sweeps=3)))

@@ -6,8 +6,8 @@ import random
 
 from trees import draw
 
-from spark_rl.branching.base import Branching
 from spark_rl.branching.chains import Chains
+from spark_rl.contracts import Branching
 from spark_rl.types import Forest
 
 

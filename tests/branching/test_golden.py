@@ -10,7 +10,6 @@ from typing import Any
 import pytest
 from forking import Hand, check, grow, sketch
 
-from spark_rl.branching.base import Branching
 from spark_rl.branching.chains import Chains
 from spark_rl.branching.entropy import Entropy
 from spark_rl.branching.every_step import EveryStep
@@ -20,6 +19,7 @@ from spark_rl.branching.new_roots import NewRoots
 from spark_rl.branching.paced import Paced
 from spark_rl.branching.probability import Probability
 from spark_rl.branching.revisits import Revisits
+from spark_rl.contracts import Branching
 
 GROWING: dict[str, Any] = {"roots": 2, "budget": 4, "horizon": 6}
 WAITING: dict[str, Any] = {"roots": 2, "budget": 4, "horizon": 6, "cap": 7}

@@ -10,7 +10,6 @@ from forking import Hand, Locks, check, grow
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from spark_rl.branching.base import Branching
 from spark_rl.branching.entropy import Entropy
 from spark_rl.branching.every_step import EveryStep
 from spark_rl.branching.hybrid import Hybrid
@@ -18,6 +17,7 @@ from spark_rl.branching.new_roots import NewRoots
 from spark_rl.branching.paced import Paced
 from spark_rl.branching.probability import Probability
 from spark_rl.branching.revisits import Revisits
+from spark_rl.contracts import Branching
 from spark_rl.errors import UsageError
 
 MOMENTS = st.sampled_from(["after", "decision"])

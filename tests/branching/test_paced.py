@@ -7,11 +7,11 @@ import random
 import pytest
 from trees import draw
 
-from spark_rl.branching.base import Branching
 from spark_rl.branching.every_step import EveryStep
 from spark_rl.branching.explore_tag import ExploreTag
 from spark_rl.branching.paced import Paced
 from spark_rl.branching.revisits import Revisits
+from spark_rl.contracts import Branching
 from spark_rl.errors import UsageError
 from spark_rl.types import Forest, Fork, Tree
 

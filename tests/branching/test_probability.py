@@ -7,8 +7,8 @@ import random
 import pytest
 from trees import draw
 
-from spark_rl.branching.base import Branching
 from spark_rl.branching.probability import Probability
+from spark_rl.contracts import Branching
 from spark_rl.errors import UsageError
 from spark_rl.types import Forest, Fork
 

@@ -9,10 +9,10 @@ from collections.abc import Sequence
 import pytest
 from grown import chains, ended
 
-from spark_rl.branching.base import Branching
 from spark_rl.branching.hybrid import Hybrid
 from spark_rl.branching.new_roots import NewRoots
 from spark_rl.branching.revisits import Revisits
+from spark_rl.contracts import Branching
 from spark_rl.types import Forest, Fork, Tree
 
 DRAWS = 2000

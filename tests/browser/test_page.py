@@ -16,9 +16,9 @@ from trees import draw
 
 from spark_rl import load_forest
 from spark_rl.cli import main
+from spark_rl.config.recipe import Keep, Recipe
 from spark_rl.environments.household import Household
-from spark_rl.recipe import Keep, Recipe
-from spark_rl.run import Run
+from spark_rl.runs.run import Run
 from spark_rl.types import Forest, Fork, Tree
 
 playwright = pytest.importorskip("playwright.sync_api", reason="the package playwright drives the browser: make setup")

@@ -15,13 +15,15 @@ from serving import DEFECTS, Body, Served, serving, teach
 from shown import WORLD, as_first_version, lost, won
 
 from spark_rl.cli import main
+from spark_rl.config.recipe import Recipe
 from spark_rl.data.annotate import PROMPT_VERSION, Annotator, Asking, Unusable, question, read
 from spark_rl.data.checks import check
 from spark_rl.data.format import Demonstration, load, save
+from spark_rl.engines.openai import Endpoint, connect
 from spark_rl.errors import UsageError
-from spark_rl.policies.openai import Endpoint, connect
-from spark_rl.prompting import MODES, Prompt, Transcript
-from spark_rl.recipe import Recipe
+from spark_rl.prompting.instructions import MODES
+from spark_rl.prompting.prompt import Prompt
+from spark_rl.prompting.transcript import Transcript
 
 ACTIONS = ["go to fridge 1", "open fridge 1"]
 PROMPT = Prompt(Transcript(), instructions="none")

@@ -15,7 +15,8 @@ from spark_rl.data.checks import check
 from spark_rl.data.demonstrations import collect
 from spark_rl.data.format import load, save
 from spark_rl.environments.household import Household
-from spark_rl.prompting import Prompt, Transcript
+from spark_rl.prompting.prompt import Prompt
+from spark_rl.prompting.transcript import Transcript
 
 # Small houses, so that paths are short.
 WORLD = Household(kinds=("place",), held_out=(), houses=8, unseen_houses=2, receptacles=(8, 10), objects=6, train_tasks=200)

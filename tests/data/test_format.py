@@ -8,11 +8,13 @@ from dataclasses import replace
 import pytest
 from shown import WORLD, as_first_version, lost, won
 
+from spark_rl.config.codec import decode
 from spark_rl.data.format import COLUMNS, load, prompt_version, read_records, save
-from spark_rl.environments.base import find_task
+from spark_rl.environments.registry import find_task
 from spark_rl.errors import StorageError
-from spark_rl.prompting import Prompt, Transcript, Window
-from spark_rl.recipe import decode
+from spark_rl.prompting.prompt import Prompt
+from spark_rl.prompting.transcript import Transcript
+from spark_rl.prompting.window import Window
 
 
 @pytest.mark.parametrize(

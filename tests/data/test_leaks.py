@@ -8,14 +8,14 @@ import pytest
 import tiny
 from shown import WORLD, won
 
+from spark_rl.config.recipe import Evaluation, Recipe
 from spark_rl.data.format import Demonstration, save
 from spark_rl.data.leaks import Guard, refuse_held_out, refuse_leaks
 from spark_rl.environments.household import Household
 from spark_rl.errors import UsageError
-from spark_rl.prompting import Prompt
-from spark_rl.recipe import Evaluation, Recipe
-from spark_rl.run import Run
-from spark_rl.trainer import train
+from spark_rl.learning.trainer import train
+from spark_rl.prompting.prompt import Prompt
+from spark_rl.runs.run import Run
 
 
 def task(level: str, split: str, kind: str):

@@ -9,7 +9,7 @@ from trees import TASK, draw, node
 
 from spark_rl.data.format import Demonstration, Origin, load
 from spark_rl.data.pairs import Pair, pair_up, save_pairs
-from spark_rl.prompting import Prompt
+from spark_rl.prompting.prompt import Prompt
 from spark_rl.types import Task, Tree
 
 PLAYED = Origin(source="played", author="somebody")

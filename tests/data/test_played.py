@@ -10,15 +10,14 @@ import pytest
 from shown import WORLD
 
 from spark_rl.branching.chains import Chains
+from spark_rl.contracts import Growth, Policy
 from spark_rl.data.format import Demonstration, origin
 from spark_rl.data.played import Collected, draw, play_training
 from spark_rl.errors import EnvironmentFailure, UsageError
-from spark_rl.growth import Growth, Sampling, TreeShape
-from spark_rl.playing import WithPolicy
-from spark_rl.policies.base import Policy
 from spark_rl.policies.scripted import RandomActions, Script
-from spark_rl.prompting import Prompt
-from spark_rl.types import Completion, Request, Spent
+from spark_rl.prompting.prompt import Prompt
+from spark_rl.rollout.playing import WithPolicy
+from spark_rl.types import Completion, Request, Sampling, Spent, TreeShape
 
 TASKS = draw(WORLD.tasks("L0", "train"), 12, seed=3)
 FROM = origin(WORLD, "L0", "played", "somebody")

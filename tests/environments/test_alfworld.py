@@ -17,15 +17,16 @@ from pathlib import Path
 
 import pytest
 
+from spark_rl.contracts import Environment, World
 from spark_rl.environments.alfworld import HELD_OUT, KINDS, Alfworld, environment, memo
 from spark_rl.environments.alfworld import engine as engines
 from spark_rl.environments.alfworld.engine import Engine
 from spark_rl.environments.alfworld.games import FolderGames
 from spark_rl.environments.alfworld.walkthrough import explain
-from spark_rl.environments.base import Environment, World, find_task, load_world
 from spark_rl.environments.check import check_world
+from spark_rl.environments.registry import find_task, load_world
 from spark_rl.errors import EnvironmentFailure, MissingExtra, PolicyFailure, ReplayMismatch, SparkError, UsageError
-from spark_rl.prompting import parse
+from spark_rl.prompting.parsing import parse
 from spark_rl.types import Request, Task
 
 EPISODES = 20

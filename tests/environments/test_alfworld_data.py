@@ -15,6 +15,7 @@ from pathlib import Path
 import pytest
 
 from spark_rl.cli import main
+from spark_rl.common.progress import Quiet
 from spark_rl.environments.alfworld import KINDS, Alfworld, games
 from spark_rl.environments.alfworld.fetch import fetch
 from spark_rl.environments.alfworld.games import OFFICIAL, FolderGames
@@ -24,17 +25,18 @@ from spark_rl.errors import UsageError
 TOTALS = {"train": 3553, "valid_seen": 140, "valid_unseen": 134}
 
 
-class Listener:
+class Listener(Quiet):
     """Remembers what it was told."""
 
     def __init__(self) -> None:
+        super().__init__(None)
         self.phases: list[tuple[str, int | None]] = []
         self.done = 0
 
-    def phase(self, name: str, total: int | None = None) -> None:
+    def phase(self, name: str, total: int | None = None, done: int = 0) -> None:
         self.phases.append((name, total))
 
-    def advance(self, done: int) -> None:
+    def advance(self, done: int, **_: object) -> None:
         self.done = done
 
 

@@ -11,16 +11,15 @@ from typing import Any
 import pytest
 
 from spark_rl.cli import main
+from spark_rl.contracts import Environment, Policy
 from spark_rl.environments.alfworld import KINDS, Alfworld
 from spark_rl.environments.alfworld.placement import CHANCES, CLOSED, into
 from spark_rl.environments.alfworld.planner import PlannerExpert, essential
 from spark_rl.environments.alfworld.search import Belief, Goal, SearchExpert, decide
 from spark_rl.environments.alfworld.walkthrough import Walkthrough
-from spark_rl.environments.base import Environment
 from spark_rl.environments.searching import Decision
 from spark_rl.errors import PolicyFailure, UsageError
-from spark_rl.policies.base import Policy
-from spark_rl.prompting import parse
+from spark_rl.prompting.parsing import parse
 from spark_rl.types import Observation, Parsed, Request, Task
 
 ROOM = """-= Welcome to TextWorld, ALFRED! =-

@@ -17,10 +17,10 @@ from statistics import median
 
 import pytest
 
+from spark_rl.contracts import Environment
 from spark_rl.environments.alfworld import Alfworld, engine, workers
 from spark_rl.environments.alfworld.engine import Engines, Place, Shown
 from spark_rl.environments.alfworld.games import FolderGames
-from spark_rl.environments.base import Environment
 from spark_rl.environments.check import check_world
 from spark_rl.errors import EnvironmentFailure, ReplayMismatch, UsageError
 from spark_rl.types import Task

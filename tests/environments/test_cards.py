@@ -14,8 +14,8 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from spark_rl.contracts import Environment, World
 from spark_rl.data.demonstrations import collect
-from spark_rl.environments.base import Environment, World, find_task, load_world
 from spark_rl.environments.cards import Blackjack, EZPoints, NumberLine, ezpoints, numberline
 from spark_rl.environments.cards.blackjack import Table, card
 from spark_rl.environments.cards.ezpoints import Formula, value
@@ -23,9 +23,10 @@ from spark_rl.environments.cards.numberline import Line
 from spark_rl.environments.cards.odds import ceiling, chances, points
 from spark_rl.environments.check import check_world
 from spark_rl.environments.games import NOTHING_HAPPENS
+from spark_rl.environments.registry import find_task, load_world
 from spark_rl.environments.replay import replay
 from spark_rl.errors import UsageError
-from spark_rl.prompting import Prompt
+from spark_rl.prompting.prompt import Prompt
 from spark_rl.types import Task
 
 WORLDS = {

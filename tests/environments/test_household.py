@@ -12,7 +12,8 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from spark_rl.environments.base import Environment, World, find_task, load_world
+from spark_rl.common.seeding import derive
+from spark_rl.contracts import Environment, Policy, World
 from spark_rl.environments.household import Expert, Household, HouseholdEnvironment
 from spark_rl.environments.household.catalogue import (
     CONDITIONS,
@@ -27,10 +28,9 @@ from spark_rl.environments.household.catalogue import (
 )
 from spark_rl.environments.household.engine import NOTHING_HAPPENS, Scene, admissible, apply, start
 from spark_rl.environments.household.houses import Contents, Goal, House, furnish, goals, houses
+from spark_rl.environments.registry import find_task, load_world
 from spark_rl.errors import EnvironmentFailure, UsageError
-from spark_rl.policies.base import Policy
-from spark_rl.prompting import parse
-from spark_rl.seeding import derive
+from spark_rl.prompting.parsing import parse
 from spark_rl.types import Observation, Request, Task
 
 SMALL: dict[str, Any] = {"train_tasks": 60, "dev_tasks": 24, "test_tasks": 36}

@@ -10,18 +10,19 @@ from itertools import islice
 import pytest
 
 from spark_rl.branching.chains import Chains
+from spark_rl.contracts import Growth
 from spark_rl.data.demonstrations import collect
-from spark_rl.environments.base import find_task, load_world
 from spark_rl.environments.check import check_world
+from spark_rl.environments.registry import find_task, load_world
 from spark_rl.environments.scienceworld import HELD_OUT, KINDS, ScienceWorld, ScienceWorldEnvironment
 from spark_rl.environments.scienceworld.catalogue import VARIATIONS, mixed, variations
 from spark_rl.environments.scienceworld.gold import Solution, Solutions, _plain, explain
 from spark_rl.errors import PolicyFailure, UsageError
-from spark_rl.growth import Growth, Sampling, TreeShape
 from spark_rl.policies.scripted import RandomActions
-from spark_rl.prompting import Prompt, parse
-from spark_rl.rollout import grow_tree
-from spark_rl.types import Observation, Request
+from spark_rl.prompting.parsing import parse
+from spark_rl.prompting.prompt import Prompt
+from spark_rl.rollout.grow import grow_tree
+from spark_rl.types import Observation, Request, Sampling, TreeShape
 
 # -- levels, without Java -------------------------------------------------------------------------------------------
 

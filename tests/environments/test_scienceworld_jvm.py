@@ -20,13 +20,14 @@ from pathlib import Path
 import pytest
 
 from spark_rl.branching.probability import Probability
+from spark_rl.contracts import Growth
 from spark_rl.environments.scienceworld import ScienceWorld, jvm
 from spark_rl.environments.scienceworld.engine import Place
 from spark_rl.errors import EnvironmentFailure, MissingExtra, ReplayMismatch, UsageError
-from spark_rl.growth import Growth, Sampling, TreeShape
-from spark_rl.prompting import Prompt, respond
-from spark_rl.rollout import grow_forest
-from spark_rl.types import Completion, Forest, Request, Spent, Task
+from spark_rl.prompting.parsing import respond
+from spark_rl.prompting.prompt import Prompt
+from spark_rl.rollout.grow import grow_forest
+from spark_rl.types import Completion, Forest, Request, Sampling, Spent, Task, TreeShape
 
 _HEAPS = itertools.count(300)
 

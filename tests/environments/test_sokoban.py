@@ -13,10 +13,11 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from spark_rl.contracts import Environment, World
 from spark_rl.data.demonstrations import collect
-from spark_rl.environments.base import Environment, World, find_task, load_world
 from spark_rl.environments.check import check_world
 from spark_rl.environments.games import NOTHING_HAPPENS, GameEnvironment
+from spark_rl.environments.registry import find_task, load_world
 from spark_rl.environments.replay import replay
 from spark_rl.environments.sokoban import Board, Room, Rules, Sokoban
 from spark_rl.environments.sokoban.board import MOVES, place, read
@@ -24,7 +25,8 @@ from spark_rl.environments.sokoban.expert import decide, pushes, slip
 from spark_rl.environments.sokoban.rooms import canonical, carve, starts
 from spark_rl.environments.sokoban.search import cells, distances, state
 from spark_rl.errors import EnvironmentFailure, UsageError
-from spark_rl.prompting import Prompt, parse
+from spark_rl.prompting.parsing import parse
+from spark_rl.prompting.prompt import Prompt
 from spark_rl.types import Request, Task
 
 GAMES = [json.loads(line) for line in (Path(__file__).parent / "sokoban_games.jsonl").read_text().splitlines()]

@@ -19,8 +19,10 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from spark_rl.environments.base import load_world
+from spark_rl.common import progress
+from spark_rl.contracts import Policy
 from spark_rl.environments.check import check_world
+from spark_rl.environments.registry import load_world
 from spark_rl.environments.webshop import Webshop, WebshopEnvironment
 from spark_rl.environments.webshop import fetch as fetching
 from spark_rl.environments.webshop.analysis import terms
@@ -32,8 +34,7 @@ from spark_rl.environments.webshop.pages import SEPARATED, START, Scene, apply, 
 from spark_rl.environments.webshop.rewards import colour, score, similar, title_score, type_score
 from spark_rl.environments.webshop.shop import Generated, Shop, assemble, build, open_folder
 from spark_rl.errors import EnvironmentFailure, UsageError
-from spark_rl.policies.base import Policy
-from spark_rl.prompting import parse
+from spark_rl.prompting.parsing import parse
 from spark_rl.types import Observation, Request, Task
 
 pytest.importorskip("rapidfuzz", reason="texts are compared by rapidfuzz, of the extra webshop")
@@ -66,14 +67,6 @@ def shop_of(*products: Product) -> Shop:
 
 def goal_of(one: Product, *options: tuple[str, str], most: float = 20.0) -> Goal:
     return Goal(one, "Find me day comfort shirts", ("day comfort",), options, most)
-
-
-class NoNews:
-    """Is told how it goes, and keeps it to itself."""
-
-    def phase(self, name: str, total: int | None = None) -> None: ...
-
-    def advance(self, done: int) -> None: ...
 
 
 # -- pages ------------------------------------------------------------------------------------------------------------
@@ -549,29 +542,29 @@ def test_a_long_array_is_read_in_pieces(tmp_path, monkeypatch):
 
 
 def test_fetch_takes_known_files_and_refuses_others(testdata, tmp_path):
-    got = fetching.fetch(testdata / "webshop", tmp_path / "to", size="small", link=False, tell=NoNews())
+    got = fetching.fetch(testdata / "webshop", tmp_path / "to", size="small", link=False, tell=progress.Quiet(None))
     assert (got.products, got.goals, got.unproven) == (1000, 415, ())
     assert (tmp_path / "to" / "items_human_ins.json").read_bytes() == (
         testdata / "webshop/items_human_ins.json"
     ).read_bytes()
-    again = fetching.fetch(None, tmp_path / "to", size="small", link=False, tell=NoNews())
+    again = fetching.fetch(None, tmp_path / "to", size="small", link=False, tell=progress.Quiet(None))
     assert again.files == got.files, "what is in place is verified, not fetched"
     file = tmp_path / "to" / "items_ins_v2_1000.json"
     data = bytearray(file.read_bytes())
     data[5000] ^= 1
     file.write_bytes(data)
     with pytest.raises(UsageError, match="is damaged: its SHA-256"):
-        fetching.fetch(tmp_path / "to", tmp_path / "other", size="small", link=False, tell=NoNews())
+        fetching.fetch(tmp_path / "to", tmp_path / "other", size="small", link=False, tell=progress.Quiet(None))
     assert not (tmp_path / "other" / file.name).exists()
     (tmp_path / "to" / "SHA256SUMS").unlink()
     with pytest.raises(UsageError, match="is damaged: its SHA-256"):
-        fetching.fetch(tmp_path / "to", tmp_path / "other", size="small", link=False, tell=NoNews())
+        fetching.fetch(tmp_path / "to", tmp_path / "other", size="small", link=False, tell=progress.Quiet(None))
     file.write_bytes(data[:-1])
     with pytest.raises(UsageError, match="147,098 bytes, not 147,099"):
-        fetching.fetch(tmp_path / "to", tmp_path / "other", size="small", link=False, tell=NoNews())
+        fetching.fetch(tmp_path / "to", tmp_path / "other", size="small", link=False, tell=progress.Quiet(None))
     file.unlink()
     with pytest.raises(UsageError, match=r"lacks items_ins_v2_1000\.json"):
-        fetching.fetch(tmp_path / "to", tmp_path / "third", size="small", link=False, tell=NoNews())
+        fetching.fetch(tmp_path / "to", tmp_path / "third", size="small", link=False, tell=progress.Quiet(None))
 
 
 class Quiet(SimpleHTTPRequestHandler):
@@ -592,7 +585,7 @@ def test_fetch_downloads_what_is_missing(tmp_path, monkeypatch):
             tmp_path / "to",
             size="full",
             link=False,
-            tell=NoNews(),
+            tell=progress.Quiet(None),
             address=f"http://127.0.0.1:{server.server_port}/{{id}}",
         )
         try:

@@ -12,7 +12,8 @@ from typing import Any
 import pytest
 
 from spark_rl.branching.chains import Chains
-from spark_rl.environments.base import load_world
+from spark_rl.contracts import Growth
+from spark_rl.environments.registry import load_world
 from spark_rl.environments.replay import trace
 from spark_rl.environments.webshop import Webshop
 from spark_rl.environments.webshop.catalogue import Product
@@ -21,9 +22,9 @@ from spark_rl.environments.webshop.goals import Goal
 from spark_rl.environments.webshop.pages import SEPARATED, START, Scene, apply, clickables, fields
 from spark_rl.environments.webshop.rewards import score, title_score, type_score
 from spark_rl.environments.webshop.shop import Official, Shop, open_shop
-from spark_rl.growth import Growth, Sampling, TreeShape
-from spark_rl.prompting import Prompt
-from spark_rl.rollout import grow_forest
+from spark_rl.prompting.prompt import Prompt
+from spark_rl.rollout.grow import grow_forest
+from spark_rl.types import Sampling, TreeShape
 
 pytest.importorskip("rapidfuzz", reason="texts are compared by rapidfuzz, of the extra webshop")
 

@@ -13,10 +13,12 @@ from trees import TASK
 from spark_rl.data.demonstrations import collect
 from spark_rl.data.format import Demonstration
 from spark_rl.environments.alfworld.search import Goal
-from spark_rl.environments.base import find_task
+from spark_rl.environments.registry import find_task
 from spark_rl.policies.four_modes import FourModes, in_modes
 from spark_rl.policies.scripted import Script
-from spark_rl.prompting import MODES, Prompt, respond
+from spark_rl.prompting.instructions import MODES
+from spark_rl.prompting.parsing import respond
+from spark_rl.prompting.prompt import Prompt
 from spark_rl.types import Observation, Request
 
 RLVMR = Prompt(modes="rlvmr")

@@ -9,9 +9,9 @@ from dataclasses import replace
 
 import pytest
 
-from spark_rl.policies.base import Policy
+from spark_rl.contracts import Policy
 from spark_rl.policies.scripted import Person, RandomActions, Script
-from spark_rl.prompting import parse
+from spark_rl.prompting.parsing import parse
 from spark_rl.types import Observation, Request, Task
 
 TASK = Task("none", "0", "find the door")

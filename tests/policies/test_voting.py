@@ -7,11 +7,11 @@ from dataclasses import dataclass, field
 
 import pytest
 
+from spark_rl.contracts import Policy
 from spark_rl.errors import PolicyFailure, UsageError
-from spark_rl.policies.base import Policy
 from spark_rl.policies.scripted import RandomActions
 from spark_rl.policies.voting import Voting, mean_logprob, modal
-from spark_rl.prompting import parse, respond
+from spark_rl.prompting.parsing import parse, respond
 from spark_rl.types import Completion, Mode, Observation, Request, Spent, Task
 
 TASK = Task("none", "0", "find the door")

@@ -7,7 +7,7 @@ from dataclasses import replace
 import pytest
 
 from spark_rl.branching.explore_tag import ExploreTag
-from spark_rl.prompting import Window
+from spark_rl.prompting.window import Window
 from spark_rl.recipes import load_recipe
 
 

@@ -13,14 +13,15 @@ from tiny import RECIPE
 from spark_rl.advantage.group import GroupMean
 from spark_rl.branching.chains import Chains
 from spark_rl.cli import main
+from spark_rl.config.codec import decode, encode
+from spark_rl.config.options import parse_recipe
+from spark_rl.config.recipe import Recipe
 from spark_rl.errors import UsageError
-from spark_rl.metrics import summarise
-from spark_rl.options import parse_recipe
 from spark_rl.policies.scripted import RandomActions
-from spark_rl.recipe import Recipe, decode, encode
 from spark_rl.recipes.algorithms import ALGORITHMS, with_algorithm
-from spark_rl.rollout import grow_forest
-from spark_rl.run import Run
+from spark_rl.rollout.grow import grow_forest
+from spark_rl.rollout.metrics import summarise
+from spark_rl.runs.run import Run
 
 NAMES = pytest.mark.parametrize("name", ALGORITHMS)
 NEEDS_ENTROPIES = {"entropy"}

@@ -8,7 +8,7 @@ import pytest
 
 from spark_rl.branching.explore_tag import ExploreTag
 from spark_rl.environments.scienceworld import KINDS, ScienceWorld
-from spark_rl.prompting import Window
+from spark_rl.prompting.window import Window
 from spark_rl.recipes import load_recipe
 from spark_rl.recipes.scienceworld import SHORT
 

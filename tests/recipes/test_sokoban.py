@@ -6,7 +6,7 @@ import asyncio
 
 from spark_rl.data.demonstrations import collect, texts
 from spark_rl.environments.sokoban import Sokoban
-from spark_rl.model import learn_tokenizer
+from spark_rl.models.tokenizer import learn_tokenizer
 from spark_rl.recipes import load_recipe
 
 

@@ -6,7 +6,7 @@ from typing import Any
 
 from rich.console import Console
 
-from spark_rl.evaluate import by_kind
+from spark_rl.evaluation.tables import by_kind
 from spark_rl.report.terminal import kinds_table
 
 COOL, HEAT = "pick_cool_then_place_in_recep", "pick_heat_then_place_in_recep"

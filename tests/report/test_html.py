@@ -15,11 +15,11 @@ import pytest
 from trees import draw
 
 from spark_rl.cli import main
+from spark_rl.config.recipe import Keep, Recipe
 from spark_rl.environments.household import Household
-from spark_rl.recipe import Keep, Recipe
 from spark_rl.report.html import packed, report
 from spark_rl.report.reading import read_run
-from spark_rl.run import Run
+from spark_rl.runs.run import Run
 from spark_rl.types import Forest
 
 RECIPE = Recipe("drawn", Household(), iterations=30, keep=Keep(forests=0))

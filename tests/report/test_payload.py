@@ -14,9 +14,9 @@ from hypothesis import strategies as st
 from trees import draw
 
 from spark_rl.advantage.group import GroupMean
+from spark_rl.config.recipe import Recipe
 from spark_rl.environments.household import Household
-from spark_rl.prompting import MODES
-from spark_rl.recipe import Recipe
+from spark_rl.prompting.instructions import MODES
 from spark_rl.report.payload import MODES as LETTERS
 from spark_rl.report.payload import forest_entry, forest_payload, missing_entry, run_payload
 from spark_rl.report.reading import Reading

@@ -9,11 +9,11 @@ from pathlib import Path
 import pytest
 from trees import draw
 
+from spark_rl.config.recipe import Recipe
 from spark_rl.environments.household import Household
 from spark_rl.errors import UsageError
-from spark_rl.recipe import Recipe
 from spark_rl.report.reading import find_runs, names, read_run
-from spark_rl.run import Run
+from spark_rl.runs.run import Run
 from spark_rl.types import Forest
 
 RECIPE = Recipe("drawn", Household(), iterations=3, seed=7)

@@ -25,7 +25,7 @@ from spark_rl.report.terminal import (
     sparkline,
     summary,
 )
-from spark_rl.run import Run
+from spark_rl.runs.run import Run
 from spark_rl.types import Forest, Fork, Task, Tree
 
 RECIPE = load_recipe("quickstart")

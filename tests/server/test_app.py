@@ -15,10 +15,10 @@ import pytest
 from trees import draw
 
 from spark_rl.cli import main
+from spark_rl.config.recipe import Keep, Recipe
 from spark_rl.environments.household import Household
 from spark_rl.errors import UsageError
-from spark_rl.recipe import Keep, Recipe
-from spark_rl.run import Run
+from spark_rl.runs.run import Run
 from spark_rl.types import Forest
 
 pytest.importorskip("starlette", reason='the live page needs the extra "server"')

@@ -25,9 +25,9 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import Any, BinaryIO, cast
 
+from spark_rl.contracts import Watcher
 from spark_rl.environments.alfworld.games import OFFICIAL, data_folder, root_in
 from spark_rl.environments.alfworld.inventory import Inventory, verify
-from spark_rl.environments.base import Tells
 from spark_rl.errors import EnvironmentFailure, MissingExtra, SparkError, StorageError, UsageError
 
 __all__ = ["fetch"]
@@ -42,7 +42,7 @@ _Files = Iterator[tuple[str, bytes, int]]
 """Place below the folder of the games, content, and how much of the source has been read."""
 
 
-def fetch(source: Path | None, to: Path | None, *, link: bool, tell: Tells) -> Inventory:
+def fetch(source: Path | None, to: Path | None, *, link: bool, tell: Watcher) -> Inventory:
     """Get the games and verify them.
 
     Args:
@@ -79,7 +79,7 @@ def fetch(source: Path | None, to: Path | None, *, link: bool, tell: Tells) -> I
     return verify(root, tell)
 
 
-def _place(source: Path, root: Path, *, link: bool, tell: Tells) -> None:
+def _place(source: Path, root: Path, *, link: bool, tell: Watcher) -> None:
     """Put the games of an archive or a folder in place."""
     work = root.with_name(f".{root.name}.{secrets.token_hex(4)}")
     try:
@@ -103,7 +103,7 @@ def _place(source: Path, root: Path, *, link: bool, tell: Tells) -> None:
         raise StorageError(f"{root} could not be written ({reason}); free some space or choose another --to") from error
 
 
-def _fill(work: Path, source: Path, root: Path, tell: Tells) -> None:
+def _fill(work: Path, source: Path, root: Path, tell: Watcher) -> None:
     made, games = set[Path](), 0
     for place, content, done in _read(source, tell):
         file = work / place
@@ -126,7 +126,7 @@ def _refuse_taken(place: Path, root: Path) -> None:
         raise UsageError(f"{place} is there already; remove it, or choose another --to than {root.parent}")
 
 
-def _read(source: Path, tell: Tells) -> _Files:
+def _read(source: Path, tell: Watcher) -> _Files:
     """The files of games in an archive or a folder."""
     if source.is_dir():
         files = _in_folder(source, tell)
@@ -222,7 +222,7 @@ def _piped(command: list[str], file: BinaryIO) -> Generator[Any]:
             process.kill()
 
 
-def _in_folder(source: Path, tell: Tells) -> _Files:
+def _in_folder(source: Path, tell: Watcher) -> _Files:
     root = _folder_of_splits(source)
     files = sorted(file for split in OFFICIAL for file in root.glob(f"{split}/*/*/*"))
     wanted = [(match, file) for file in files if (match := _PLACE.fullmatch(file.relative_to(root).as_posix()))]
@@ -237,7 +237,7 @@ def _folder_of_splits(source: Path) -> Path:
     return root
 
 
-def _download(to: Path, *, force: bool, tell: Tells) -> None:
+def _download(to: Path, *, force: bool, tell: Watcher) -> None:
     """Let the official tool download and unpack; it brings more than the games (an object detector, for instance)."""
     beside = Path(sys.executable).with_name("alfworld-download")
     program = str(beside) if beside.is_file() else shutil.which("alfworld-download")

@@ -24,8 +24,8 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Protocol, cast
 
+from spark_rl.common.files import cache_folder, write_bytes
 from spark_rl.errors import EnvironmentFailure, StorageError, UsageError
-from spark_rl.files import cache_folder, write_bytes
 from spark_rl.types import Task
 
 __all__ = ["KINDS", "OFFICIAL", "FolderGames", "Games", "data_folder", "find_root", "game_files", "root_in"]

@@ -9,8 +9,8 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, cast
 
+from spark_rl.contracts import Watcher
 from spark_rl.environments.alfworld.games import KINDS, OFFICIAL, FolderGames, game_files
-from spark_rl.environments.base import Tells
 from spark_rl.errors import EnvironmentFailure
 
 __all__ = ["Inventory", "SplitFound", "counted", "verify"]
@@ -94,7 +94,7 @@ def _count(listing: FolderGames, split: str) -> int:
     return len(listing.split(split)) if game_files(listing.root, split) else 0
 
 
-def verify(root: Path, tell: Tells) -> Inventory:
+def verify(root: Path, tell: Watcher) -> Inventory:
     """Read every game under a folder.
 
     Args:

@@ -21,7 +21,7 @@ from spark_rl.environments.alfworld.engine import LOCK, engine_for
 from spark_rl.environments.alfworld.games import Games
 from spark_rl.environments.alfworld.walkthrough import Tags, explain
 from spark_rl.errors import PolicyFailure
-from spark_rl.prompting import respond
+from spark_rl.prompting.parsing import respond
 from spark_rl.types import Completion, Request, Spent
 
 __all__ = ["PlannerExpert", "essential"]

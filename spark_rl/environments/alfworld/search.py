@@ -20,11 +20,11 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field, replace
 from typing import Literal
 
+from spark_rl.contracts import Environment
 from spark_rl.environments.alfworld.placement import CHANCES, CLOSED, into
-from spark_rl.environments.base import Environment
 from spark_rl.environments.searching import Decision, plan, said
 from spark_rl.errors import PolicyFailure
-from spark_rl.prompting import respond
+from spark_rl.prompting.parsing import respond
 from spark_rl.types import Completion, Request, Spent
 
 __all__ = ["Belief", "Goal", "SearchExpert", "decide"]

@@ -20,7 +20,7 @@ from functools import lru_cache, partial
 from typing import Any, Literal
 
 from spark_rl.errors import PolicyFailure
-from spark_rl.prompting import respond
+from spark_rl.prompting.parsing import respond
 from spark_rl.types import Completion, Mode, Request, Spent
 
 __all__ = ["Walkthrough", "explain"]

@@ -14,6 +14,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Literal
 
+from spark_rl.contracts import Policy, Watcher
 from spark_rl.environments.alfworld.environment import AlfworldEnvironment
 from spark_rl.environments.alfworld.fetch import fetch
 from spark_rl.environments.alfworld.games import KINDS, FolderGames, Games, find_root
@@ -22,10 +23,8 @@ from spark_rl.environments.alfworld.inventory import Inventory, counted
 from spark_rl.environments.alfworld.planner import PlannerExpert
 from spark_rl.environments.alfworld.search import Goal, SearchExpert
 from spark_rl.environments.alfworld.walkthrough import Walkthrough
-from spark_rl.environments.base import Tells
 from spark_rl.environments.splits import check_names
 from spark_rl.errors import UsageError, unknown_name
-from spark_rl.policies.base import Policy
 from spark_rl.types import Task
 
 __all__ = ["HELD_OUT", "Alfworld"]
@@ -146,6 +145,6 @@ class Alfworld:
             return f"generated games of {self.objects} objects"
         return counted(find_root(self.data))
 
-    def fetch(self, source: Path | None, to: Path | None, *, link: bool, tell: Tells) -> Inventory:
+    def fetch(self, source: Path | None, to: Path | None, *, link: bool, tell: Watcher) -> Inventory:
         """Get the official games: see `fetch.fetch`."""
         return fetch(source, to, link=link, tell=tell)

@@ -26,12 +26,12 @@ from dataclasses import dataclass
 from functools import lru_cache
 from typing import Literal
 
+from spark_rl.common.seeding import derive
 from spark_rl.environments.cards.odds import ceiling, chances, points
 from spark_rl.environments.games import GameEnvironment, GameExpert
 from spark_rl.environments.searching import Decision
 from spark_rl.environments.splits import LEVELS, SPLITS, check_names, split_of
 from spark_rl.errors import UsageError, at_least, unknown_name
-from spark_rl.seeding import derive
 from spark_rl.types import Task
 
 __all__ = ["Blackjack", "Table", "card", "decide"]

@@ -18,11 +18,11 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 from typing import Literal
 
-from spark_rl.environments.base import Environment
+from spark_rl.contracts import Environment
 from spark_rl.environments.household.catalogue import CONDITIONS, LAMP, TOOLS, Condition, a, into, likelihood
 from spark_rl.environments.household.houses import Goal
 from spark_rl.environments.searching import Decision, said
-from spark_rl.prompting import respond
+from spark_rl.prompting.parsing import respond
 from spark_rl.types import Completion, Request, Spent
 
 __all__ = ["Expert"]

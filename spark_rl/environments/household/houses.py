@@ -18,6 +18,7 @@ from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field
 from functools import lru_cache
 
+from spark_rl.common.seeding import derive
 from spark_rl.environments.household.catalogue import (
     CLOSED,
     CONDITIONS,
@@ -33,7 +34,6 @@ from spark_rl.environments.household.catalogue import (
     listed,
 )
 from spark_rl.errors import UsageError
-from spark_rl.seeding import derive
 
 __all__ = ["Contents", "Goal", "House", "furnish", "goals", "houses"]
 

@@ -22,6 +22,7 @@ from dataclasses import dataclass
 from functools import lru_cache
 from typing import Literal
 
+from spark_rl.common.seeding import derive
 from spark_rl.environments.household.catalogue import KINDS, a, into
 from spark_rl.environments.household.engine import HouseholdEnvironment, Scene
 from spark_rl.environments.household.expert import Expert
@@ -29,7 +30,6 @@ from spark_rl.environments.household.houses import Goal, House, furnish, goals, 
 from spark_rl.environments.searching import plan
 from spark_rl.environments.splits import LEVELS, SPLITS, check_names, split_of
 from spark_rl.errors import UsageError, at_least, unknown_name
-from spark_rl.seeding import derive
 from spark_rl.types import Task
 
 __all__ = ["Household"]

@@ -20,10 +20,10 @@ from dataclasses import dataclass
 from functools import lru_cache
 from typing import Literal, TypeVar
 
+from spark_rl.common.seeding import derive
 from spark_rl.environments.scienceworld.catalogue import named
 from spark_rl.environments.scienceworld.jvm import Jvm, Launch, Lost, machines
 from spark_rl.errors import EnvironmentFailure, ReplayMismatch
-from spark_rl.seeding import derive
 
 __all__ = ["Engines", "Live", "Place", "Shown"]
 

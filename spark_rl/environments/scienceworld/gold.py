@@ -28,13 +28,13 @@ from itertools import chain, zip_longest
 from pathlib import Path
 from typing import Any, Literal
 
+from spark_rl.common.files import cache_folder, write_bytes
 from spark_rl.environments.scienceworld.catalogue import named
 from spark_rl.environments.scienceworld.engine import Engines
 from spark_rl.environments.scienceworld.jvm import engine_version
 from spark_rl.environments.searching import Decision, said
 from spark_rl.errors import EnvironmentFailure, PolicyFailure
-from spark_rl.files import cache_folder, write_bytes
-from spark_rl.prompting import respond
+from spark_rl.prompting.parsing import respond
 from spark_rl.types import Completion, Request, Spent, Task
 
 __all__ = ["SHORTEST", "GoldPaths", "Solution", "Solutions", "explain"]

@@ -12,13 +12,13 @@ from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass, replace
 from typing import Literal
 
+from spark_rl.contracts import Policy
 from spark_rl.environments.scienceworld.catalogue import VARIATIONS, named, variations
 from spark_rl.environments.scienceworld.engine import Engines
 from spark_rl.environments.scienceworld.environment import Rules, ScienceWorldEnvironment
 from spark_rl.environments.scienceworld.gold import GoldPaths, Solutions
 from spark_rl.environments.scienceworld.jvm import Launch, engine_version
 from spark_rl.errors import UsageError, unknown_name
-from spark_rl.policies.base import Policy
 from spark_rl.types import Task
 
 __all__ = ["ScienceWorld"]

@@ -20,13 +20,13 @@ from dataclasses import dataclass
 from functools import lru_cache
 from typing import Literal
 
+from spark_rl.common.seeding import derive
 from spark_rl.environments.games import GameEnvironment, GameExpert
 from spark_rl.environments.sokoban.board import Board, Room, Rules
 from spark_rl.environments.sokoban.expert import decide, slip
 from spark_rl.environments.sokoban.rooms import canonical, carve, starts
 from spark_rl.environments.splits import LEVELS, SPLITS, check_names, split_of
 from spark_rl.errors import UsageError, at_least, unknown_name
-from spark_rl.seeding import derive
 from spark_rl.types import Task
 
 __all__ = ["Sokoban"]

@@ -23,7 +23,7 @@ from spark_rl.environments.searching import Decision, said
 from spark_rl.environments.webshop.environment import WebshopEnvironment
 from spark_rl.environments.webshop.pages import Scene, State, shown_hits
 from spark_rl.environments.webshop.rewards import fitting
-from spark_rl.prompting import respond
+from spark_rl.prompting.parsing import respond
 from spark_rl.types import Completion, Request, Spent
 
 __all__ = ["ShoppingExpert", "queries"]

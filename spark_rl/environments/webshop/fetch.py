@@ -23,10 +23,10 @@ from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 
-from spark_rl.environments.base import Tells
+from spark_rl.common.files import write_bytes
+from spark_rl.contracts import Watcher
 from spark_rl.environments.webshop.catalogue import FILES, official
 from spark_rl.errors import EnvironmentFailure, StorageError, UsageError
-from spark_rl.files import write_bytes
 
 __all__ = ["ADDRESS", "Found", "fetch"]
 
@@ -90,7 +90,7 @@ class Found:
         return lines
 
 
-def fetch(source: Path | None, to: Path, *, size: str, link: bool, tell: Tells, address: str = ADDRESS) -> Found:
+def fetch(source: Path | None, to: Path, *, size: str, link: bool, tell: Watcher, address: str = ADDRESS) -> Found:
     """Get the files of a size and verify them.
 
     Args:
@@ -131,7 +131,7 @@ def fetch(source: Path | None, to: Path, *, size: str, link: bool, tell: Tells, 
     return _read(to, size, files, kept, tell)
 
 
-def _read(to: Path, size: str, files: list[tuple[str, int, str]], kept: dict[str, str], tell: Tells) -> Found:
+def _read(to: Path, size: str, files: list[tuple[str, int, str]], kept: dict[str, str], tell: Watcher) -> Found:
     """Read every record, and write down what was found."""
     tell.phase("read the products")
     products = goals = 0
@@ -197,7 +197,7 @@ def _arriving(place: Path) -> Generator[Path]:
         ) from error
 
 
-def _copy(source: Path, work: Path, *, link: bool, tell: Tells) -> None:
+def _copy(source: Path, work: Path, *, link: bool, tell: Watcher) -> None:
     tell.phase(f"{'link' if link else 'copy'} {source.name}")
     if link:
         work.symlink_to(source.resolve())
@@ -205,7 +205,7 @@ def _copy(source: Path, work: Path, *, link: bool, tell: Tells) -> None:
         shutil.copyfile(source, work)
 
 
-def _download(address: str, name: str, work: Path, tell: Tells) -> None:
+def _download(address: str, name: str, work: Path, tell: Watcher) -> None:
     tell.phase(f"download {name} (MB)")
     help_ = f"get it by hand ({address}) and give its folder by --from"
     try:

@@ -17,8 +17,8 @@ import random
 from collections.abc import Iterator
 from dataclasses import dataclass
 
+from spark_rl.common.seeding import derive
 from spark_rl.environments.webshop.catalogue import SEPARATOR, Product
-from spark_rl.seeding import derive
 
 __all__ = ["FEWEST", "MOST", "products"]
 

@@ -25,12 +25,12 @@ from typing import Any, Protocol, cast
 import numpy as np
 from numpy.typing import NDArray
 
+from spark_rl.common.files import atomic_directory, cache_folder
 from spark_rl.environments.webshop.catalogue import Product, named_files, official
 from spark_rl.environments.webshop.generated import products as made_up
 from spark_rl.environments.webshop.goals import Draws, Goals, Products
 from spark_rl.environments.webshop.index import Index, IndexBuilder
 from spark_rl.errors import EnvironmentFailure, UsageError
-from spark_rl.files import atomic_directory, cache_folder
 
 __all__ = ["Catalogue", "Generated", "Official", "Shop", "StoredProducts", "assemble", "build", "open_folder", "open_shop"]
 

@@ -21,7 +21,7 @@ from typing import Literal, overload
 
 import numpy as np
 
-from spark_rl.environments.base import Tells
+from spark_rl.contracts import Watcher
 from spark_rl.environments.splits import check_names
 from spark_rl.environments.webshop.catalogue import FILES
 from spark_rl.environments.webshop.environment import Rules, WebshopEnvironment, winnable
@@ -163,7 +163,7 @@ class Webshop:
             f"ceiling: {won} of {len(test)} test goals can be won ({won / max(len(test), 1):.1%})"
         )
 
-    def fetch(self, source: Path | None, to: Path | None, *, link: bool, tell: Tells) -> Found:
+    def fetch(self, source: Path | None, to: Path | None, *, link: bool, tell: Watcher) -> Found:
         """Get the official files of `size` (auto: the small ones): see `fetch.fetch`."""
         size = self.size if self.size in FILES else "small"
         folder = data_folder() if to is None else to.expanduser().resolve()

@@ -1,7 +1,7 @@
 /**
  * Which curves a run is shown by, in words for somebody who has not read the paper.
  *
- * Invariant: names of columns are those of `spark_rl/metrics.py` and the trainer; a curve without data is not shown.
+ * Invariant: names of columns are those of `spark_rl/rollout/metrics.py` and the trainer; a curve without data is not shown.
  */
 import type { Curve } from "./lines";
 

@@ -1,0 +1,209 @@
+"""Telling a person how a long job is going.
+
+Invariant: what is trained never depends on who watches. A `Watcher` is only told; it answers nothing.
+
+On a terminal one live line shows phase, place, figures, memory and time left (`RichProgress`). Elsewhere each phase and
+each iteration is one plain line, so that a log file stays readable (`Quiet`). Both write to standard error: standard
+output belongs to results.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import resource
+import sys
+import time
+from collections.abc import Callable, Generator, Mapping
+from pathlib import Path
+from typing import TextIO
+
+from rich.console import Console
+from rich.progress import BarColumn, MofNCompleteColumn, Progress, ProgressColumn, Task, TextColumn
+from rich.table import Column
+from rich.text import Text
+
+from spark_rl.contracts import Watcher
+
+__all__ = ["Quiet", "RichProgress", "duration", "figures", "resident_bytes", "watching"]
+
+SHOWN = ("success", "reward")
+"""Figures of an iteration that are shown while it runs; all are in metrics.jsonl."""
+
+
+@contextlib.contextmanager
+def watching(*, quiet: bool = False, stream: TextIO | None = None) -> Generator[Watcher]:
+    """The watcher that fits: a live line on a terminal, plain lines elsewhere, nothing when quiet.
+
+    Args:
+        quiet: say nothing.
+        stream: where to write; standard error by default.
+    """
+    out = sys.stderr if stream is None else stream
+    if quiet or not out.isatty():
+        yield Quiet(None if quiet else out)
+    else:
+        with RichProgress(Console(file=out)) as watcher:
+            yield watcher
+
+
+class Quiet:
+    """One plain line a phase and an iteration, without escape codes; none at all when `stream` is None."""
+
+    def __init__(self, stream: TextIO | None, clock: Callable[[], float] = time.monotonic) -> None:
+        self._stream, self._clock = stream, clock
+        self._total: int | None = None
+        self._pace = _Pace(clock(), 0)
+
+    def phase(self, name: str, total: int | None = None, done: int = 0) -> None:
+        """A line with its name and size."""
+        self._total, self._pace = total, _Pace(self._clock(), done)
+        size = "" if total is None else f": {total}" + (f", {done} done" if done else "")
+        self._say(f"{name}{size}")
+
+    def advance(self, done: int, *, total: int | None = None, **figures: float) -> None:
+        """Nothing: lines are for phases and iterations."""
+
+    def note(self, text: str) -> None:
+        """The line."""
+        self._say(text)
+
+    def iteration(self, row: Mapping[str, float]) -> None:
+        """A line with place, figures, memory and time left."""
+        done = int(row["iteration"])
+        place = f"iteration {done}" + ("" if self._total is None else f"/{self._total}")
+        left = self._pace.left(self._clock(), done, self._total)
+        self._say("  ".join(filter(None, (place, figures(row), _memory(), left and f"{left} left"))))
+
+    def _say(self, text: str) -> None:
+        if self._stream is not None:
+            print(text, file=self._stream, flush=True)
+
+
+class RichProgress:
+    """A live line at the foot of a terminal, with one finished line for each phase above it; a context manager."""
+
+    def __init__(self, console: Console, clock: Callable[[], float] = time.monotonic) -> None:
+        self._clock = clock
+        self._progress = Progress(
+            TextColumn("{task.description}"),
+            BarColumn(bar_width=10),
+            _Count(),
+            _Left(self._time_left),
+            # A narrow terminal cuts the figures and nothing else.
+            TextColumn("{task.fields[figures]}", markup=False, table_column=Column(ratio=1, no_wrap=True)),
+            expand=True,
+            console=console,
+        )
+        self._pace = _Pace(clock(), 0)
+        self._current = None
+
+    def __enter__(self) -> RichProgress:
+        self._progress.start()
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self._progress.stop()
+
+    def phase(self, name: str, total: int | None = None, done: int = 0) -> None:
+        """A new live line; the one before stays, finished."""
+        self._finish()
+        self._pace = _Pace(self._clock(), done)
+        self._current = self._progress.add_task(name, total=total, completed=done, figures="")
+
+    def advance(self, done: int, *, total: int | None = None, **numbers: float) -> None:
+        """Move the bar."""
+        if self._current is not None:
+            self._progress.update(self._current, completed=done, figures=_status(numbers))
+            if total is not None:
+                self._progress.update(self._current, total=total)
+
+    def note(self, text: str) -> None:
+        """A line above the live one."""
+        self._progress.console.print(Text(text, style="dim"))
+
+    def iteration(self, row: Mapping[str, float]) -> None:
+        """Move the bar and show the iteration's figures."""
+        if self._current is not None:
+            self._progress.update(self._current, completed=int(row["iteration"]), figures=_status(row))
+
+    def _finish(self) -> None:
+        """A phase ends where the next begins; one of unknown size then counts as whole."""
+        if self._current is not None:
+            task = self._progress.tasks[-1]
+            if task.total is None:
+                self._progress.update(self._current, total=max(task.completed, 1), completed=max(task.completed, 1))
+            self._progress.stop_task(self._current)
+
+    def _time_left(self, task: Task) -> str:
+        if task.stop_time is not None:
+            return ""
+        return self._pace.left(self._clock(), task.completed, task.total)
+
+
+class _Count(MofNCompleteColumn):
+    """Parts done, when their number is known."""
+
+    def render(self, task: Task) -> Text:
+        return Text("") if task.total is None else super().render(task)
+
+
+class _Left(ProgressColumn):
+    """Time left, from the mean pace of the phase."""
+
+    def __init__(self, left: Callable[[Task], str]) -> None:
+        super().__init__()
+        self._left = left
+
+    def render(self, task: Task) -> Text:
+        left = self._left(task)
+        return Text(f"{left} left" if left else "")
+
+
+class _Pace:
+    """When a phase began, and how much of it was done then."""
+
+    def __init__(self, start: float, done: float) -> None:
+        self.start, self.done = start, done
+
+    def left(self, now: float, done: float, total: float | None) -> str:
+        """Time left at the mean pace so far; empty while nothing can be said."""
+        if total is None or done <= self.done or done >= total:
+            return ""
+        return duration((now - self.start) / (done - self.done) * (total - done))
+
+
+def figures(row: Mapping[str, float]) -> str:
+    """Success, reward and tokens a second of an iteration (or what else a phase reports), those that are there."""
+    shown = [f"{name} {row[name]:.2f}" for name in (*SHOWN, "dev_success", "loss") if name in row]
+    seconds = row.get("seconds_generate") or row.get("seconds")
+    if seconds and row.get("generated"):
+        shown.append(f"{row['generated'] / seconds:,.0f} tokens/s")
+    return "  ".join(shown)
+
+
+def _status(row: Mapping[str, float]) -> str:
+    return "  ".join(filter(None, (figures(row), _memory())))
+
+
+def _memory() -> str:
+    """Memory of this process in words."""
+    return f"{resident_bytes() / 2**20:,.0f} MiB"
+
+
+def resident_bytes() -> int:
+    """Memory this process holds now; where the system does not say, the most it has held."""
+    try:
+        return int(Path("/proc/self/statm").read_text().split()[1]) * resource.getpagesize()
+    except OSError:
+        most = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
+        return most if sys.platform == "darwin" else most * 1024
+
+
+def duration(seconds: float) -> str:
+    """`45 s`, `3:05 min`, `2:10 h`."""
+    whole = round(seconds)
+    if whole < 60:
+        return f"{whole} s"
+    if whole < 3600:
+        return f"{whole // 60}:{whole % 60:02} min"
+    return f"{whole // 3600}:{whole % 3600 // 60:02} h"

@@ -1,0 +1,611 @@
+"""Every contract of spark-rl on one page: what each part must offer, and who calls it when. Read this file first.
+
+One training iteration, with the contract of each part in brackets:
+
+    tasks          World.tasks hands out what the agent is asked                                   [World]
+    forest         Executor.grow lets trees grow: per step of a tree
+                       the prompt is written                                                       [Context]
+                       the model answers                                                           [Policy, Engine]
+                       the action is carried out in a copy of the state                            [Environment]
+                       the rule says where to fork                                                 [Branching]
+    credit         each step gets the advantage that it is trained with                            [AdvantageEstimator]
+    update         the weights change, and the executor receives them with their version           [Learner, Executor]
+    record         the numbers go to the log and to other places                                   [Tracker]
+
+Invariants
+----------
+* A contract is a `Protocol`: a class fulfils it by having its methods, without inheriting from anything here.
+* Components (worlds, rules, estimators, contexts, engine settings) are frozen dataclasses. Their fields are their settings,
+  on the command line and in saved recipes, so there is no second description of them.
+* What a part may offer beyond its contract is a small protocol of its own (`Demonstrates`, `Fetches`, ...), asked for by
+  `isinstance` where it is used.
+* This module imports `types` and `errors` alone. Nothing here needs torch.
+"""
+
+from __future__ import annotations
+
+import random
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from contextlib import AbstractAsyncContextManager
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, Literal, Protocol, runtime_checkable
+
+from spark_rl.types import (
+    Completion,
+    Credit,
+    Forest,
+    Fork,
+    Message,
+    Observation,
+    Parsed,
+    Rendered,
+    Request,
+    Sampling,
+    Situation,
+    Spent,
+    Task,
+    Tree,
+    TreeShape,
+)
+
+if TYPE_CHECKING:
+    from torch import Tensor
+
+__all__ = [
+    "AdvantageEstimator",
+    "Branching",
+    "Context",
+    "Demonstrates",
+    "Describes",
+    "Encoder",
+    "Engine",
+    "EngineSettings",
+    "Environment",
+    "Executor",
+    "Fetched",
+    "Fetches",
+    "FindsTasks",
+    "Growth",
+    "Learner",
+    "ModelSource",
+    "ModelState",
+    "OutOfProcess",
+    "PlansOnly",
+    "Policy",
+    "PromptFormat",
+    "Restarts",
+    "SelectsTasks",
+    "Slipping",
+    "Tracker",
+    "Unlimited",
+    "Watch",
+    "Watcher",
+    "WithPlan",
+    "WithWidth",
+    "World",
+]
+
+ModelState = Mapping[str, "Tensor"]
+"""A model's weights by name, as `state_dict` of torch returns them."""
+Watch = Callable[[Forest, int], None]
+"""Called after each round of a tree, with the forest so far and the number of open continuations."""
+
+
+# -- environments -------------------------------------------------------------------------------------------------------
+
+
+@runtime_checkable
+class Environment(Protocol):
+    """One episode in progress. Authors write text; tokens are another part's matter.
+
+    Called by the rollout. `environments/check.py` is this contract as a test (`spark-rl env check`).
+
+    * An environment has no step limit of its own and returns raw rewards: the rollout alone enforces the horizon.
+    * `step` accepts any string. An action that the world does not know, or cannot carry out, changes nothing and is answered
+      with `Observation.admissible` false.
+    * `fork` is exact: given the same actions, parent and child answer byte for byte the same, whatever a sibling does.
+    """
+
+    fork_cost: Literal["cheap", "replay"]
+    """`cheap`: states may be kept by the hundred. `replay`: repeating the actions is better than keeping states."""
+
+    def reset(self, task: Task) -> Observation:
+        """Start the task; may be called again on the same object.
+
+        Raises:
+            EnvironmentFailure: the task cannot be started.
+        """
+        ...
+
+    def step(self, action: str) -> Observation:
+        """Carry out one action, or change nothing when it is not admissible.
+
+        Raises:
+            EnvironmentFailure: the engine died or hung; the rollout drops this tree and names it.
+        """
+        ...
+
+    def fork(self) -> Environment:
+        """An independent continuation of this very state."""
+        ...
+
+    def state_key(self) -> str:
+        """Kind of the last action, current observation, inventory: equal for states that look and hold the same.
+
+        No history and no step number: anchors and repeated actions are counted by it.
+        """
+        ...
+
+    def close(self) -> None:
+        """Release what the episode holds; calling it twice is harmless."""
+        ...
+
+
+@runtime_checkable
+class OutOfProcess(Protocol):
+    """An environment whose calls wait for another process, so that calls of different states may overlap in threads."""
+
+    out_of_process: bool
+    """Whether they do wait for another process."""
+
+
+@runtime_checkable
+class World(Protocol):
+    """A family of tasks and the environments that play them: a frozen dataclass whose fields are the options `--env.NAME`.
+
+    `tasks` is called once a command, `make` once a tree. What else a world may offer stands below.
+    """
+
+    @property
+    def name(self) -> str:
+        """Short name, also `Task.environment`."""
+        ...
+
+    def tasks(self, level: str, split: str) -> Sequence[Task]:
+        """Tasks of a generalisation level (`L0`, `L1`, `L2`) and a split (`train`, `dev`, `test`), in a fixed order.
+
+        Raises:
+            UsageError: the world has no such level.
+        """
+        ...
+
+    def make(self) -> Environment:
+        """A fresh environment, not yet reset."""
+        ...
+
+
+@runtime_checkable
+class Demonstrates(Protocol):
+    """A world with an expert, for `spark-rl demos` and the cold start."""
+
+    def expert(self, tags: Literal["sparse", "dense"] = "sparse") -> Policy:
+        """A policy that solves tasks from observations.
+
+        Args:
+            tags: `sparse` says explore at true pivots only, `dense` at every step of a search.
+        """
+        ...
+
+
+@runtime_checkable
+class WithPlan(Protocol):
+    """A world that can say a task's steps in words, for demonstrations in RLVMR's modes (`prompt.modes`)."""
+
+    def plan(self, task: Task) -> str:
+        """The steps of the task."""
+        ...
+
+
+@runtime_checkable
+class FindsTasks(Protocol):
+    """A world that finds a task by its id faster than by searching its splits."""
+
+    def task(self, task_id: str) -> Task:
+        """The task with this id.
+
+        Raises:
+            UsageError: there is none.
+        """
+        ...
+
+
+@runtime_checkable
+class SelectsTasks(Protocol):
+    """A world that knows which tasks are worth its expert's time."""
+
+    def demonstrable(self, tasks: Sequence[Task], horizon: int) -> Iterable[Task]:
+        """Those of the tasks that the expert can solve within `horizon` steps, in the order to play them."""
+        ...
+
+
+@runtime_checkable
+class Restarts(Protocol):
+    """A world in processes of its own, which may die or hang and are then replaced."""
+
+    def lost(self) -> int:
+        """How many processes were replaced so far (`Spent.restarts` is the difference over a forest)."""
+        ...
+
+
+@runtime_checkable
+class Unlimited(Protocol):
+    """A world whose agent's episodes have limits that recordings of the original do not have (`spark-rl env replay`)."""
+
+    def unlimited(self) -> World:
+        """The same world without them."""
+        ...
+
+
+@runtime_checkable
+class Describes(Protocol):
+    """A world with something to say about its engine before it is checked (`spark-rl env check`)."""
+
+    def about(self) -> str:
+        """A few lines of text."""
+        ...
+
+
+class Fetched(Protocol):
+    """What was found of a world's data."""
+
+    @property
+    def root(self) -> Path:
+        """Folder of the data."""
+        ...
+
+    @property
+    def broken(self) -> Any:
+        """Whether, or what, is missing or damaged; false when all is well."""
+        ...
+
+    @property
+    def setting(self) -> tuple[str, str]:
+        """Environment variable that says where the data are, and its value."""
+        ...
+
+    def table(self) -> Sequence[Sequence[str]]:
+        """Heading and rows."""
+        ...
+
+    def remarks(self) -> Iterable[str]:
+        """A sentence for each thing to know."""
+        ...
+
+
+@runtime_checkable
+class Fetches(Protocol):
+    """A world whose data are fetched and verified by `spark-rl env fetch`."""
+
+    def fetch(self, source: Path | None, to: Path | None, *, link: bool, tell: Watcher) -> Fetched:
+        """Get the data and look at every piece.
+
+        Args:
+            source: an archive or a folder; None downloads.
+            to: where to put them; None where the world looks for them.
+            link: link to a folder instead of copying it.
+            tell: told how it goes.
+        """
+        ...
+
+
+# -- policies and engines -----------------------------------------------------------------------------------------------
+
+
+@runtime_checkable
+class Policy(Protocol):
+    """Whatever proposes the next step: a model, a server, an expert, a person.
+
+    A policy that gives no token ids can act and demonstrate, but cannot be trained.
+    """
+
+    spent: Spent
+    """Running counters; the rollout takes the difference around its own use."""
+
+    async def sample(self, requests: Sequence[Request]) -> list[list[Completion]]:
+        """`len(requests)` lists, the i-th with `requests[i].n` completions, in the order of its seeds."""
+        ...
+
+
+@runtime_checkable
+class Slipping(Protocol):
+    """An expert that knows what a beginner would do wrong (`policies.scripted.Slips`)."""
+
+    def mistake(self, request: Request) -> Completion | None:
+        """A beginner's step here; None where it has none to show."""
+        ...
+
+
+class Engine(Policy, Protocol):
+    """A policy that is a language model: it reads token ids and samples token ids with their log-probabilities.
+
+    An engine lives as long as its executor. Made by `EngineSettings.open`.
+    """
+
+    @property
+    def encoder(self) -> Encoder | None:
+        """Turns messages into the token ids that it reads; None where a server reads text."""
+        ...
+
+    @property
+    def version(self) -> int:
+        """Version of the weights that it samples from: the number of updates they have had."""
+        ...
+
+    async def load_weights(self, version: int, weights: ModelState) -> None:
+        """Sample from these weights from now on, and forget what was computed with others.
+
+        Called between forests, never while one grows.
+
+        Raises:
+            PolicyFailure: the weights are not of its model, or it cannot change them.
+        """
+        ...
+
+    def clear(self) -> None:
+        """Give back memory that was kept for the forest that has just grown."""
+        ...
+
+
+@dataclass(frozen=True, kw_only=True)
+class ModelSource:
+    """Which model an engine is to run: one that is in memory, or one that is loaded by name."""
+
+    name: str | Path = ""
+    """A run directory, a model directory or a hub name; or, for a server, the name it knows the model by."""
+    checkpoint: str = "last"
+    """Of a run: `last`, `best`, `cold-start` or the number of an iteration."""
+    device: str = "auto"
+    dtype: str = "auto"
+    threads: int = 0
+    """Threads of a matrix product; 0 measures. Not used where the model is in memory."""
+    loaded: tuple[Any, Any] | None = None
+    """A `transformers` model and its tokenizer, such as the learner's own."""
+    version: int = 0
+    """Version of its weights."""
+
+
+@runtime_checkable
+class EngineSettings(Protocol):
+    """The component `recipe.engine`: a frozen dataclass whose fields are the options `--engine.NAME`."""
+
+    def open(self, source: ModelSource) -> AbstractAsyncContextManager[Engine]:
+        """An engine that runs the model until the block ends.
+
+        Called by `rollout.executors.open_executor`, inside the command's event loop.
+
+        Raises:
+            MissingExtra: its library is not installed.
+            UsageError: it cannot run this model.
+        """
+        ...
+
+
+# -- prompts ------------------------------------------------------------------------------------------------------------
+
+
+class Encoder(Protocol):
+    """A tokenizer with a chat template, reduced to what prompts need."""
+
+    def conversation(self, messages: Sequence[Message]) -> tuple[int, ...]:
+        """Ids of the messages, up to where the assistant starts to answer."""
+        ...
+
+    def completion(self, text: str) -> tuple[int, ...]:
+        """Ids of a whole answer, the end of the turn included."""
+        ...
+
+    def extend(self, ids: Sequence[int], content: str) -> tuple[int, ...]:
+        """Ids of a conversation (prompt and completion) continued by a user's turn `content`."""
+        ...
+
+
+@runtime_checkable
+class Context(Protocol):
+    """The component `prompt.context`: how much of the path so far a prompt shows, and in which form.
+
+    Called by `Prompt.render` for each step, with less history, then fewer actions, until the prompt fits its limit.
+    """
+
+    def history(self, taken: int) -> int:
+        """How many of the `taken` steps a prompt shows when there is room."""
+        ...
+
+    def write(self, situation: Situation, *, history: int, listed: int | None, encoder: Encoder | None) -> Rendered:
+        """The prompt with so much history and so many listed actions (None: all), whatever its length."""
+        ...
+
+
+class PromptFormat(Protocol):
+    """What the rollout needs of a prompt; `prompting.Prompt` is the one implementation."""
+
+    @property
+    def instructions(self) -> str:
+        """Form of the answer that prompts ask for. Only `full` and `none` ask for the tags that are trained."""
+        ...
+
+    @property
+    def list_actions(self) -> bool:
+        """Whether prompts show the admissible actions."""
+        ...
+
+    def render(self, tree: Tree, node: int, encoder: Encoder | None) -> Rendered:
+        """The prompt of the step that follows `node` (-1: the first step).
+
+        Raises:
+            PromptTooLong: task and current observation alone exceed the limit.
+        """
+        ...
+
+    def parse(self, text: str) -> Parsed:
+        """Read a completion in the form that the instructions ask for."""
+        ...
+
+
+# -- rules and credit ---------------------------------------------------------------------------------------------------
+
+
+@runtime_checkable
+class Branching(Protocol):
+    """The component `branching`: a frozen value that decides where trees fork. Each call gets a seeded random generator.
+
+    A rule only *wishes*: the rollout clips wishes to the budget, and refuses forks of finished trajectories and at the last
+    step.
+    """
+
+    def after_step(self, tree: Tree, index: int, node: int, rng: random.Random) -> Fork | None:
+        """Asked once for each step that may still be continued; `index` is the tree's place in its forest."""
+        ...
+
+    def when_idle(self, forest: Forest, rng: random.Random) -> list[Fork]:
+        """Asked when no leaf is open; called again after its forks have run, until none of its wishes is granted.
+
+        `forest.left` and each tree's `cap - opened` say how many leaves may still be opened. A tree whose environment failed
+        is shown empty, with a cap of 0.
+        """
+        ...
+
+
+@runtime_checkable
+class PlansOnly(Protocol):
+    """A rule that forks in `when_idle` alone. Its trees need not wait for one another while they grow."""
+
+    plans_only: Literal[True]
+
+
+@runtime_checkable
+class WithWidth(Protocol):
+    """A rule with a branching factor, by which `--choose` with `--among steps` asks as well."""
+
+    @property
+    def width(self) -> int:
+        """B: continuations of a forked step, the first included."""
+        ...
+
+
+@runtime_checkable
+class AdvantageEstimator(Protocol):
+    """The component `advantage`: a frozen value, called once a tree after the forest has grown.
+
+    Estimators see the tree with rewards already scaled (`Rewards.shape`) and know nothing of penalties, tokens or losses.
+    """
+
+    def __call__(self, tree: Tree) -> Credit:
+        """Credit of every node, in the order of `tree.nodes`."""
+        ...
+
+
+# -- growing and learning -----------------------------------------------------------------------------------------------
+
+
+@dataclass(frozen=True)
+class Growth:
+    """Everything that decides how a tree grows, the policy and the world aside."""
+
+    shape: TreeShape
+    branching: Branching
+    prompt: PromptFormat
+    sampling: Sampling
+
+
+@runtime_checkable
+class Executor(Protocol):
+    """Where trees grow. Whole trees cross this contract, never single steps, so that forks stay beside their engine.
+
+    Called by the trainer once an iteration, by evaluations and collections once a batch.
+    """
+
+    async def grow(
+        self, tasks: Sequence[Task], growth: Growth, *, seed: int, iteration: int, watch: Watch | None = None
+    ) -> Forest:
+        """One tree for each task, each node with the version of the weights that sampled it.
+
+        Raises:
+            EnvironmentFailure: the environment failed in every tree.
+        """
+        ...
+
+    async def load_weights(self, version: int, weights: ModelState) -> None:
+        """The policy that grows from now on.
+
+        Args:
+            version: number of updates the weights have had.
+            weights: by name; the executor copies what it does not share with the learner.
+        """
+        ...
+
+
+@runtime_checkable
+class Learner(Protocol):
+    """Holds the weights that are trained and everything that training needs: optimiser, reference, precision."""
+
+    @property
+    def version(self) -> int:
+        """Number of updates the weights have had."""
+        ...
+
+    def weights(self) -> ModelState:
+        """The weights by name, not copied; valid until the next update."""
+        ...
+
+    def update(self, trees: Sequence[Tree], iteration: int) -> dict[str, float]:
+        """Learn from the trees; returns the figures of the log.
+
+        Raises:
+            TrainingDiverged: the loss is not finite, or the policy moved too far; nothing is saved.
+        """
+        ...
+
+    def save(self, folder: Path, iteration: int, *, success: float | None = None) -> Path:
+        """Write the checkpoint after `iteration` finished iterations; `success` is that on the development slice.
+
+        Raises:
+            StorageError: it cannot be written; nothing of it is left.
+        """
+        ...
+
+    def load(self, path: Path) -> int:
+        """Go on from a checkpoint; returns how many iterations are finished.
+
+        Raises:
+            StorageError: it cannot be read.
+        """
+        ...
+
+
+# -- being told ---------------------------------------------------------------------------------------------------------
+
+
+class Watcher(Protocol):
+    """Told how a job is going, and asked nothing: what is computed never depends on who watches."""
+
+    def phase(self, name: str, total: int | None = None, done: int = 0) -> None:
+        """A phase begins; `done` of its `total` parts (None: not known) were finished earlier."""
+        ...
+
+    def advance(self, done: int, *, total: int | None = None, **figures: float) -> None:
+        """`done` parts of the phase are finished; `total` may have become known."""
+        ...
+
+    def note(self, text: str) -> None:
+        """Something worth a line of its own."""
+        ...
+
+    def iteration(self, row: Mapping[str, float]) -> None:
+        """A training iteration has ended with these numbers, `iteration` (from 1) among them."""
+        ...
+
+
+class Tracker(Protocol):
+    """Another place for the rows of metrics.jsonl (TensorBoard, Weights & Biases), under the same names.
+
+    Called by the trainer after the row is on disk.
+    """
+
+    def log(self, row: Mapping[str, float]) -> None:
+        """Take in a row; `iteration` is its step."""
+        ...
+
+    def close(self) -> None:
+        """Write what is held back."""
+        ...

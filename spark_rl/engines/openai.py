@@ -1,0 +1,323 @@
+"""A model behind the OpenAI chat protocol: hosted, vLLM, llama.cpp, Ollama, `transformers serve`.
+
+Invariants
+----------
+* What was answered is never asked again: an answer is kept (`answers.py`) before it is used, under the hash of all that
+  decides it. So a job that was killed goes on where it was, and the same job run twice costs once.
+* At most `concurrency` requests are under way. A limit, a server's error, a cut connection and a slow answer are asked
+  again by the client library, with its pauses; when its retries are spent the job stops and says so.
+* A request the server refuses for what it holds drops one trajectory, by name. An error's text never becomes an action.
+* Keys come from the environment and stay in this process.
+
+Each sample is a request of its own with its own seed: not every server gives several answers to one, and a sample's
+randomness does not depend on its neighbours. There are no token ids and no log-probabilities: what acts here is not trained.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import json
+import os
+from collections import defaultdict
+from collections.abc import AsyncGenerator, Coroutine, Mapping, Sequence
+from contextlib import asynccontextmanager
+from dataclasses import dataclass, field
+from datetime import UTC, datetime
+from pathlib import Path
+from typing import Any, TypeVar, cast
+from urllib.parse import urlsplit
+
+from spark_rl.engines.answers import Answer, Answers, key_of
+from spark_rl.errors import MissingExtra, PolicyFailure, UsageError, at_least
+from spark_rl.types import Completion, Message, Request, Spent
+
+__all__ = ["Endpoint", "OpenAIPolicy", "Refused", "Server", "Usage", "connect", "gather"]
+
+T = TypeVar("T")
+
+REFUSALS = (400, 413, 422)
+"""Status codes that speak of what a request holds, not of the server or of who asks."""
+
+
+class Refused(PolicyFailure):
+    """The server does not answer this very request; others it may."""
+
+
+@dataclass(frozen=True)
+class Endpoint:
+    """A server, and how it is asked."""
+
+    base_url: str = ""
+    """Where it is, as in http://localhost:8000/v1; empty: $OPENAI_BASE_URL, and without that OpenAI itself."""
+    key_env: str = "OPENAI_API_KEY"
+    """Environment variable that holds the key. Servers of one's own need none."""
+    concurrency: int = 8
+    """Most requests under way at once."""
+    timeout: float = 300.0
+    """Seconds to wait for an answer."""
+    retries: int = 5
+    """How often a request is sent again after a limit, a server's error, a cut connection or too long a wait."""
+    body: str = ""
+    """JSON object merged into every request, for what a server wants besides; null takes a field out. As in
+    '{"max_tokens": null, "max_completion_tokens": 4000, "temperature": null}'."""
+    answers: Path | None = None
+    """File that keeps every answer; by default it lies beside what the command writes."""
+    price_in: float = 0.0
+    """Price of a million tokens read, for the cost in the last line."""
+    price_out: float = 0.0
+    """Price of a million tokens written."""
+
+    def __post_init__(self) -> None:
+        at_least("", self, concurrency=1, retries=0, price_in=0, price_out=0)
+        if self.timeout <= 0:
+            raise UsageError(f"timeout is {self.timeout}: it must be more than 0 seconds")
+        _ = self.extra
+        try:
+            parts = urlsplit(self.where)
+            good = not self.where or (parts.scheme in ("http", "https") and parts.hostname and (parts.port or True))
+        except ValueError:
+            good = False
+        if not good:
+            raise UsageError(f"base_url is {self.where}: it must be an address such as http://localhost:8000/v1")
+        if "@" in self.where:  # it would be told in errors
+            raise UsageError(f"base_url holds a name or a password: put it into ${self.key_env}, which key_env names")
+
+    @property
+    def where(self) -> str:
+        """The address as it is asked; empty where it is the client library's own."""
+        return self.base_url or os.environ.get("OPENAI_BASE_URL", "")
+
+    @property
+    def extra(self) -> dict[str, Any]:
+        """`body` as a value.
+
+        Raises:
+            UsageError: it is no JSON object.
+        """
+        try:
+            found: Any = json.loads(self.body or "{}")
+        except ValueError as error:
+            raise UsageError(f"body is no JSON ({error}): give an object such as '{{\"top_p\": 0.9}}'") from error
+        if not isinstance(found, dict):
+            raise UsageError(f"body is {self.body}: it must be a JSON object such as '{{\"top_p\": 0.9}}'")
+        return cast("dict[str, Any]", found)
+
+
+@dataclass
+class Usage:
+    """What was asked and what it came to; what an earlier process had asked is counted apart."""
+
+    asked: int = 0
+    """Answers that came over the network."""
+    kept: int = 0
+    """Answers that were there already."""
+    prompt: int = 0
+    """Tokens read, for all answers."""
+    completion: int = 0
+    """Tokens written, for all answers."""
+    new_prompt: int = 0
+    """Of them, for the answers that came over the network."""
+    new_completion: int = 0
+
+    def count(self, answer: Answer, *, new: bool) -> None:
+        """Add an answer that is used."""
+        self.prompt, self.completion = self.prompt + answer.prompt, self.completion + answer.completion
+        if new:
+            self.asked += 1
+            self.new_prompt, self.new_completion = self.new_prompt + answer.prompt, self.new_completion + answer.completion
+        else:
+            self.kept += 1
+
+    def line(self, endpoint: Endpoint) -> str:
+        """Requests, tokens and cost in words."""
+        said = f"{self.asked} requests ({self.kept} more answered by what was kept), "
+        said += f"{self.prompt:,} tokens read, {self.completion:,} written"
+        if endpoint.price_in or endpoint.price_out:
+            whole = self.prompt * endpoint.price_in + self.completion * endpoint.price_out
+            new = self.new_prompt * endpoint.price_in + self.new_completion * endpoint.price_out
+            said += f", cost {whole / 1e6:.4f} ({new / 1e6:.4f} now)"
+        return said
+
+
+class Server:
+    """One model of a server; made by `connect`."""
+
+    def __init__(self, client: Any, model: str, endpoint: Endpoint, answers: Answers) -> None:
+        self.model, self.endpoint, self.answers = model, endpoint, answers
+        self.usage = Usage()
+        self._client = client
+        self._free = asyncio.Semaphore(endpoint.concurrency)
+        # The same request made twice at once waits for its own first answer.
+        self._alone: defaultdict[str, asyncio.Lock] = defaultdict(asyncio.Lock)
+        self._broken: PolicyFailure | None = None
+
+    async def ask(self, messages: Sequence[Message], *, max_tokens: int, temperature: float, **more: Any) -> Answer:
+        """The answer to a conversation.
+
+        Args:
+            messages: the conversation.
+            max_tokens: most tokens of the answer.
+            temperature: 0 means greedy.
+            more: further fields of the request, such as `seed` and `response_format`; None leaves a field out.
+
+        Raises:
+            Refused: the server does not answer this request, for what it holds.
+            PolicyFailure: the server cannot be reached, knows no such model or key, or fails again and again.
+        """
+        fields = {"messages": list(messages), "max_tokens": max_tokens, "temperature": temperature, **more}
+        body = {"model": self.model} | {k: v for k, v in (fields | self.endpoint.extra).items() if v is not None}
+        # A seed that is not sent still tells one sample from another.
+        key = key_of(body | {"sample": more.get("seed")})
+        async with self._alone[key]:
+            answer = self.answers.get(key)
+            if new := answer is None:
+                async with self._free:
+                    answer = await self._send(body)
+                    self.answers.put(key, answer)
+        self.usage.count(answer, new=new)
+        return answer
+
+    async def _send(self, body: Mapping[str, Any]) -> Answer:
+        """One request, sent again as often as it takes and is allowed."""
+        if self._broken:  # others wait in line for a server that is gone
+            raise self._broken
+        try:
+            return await self._sent(body)
+        except Refused:
+            raise
+        except PolicyFailure as error:
+            self._broken = error
+            raise
+
+    async def _sent(self, body: Mapping[str, Any]) -> Answer:
+        import openai
+
+        required = {"model": body["model"], "messages": body["messages"]}
+        rest = {name: value for name, value in body.items() if name not in required}
+        for _ in range(self.endpoint.retries + 1):
+            try:
+                answer = _answer(await self._client.chat.completions.create(**required, extra_body=rest))
+            except openai.APIStatusError as error:
+                raise self._explained(error) from None  # the request that hangs on it holds the key
+            except openai.APIConnectionError as error:
+                kind = "did not answer in time" if isinstance(error, openai.APITimeoutError) else "cannot be reached"
+                raise PolicyFailure(
+                    f"{self._client.base_url} {kind}, {self.endpoint.retries} retries included: is the server up, and are "
+                    f"base_url and timeout ({self.endpoint.timeout:g} s) right? The same command goes on from here"
+                ) from None
+            except ValueError:
+                answer = None  # the body is no JSON: the answer was cut on its way
+            if answer is not None:
+                return answer
+        raise PolicyFailure(
+            f"{self._client.base_url} gave {self.endpoint.retries + 1} times what is no answer of the OpenAI chat protocol: "
+            "is it such a server, and does base_url end as it should (often in /v1)?"
+        )
+
+    def _explained(self, error: Any) -> PolicyFailure:
+        """A status code in words, without the key."""
+        said = " ".join(str(error.message).split())[:300]
+        if key := os.environ.get(self.endpoint.key_env):
+            said = said.replace(key, "***")
+        place, code = self._client.base_url, error.status_code
+        if code in REFUSALS:
+            return Refused(f"{place} refuses a request ({code}: {said})")
+        if code in (401, 403):
+            return PolicyFailure(f"{place} does not accept the key ({code}): put a valid one in ${self.endpoint.key_env}")
+        if code == 404:
+            return PolicyFailure(f'{place} knows no model "{self.model}", or base_url is not right ({code}: {said})')
+        return PolicyFailure(
+            f"{place} failed {self.endpoint.retries + 1} times ({code}: {said}); the same command goes on from here"
+        )
+
+
+def _answer(response: Any) -> Answer | None:
+    """What a response says; None when it is no answer."""
+    try:
+        choice = response.choices[0]
+        text, finish = choice.message.content, choice.finish_reason
+    except (AttributeError, IndexError, TypeError):
+        return None
+    usage = getattr(response, "usage", None)
+    details = getattr(usage, "prompt_tokens_details", None)
+    return Answer(
+        text=text if isinstance(text, str) else "",
+        finish=str(finish or "stop"),
+        prompt=int(getattr(usage, "prompt_tokens", 0) or 0),
+        completion=int(getattr(usage, "completion_tokens", 0) or 0),
+        cached=int(getattr(details, "cached_tokens", 0) or 0),
+        model=str(getattr(response, "model", "") or ""),
+        date=f"{datetime.now(UTC):%Y-%m-%d} UTC",
+    )
+
+
+@asynccontextmanager
+async def connect(model: str, endpoint: Endpoint, answers: Path | None) -> AsyncGenerator[Server]:
+    """A model of a server, with what it has answered before.
+
+    Args:
+        model: its name there.
+        endpoint: the server.
+        answers: file that keeps the answers where the endpoint names none; None keeps them in memory.
+
+    Raises:
+        MissingExtra: the client library is not installed.
+        UsageError: the model has no name, or another process has the file of answers.
+    """
+    try:
+        from openai import AsyncOpenAI
+    except ImportError as error:
+        raise MissingExtra("A model behind the OpenAI protocol", "teacher") from error
+    if not model:
+        raise UsageError("the teacher has no name: give --teacher MODEL, the name that its server knows")
+    client = AsyncOpenAI(
+        # Servers of one's own ask for no key, and the library for any.
+        api_key=os.environ.get(endpoint.key_env) or "none",
+        base_url=endpoint.where or None,
+        timeout=endpoint.timeout,
+        max_retries=endpoint.retries,
+    )
+    with Answers(endpoint.answers or answers) as kept:
+        async with client:
+            yield Server(client, model, endpoint, kept)
+
+
+async def gather(work: Sequence[Coroutine[Any, Any, T]]) -> list[T]:
+    """Results of all, in their order. When one fails, those under way still end (they are paid for), then it is raised."""
+    done = await asyncio.gather(*work, return_exceptions=True)
+    for result in done:
+        if isinstance(result, BaseException):
+            raise result
+    return cast("list[T]", done)
+
+
+@dataclass
+class OpenAIPolicy:
+    """Acts by asking a server."""
+
+    server: Server
+    spent: Spent = field(default_factory=Spent)
+    """Tokens as the server counts them; kept answers cost what they cost when they came."""
+
+    async def sample(self, requests: Sequence[Request]) -> list[list[Completion]]:
+        """One request for each seed; those the server refuses come back as such."""
+        samples = [(request, seed) for request in requests for seed in request.seeds]
+        done = iter(await gather([self._one(request, seed) for request, seed in samples]))
+        return [[next(done) for _ in request.seeds] for request in requests]
+
+    async def _one(self, request: Request, seed: int) -> Completion:
+        try:
+            answer = await self.server.ask(
+                request.messages,
+                max_tokens=request.max_tokens,
+                temperature=request.temperature,
+                seed=seed % 2**31,  # what every server takes
+            )
+        except Refused as error:
+            return Completion("", refused=str(error))
+        self.spent.generated += answer.completion
+        self.spent.prefilled += answer.prompt - answer.cached
+        self.spent.reused += answer.cached
+        if answer.finish == "content_filter":
+            return Completion("", refused=f"{self.server.model} was stopped by its server's filter")
+        return Completion(answer.text)

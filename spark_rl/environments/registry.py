@@ -1,0 +1,53 @@
+"""The worlds by name, and how a task is found by its id."""
+
+from __future__ import annotations
+
+from contextlib import suppress
+from typing import Any, cast
+
+from spark_rl.common.loading import load_object
+from spark_rl.contracts import World
+from spark_rl.errors import UsageError, unknown_name
+from spark_rl.types import Task
+
+__all__ = ["WORLDS", "find_task", "load_world"]
+
+WORLDS: dict[str, str] = {
+    "household": "spark_rl.environments.household:Household",
+    "alfworld": "spark_rl.environments.alfworld:Alfworld",
+    "scienceworld": "spark_rl.environments.scienceworld:ScienceWorld",
+    "sokoban": "spark_rl.environments.sokoban:Sokoban",
+    "ezpoints": "spark_rl.environments.cards:EZPoints",
+    "numberline": "spark_rl.environments.cards:NumberLine",
+    "blackjack": "spark_rl.environments.cards:Blackjack",
+    "webshop": "spark_rl.environments.webshop:Webshop",
+}
+"""Name on the command line -> `module:Class`. A new world is one file and one line here."""
+
+
+def load_world(name: str, **options: Any) -> World:
+    """Build a world from a known name or from `package.module:Class`.
+
+    Raises:
+        UsageError: the name, the module or an option is not known; the message says which.
+    """
+    if ":" not in name and name not in WORLDS:
+        raise unknown_name("environment", name, WORLDS)
+    factory = load_object(WORLDS.get(name, name), "environment")
+    try:
+        return cast(World, factory(**options))
+    except TypeError as error:
+        raise UsageError(f'environment "{name}" does not take these options: {error}') from error
+
+
+def find_task(world: World, task_id: str) -> Task:
+    """The task with this id, from whichever level and split holds it."""
+    if (lookup := getattr(world, "task", None)) is not None:
+        return cast(Task, lookup(task_id))
+    for split in ("test", "dev", "train"):
+        for level in ("L0", "L1", "L2"):
+            with suppress(UsageError):  # a world need not have every level
+                for task in world.tasks(level, split):
+                    if task.id == task_id:
+                        return task
+    raise UsageError(f'{world.name} has no task "{task_id}"; `spark-rl env tasks {world.name}` lists them')

@@ -1,0 +1,118 @@
+"""Evaluation: every task of a level exactly once, or exactly as many times as was asked, numerator and denominator told.
+
+A task whose environment fails counts as not solved, and is reported; it is never left out of the denominator.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from typing import Any
+
+from spark_rl.common.seeding import derive
+from spark_rl.config.recipe import Recipe
+from spark_rl.contracts import Growth
+from spark_rl.errors import EnvironmentFailure, UsageError
+from spark_rl.evaluation.episodes import Played, Shard, episode
+from spark_rl.evaluation.lookahead import Choose, ahead
+from spark_rl.evaluation.results import Result, conclude
+from spark_rl.rollout.playing import Grows, chains
+from spark_rl.types import Forest, Task
+
+__all__ = ["evaluate", "measure", "play"]
+
+
+async def evaluate(executor: Grows, tasks: Sequence[Task], growth: Growth, **settings: Any) -> Result:
+    """Play each task of a level `samples` times; takes what `play` takes.
+
+    Returns:
+        What `conclude` returns.
+
+    Raises:
+        EnvironmentFailure: the environment failed in every episode.
+    """
+    played = await play(executor, tasks, growth, **settings)
+    return conclude(tasks, played, samples=settings.get("samples", 1))
+
+
+async def measure(
+    executor: Grows, recipe: Recipe, tasks: Sequence[Task], advance: Callable[[int], None] = lambda _: None
+) -> Result:
+    """Play each task once, as a run of the recipe evaluates itself; returns and raises what `evaluate` does."""
+    settings = recipe.evaluation
+    return await evaluate(
+        executor,
+        tasks,
+        recipe.growth,
+        temperature=settings.temperature,
+        seed=derive(recipe.seed, "evaluation"),
+        batch=settings.batch,
+        advance=advance,
+    )
+
+
+async def play(
+    executor: Grows,
+    tasks: Sequence[Task],
+    growth: Growth,
+    *,
+    temperature: float,
+    seed: int,
+    samples: int = 1,
+    batch: int = 64,
+    choose: Choose | None = None,
+    played: Played | None = None,
+    shard: Shard | None = None,
+    advance: Callable[[int], None] = lambda _: None,
+) -> Played:
+    """Play what has not been played yet.
+
+    A batch is up to `batch` tasks in order, each once, under one sample number, from which with `seed` and the task the
+    randomness of the sample comes. A shard takes whole batches, so that what it plays is what would be played without.
+
+    Args:
+        executor: grows the trajectories.
+        tasks: what is asked; each exactly `samples` times.
+        growth: the recipe's growth; its prompt, horizon and token limit are used, its branching where there is a choice.
+        temperature: of sampling; 0 is greedy.
+        seed: of the samples.
+        samples: episodes of each task.
+        batch: tasks played at once.
+        choose: which leaf of a tree counts; None plays one trajectory and nothing else.
+        played: what is there already, which is added to.
+        shard: the share of the batches that is played here; None: all.
+        advance: told how many episodes are done.
+
+    Raises:
+        EnvironmentFailure: the environment failed in all that was played.
+    """
+    if len({task.id for task in tasks}) < len(tasks):
+        raise UsageError("the world names a task twice in one split: each must be there once")
+    how = ahead(growth, temperature) if choose else chains(growth, temperature)
+    played = Played() if played is None else played
+    parts = [(sample, tasks[i : i + batch]) for sample in range(samples) for i in range(0, len(tasks), batch)]
+    done = tried = 0
+    for index, (sample, part) in enumerate(parts):
+        if played.holds(part, sample):
+            done += len(part)
+        elif shard is None or shard.holds(index):
+            try:
+                forest = await executor.grow(part, how, seed=seed, iteration=sample)
+            except EnvironmentFailure as error:  # in every task of this batch
+                forest = Forest([], failures=[str(error)])
+            _keep(played, part, sample, forest, choose)
+            done, tried = done + len(part), tried + len(part)
+            advance(done)
+    if tried and not played.episodes:
+        raise EnvironmentFailure(f"the environment failed in all of {tried} episodes; the first: {played.failures[0]}")
+    return played
+
+
+def _keep(played: Played, part: Sequence[Task], sample: int, forest: Forest, choose: Choose | None) -> None:
+    """Add what a batch came to, having checked that it is what was asked for."""
+    found = [episode(tree, sample, choose) for tree in forest]
+    ids = [one.task for one in found]
+    assert set(ids) <= {task.id for task in part}, "no other task was played"
+    assert len(set(ids)) == len(ids), "each task was played once"
+    played.failures += forest.failures
+    if found:
+        played.add(part, sample, found, forest.spent)

@@ -1,0 +1,1 @@
+"""Many runs at once: algorithms side by side (`compare`), and the paper's tables (`paper`)."""

@@ -1,0 +1,67 @@
+"""Cells side by side, a process each; the cold start of the next ones is made ahead, so that no process waits for one."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from concurrent.futures import Future, ThreadPoolExecutor, as_completed
+from typing import Any
+
+from spark_rl.contracts import Watcher
+from spark_rl.errors import SparkError
+from spark_rl.experiments.compare.cells import Cell, Plan
+
+__all__ = ["work"]
+
+
+def work(plan: Plan, groups: Sequence[Sequence[Cell]], jobs: int, watcher: Watcher) -> list[str]:
+    """Do what is left of cells; returns what failed.
+
+    Args:
+        plan: where they live.
+        groups: cells that begin with one cold start, in the order to work through.
+        jobs: processes side by side.
+        watcher: told how far it is.
+    """
+    missing = [left for cells in groups if (left := [cell for cell in cells if not plan.done(cell)])]
+    total = sum(map(len, groups))
+    done = total - sum(map(len, missing))
+    watcher.phase("cells", total, done)
+    failures: list[str] = []
+    with ThreadPoolExecutor(jobs) as pool:
+        try:
+            for future in as_completed(futures := _submit(plan, missing, jobs, pool)):
+                cell = futures[future]
+                try:
+                    result = future.result()
+                except SparkError as error:
+                    failures.append(f"{cell.name}: {error}")
+                    watcher.note(failures[-1])
+                else:
+                    done += 1
+                    watcher.advance(done)
+                    watcher.note(f"{cell.name}: {result['curve'][-1]['success']:.3f} ({done}/{total})")
+        except BaseException as error:
+            plan.stop()
+            pool.shutdown(cancel_futures=True)
+            if isinstance(error, KeyboardInterrupt):
+                raise KeyboardInterrupt("the same command continues it") from None
+            raise
+    return failures
+
+
+def _submit(
+    plan: Plan, missing: Sequence[Sequence[Cell]], jobs: int, pool: ThreadPoolExecutor
+) -> dict[Future[dict[str, Any]], Cell]:
+    """Queue cold starts `jobs` groups ahead of their cells. A cell waits only for what was queued before it."""
+    starts: list[Future[None]] = []
+    futures: dict[Future[dict[str, Any]], Cell] = {}
+
+    def begin(cell: Cell, start: Future[None]) -> dict[str, Any]:
+        start.result()
+        return plan.run(cell)
+
+    for place, cells in enumerate(missing):
+        ahead = missing[len(starts) : place + jobs]
+        starts += [pool.submit(plan.cold_start, others[0]) for others in ahead]
+        futures |= {pool.submit(begin, cell, starts[place]): cell for cell in cells}
+    return futures

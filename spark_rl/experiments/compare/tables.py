@@ -1,0 +1,170 @@
+"""From results to Markdown: every arm against the first, paired by seed.
+
+Only seeds whose cells are all there count, so that an arm never gains from a lucky seed that another has yet to run. An
+arm's success *at equal x* is read where the first of the seed's arms ends.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+from spark_rl.experiments.compare.curves import Curve, crossing_ratio, interval, paired
+
+__all__ = ["AXES", "Comparison", "markdown"]
+
+AXES = {"leaves": "leaves", "generated": "generated tokens", "env_steps": "environment steps"}
+"""What success is compared over: name in a result's curve, name for people."""
+TOKENS = "generated"
+"""The axis of areas and crossings: tokens are what a rollout costs on a real model."""
+
+Result = Mapping[str, Any]
+
+
+@dataclass(frozen=True)
+class Comparison:
+    """The results of all arms, the first being the baseline, on the seeds that all of them have."""
+
+    arms: tuple[str, ...]
+    results: tuple[tuple[Result, ...], ...]
+    """[arm][seed]"""
+
+    @classmethod
+    def of(cls, arms: Sequence[str], results: Sequence[Result]) -> Comparison:
+        """Sort results by arm and seed; incomplete seeds are left out."""
+        found = {(result["arm"], result["seed"]): result for result in results}
+        seeds = [s for s in sorted({seed for _, seed in found}) if all((arm, s) in found for arm in arms)]
+        return cls(tuple(arms), tuple(tuple(found[arm, seed] for seed in seeds) for arm in arms))
+
+    @property
+    def seeds(self) -> list[int]:
+        """Seeds that count."""
+        return [result["seed"] for result in self.results[0]]
+
+    def curves(self, axis: str) -> list[list[Curve]]:
+        """Success over an axis: [arm][seed]."""
+        return [[_curve(result, axis) for result in results] for results in self.results]
+
+    def at_equal(self, axis: str) -> list[list[float]]:
+        """Success where the first of a seed's arms ends: [arm][seed]."""
+        curves = self.curves(axis)
+        ends = self._ends(curves)
+        return [[curve.at(end) for curve, end in zip(of_arm, ends, strict=True)] for of_arm in curves]
+
+    def areas(self, axis: str) -> list[list[float]]:
+        """Mean success up to there: [arm][seed]."""
+        curves = self.curves(axis)
+        ends = self._ends(curves)
+        return [[curve.area(end) for curve, end in zip(of_arm, ends, strict=True)] for of_arm in curves]
+
+    def levels(self) -> list[str]:
+        """Levels that were evaluated on their test split after training."""
+        return list(self.results[0][0].get("after", {}))
+
+    @staticmethod
+    def _ends(curves: list[list[Curve]]) -> list[float]:
+        return [min(curve.end for curve in of_seed) for of_seed in zip(*curves, strict=True)]
+
+
+def markdown(comparison: Comparison) -> str:
+    """The tables: success, differences to the first arm, and the test splits."""
+    base, seeds = comparison.arms[0], comparison.seeds
+    if not seeds:
+        return "No seed has a result of every arm yet."
+    parts = [
+        f"{len(seeds)} seeds ({', '.join(map(str, seeds))}), means with 95 % intervals (Student's t over seeds; bootstrap "
+        f"for ratios). No correction for the number of comparisons. Cold start: {_starts(comparison)}.",
+        f"**Success on the held-out slice**\n\n{_absolute(comparison)}",
+    ]
+    if len(comparison.arms) > 1:
+        parts.append(f"**Difference to `{base}`, paired by seed**\n\n{_differences(comparison)}")
+    if comparison.levels():
+        parts.append(
+            f"**Success on the test splits after training**, and its difference to `{base}`\n\n{_tests(comparison)}"
+        )
+    parts.append(f"**What a run spent**, means over seeds\n\n{_spent(comparison)}")
+    return "\n\n".join(parts) + "\n"
+
+
+def _starts(comparison: Comparison) -> str:
+    """Success before training: of the first arm, and of those that begin elsewhere."""
+    before = [[result["curve"][0]["success"] for result in results] for results in comparison.results]
+    others = [
+        f"`{arm}`, which has its own, {interval(of_arm)}"
+        for arm, of_arm in zip(comparison.arms, before, strict=True)
+        if of_arm != before[0]
+    ]
+    return "; ".join([f"{interval(before[0])}", *others])
+
+
+def _absolute(comparison: Comparison) -> str:
+    columns = _measures(comparison) | {
+        "at its own end": [[result["curve"][-1]["success"] for result in results] for results in comparison.results]
+    }
+    return _table(comparison.arms, {name: [f"{interval(of_arm)}" for of_arm in values] for name, values in columns.items()})
+
+
+def _measures(comparison: Comparison) -> dict[str, list[list[float]]]:
+    """What arms are compared by, [arm][seed] each."""
+    equal = {f"at equal {name}": comparison.at_equal(axis) for axis, name in AXES.items()}
+    return equal | {f"mean over {AXES[TOKENS]} (AUC)": comparison.areas(TOKENS)}
+
+
+def _differences(comparison: Comparison) -> str:
+    columns: dict[str, list[str]] = {}
+    for name, values in _measures(comparison).items():
+        columns[name] = [f"{paired(of_arm, values[0]):+.3f}" for of_arm in values[1:]]
+    first, *rest = comparison.curves(TOKENS)
+    columns[f"{AXES[TOKENS]} to reach `{comparison.arms[0]}`'s final success, ratio"] = [
+        f"{crossing_ratio(curves, first):.2f}" for curves in rest
+    ]
+    return _table(comparison.arms[1:], columns)
+
+
+def _tests(comparison: Comparison) -> str:
+    columns: dict[str, list[str]] = {}
+    for level in comparison.levels():
+        for measure in ("success", "score"):
+            name = level if measure == "success" else f"{level} {measure}"
+            if after := _tested(comparison, "after", level, measure):
+                more = ["", *(f" ({paired(of_arm, after[0]):+.3f})" for of_arm in after[1:])]
+                columns[name] = [f"{interval(of_arm)}{said}" for of_arm, said in zip(after, more, strict=True)]
+            if after and (before := _tested(comparison, "before", level, measure)):
+                pairs = zip(after, before, strict=True)
+                columns[f"{name}, added to the cold start"] = [f"{paired(*pair):+.3f}" for pair in pairs]
+    return _table(comparison.arms, columns)
+
+
+def _tested(comparison: Comparison, moment: str, level: str, measure: str) -> list[list[float]]:
+    """Success on a test split, or how far a world says its tasks have come: [arm][seed]; empty where none was measured."""
+    found = [[result.get(moment, {}).get(level, {}) for result in results] for results in comparison.results]
+    try:
+        if measure == "success":
+            return [[one["success"] for one in of_arm] for of_arm in found]
+        return [[one["averages"][measure]["tasks"] for one in of_arm] for of_arm in found]
+    except KeyError:
+        return []
+
+
+def _spent(comparison: Comparison) -> str:
+    names = {**AXES, "unique_steps": "unique steps", "trained": "trained tokens", "seconds": "seconds"}
+    totals = {
+        shown: [
+            f"{sum(result['curve'][-1][name] for result in results) / len(results):,.0f}" for results in comparison.results
+        ]
+        for name, shown in names.items()
+    }
+    return _table(comparison.arms, totals)
+
+
+def _table(arms: Sequence[str], columns: Mapping[str, Sequence[str]]) -> str:
+    head = ["arm", *columns]
+    rows = zip(arms, *columns.values(), strict=True)
+    lines = [head, ["---"] * len(head), *([f"`{arm}`", *values] for arm, *values in rows)]
+    return "\n".join(f"| {' | '.join(line)} |" for line in lines)
+
+
+def _curve(result: Result, axis: str) -> Curve:
+    points = result["curve"]
+    return Curve(tuple(point[axis] for point in points), tuple(point["success"] for point in points))

@@ -1,0 +1,221 @@
+"""From trees and their credit to rows of tokens that a model can be trained on.
+
+Invariants
+----------
+* Every node is trained in exactly one row: its completion's tokens are marked as sampled once, whatever the credit.
+* What is trained is what was sampled: a row is built from the recorded ids, and two steps share a row only when the
+  later prompt starts with the earlier prompt and completion, id for id.
+* Mini-batches are whole trees.
+
+A node extends its parent's row if its prompt does and the row still ends with the parent; every other node starts a
+new row with its full prompt. A context that renders each prompt afresh so gives a row per node, one that only appends
+a row per leaf, in which steps that another row already trains are plain context. Nothing else is known of contexts.
+"""
+
+from __future__ import annotations
+
+import random
+from collections.abc import Collection, Iterator, Sequence
+from dataclasses import dataclass
+from functools import cached_property
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from spark_rl.errors import PolicyFailure, UsageError
+from spark_rl.objective.loss import Targets
+from spark_rl.types import Credit, Node, Tree
+
+__all__ = ["Batch", "MicroBatch", "Row", "pack", "packed_sequences"]
+
+Floats = NDArray[np.float64]
+
+
+@dataclass(frozen=True, eq=False)
+class Row:
+    """One sequence of tokens that goes through the model once."""
+
+    tree: int
+    """Which of the packed trees it belongs to."""
+    nodes: tuple[int, ...]
+    """Nodes of that tree trained in this row, in order."""
+    tokens: NDArray[np.int64]
+    """Token ids, [length]."""
+    sampled: NDArray[np.bool_]
+    """Which of them the nodes sampled, [length]; never the first."""
+
+    def __len__(self) -> int:
+        return len(self.tokens)
+
+
+@dataclass(frozen=True, eq=False)
+class MicroBatch:
+    """Rows of similar length, padded on the right to the longest."""
+
+    rows: tuple[int, ...]
+    """Their places in the batch."""
+    tokens: NDArray[np.int64]
+    """[rows, longest], padded with id 0."""
+    sampled: NDArray[np.bool_]
+    """[rows, longest], false in the padding."""
+    targets: Targets[Floats]
+    """[S]: what the sampled tokens learn from, in row-major order."""
+
+
+@dataclass(frozen=True, eq=False)
+class Batch:
+    """Rows and what their sampled tokens learn from."""
+
+    rows: tuple[Row, ...]
+    targets: tuple[Targets[Floats], ...]
+    """One a row, arrays [sampled tokens of the row]."""
+
+    @cached_property
+    def tokens(self) -> int:
+        """Tokens that go through the model, padding aside."""
+        return sum(map(len, self.rows))
+
+    @cached_property
+    def sampled(self) -> int:
+        """Sampled tokens: each counted once, however many trajectories share it."""
+        return sum(len(targets.old) for targets in self.targets)
+
+    def flat(self) -> Targets[Floats]:
+        """The targets of all rows, one after the other."""
+        return _join(self.targets)
+
+    def select(self, rows: Sequence[int]) -> Batch:
+        """The batch of these rows."""
+        return Batch(tuple(self.rows[row] for row in rows), tuple(self.targets[row] for row in rows))
+
+    def minibatches(self, count: int, rng: random.Random | None = None) -> list[Batch]:
+        """Split into at most `count` batches of whole trees, of about equal tokens.
+
+        Trees go one by one to the batch with the fewest tokens so far, in their order or in one shuffled by `rng`, so
+        that two batches differ by at most the largest tree. Fewer trees than `count` give a batch each.
+        """
+        if count < 1:
+            raise UsageError(f"minibatches is {count}: it must be at least 1")
+        trees: dict[int, list[int]] = {}
+        for index, row in enumerate(self.rows):
+            trees.setdefault(row.tree, []).append(index)
+        groups = list(trees.values())
+        if rng is not None:
+            rng.shuffle(groups)
+        chosen: list[list[int]] = [[] for _ in range(min(count, len(groups)))]
+        load = [0] * len(chosen)
+        for group in groups:
+            lightest = load.index(min(load))
+            chosen[lightest] += group
+            load[lightest] += sum(len(self.rows[row]) for row in group)
+        return [self.select(rows) for rows in chosen]
+
+    def microbatches(self, token_budget: int) -> Iterator[MicroBatch]:
+        """Padded batches of at most `token_budget` cells, padding included, longest rows first.
+
+        Longest first, so that what does not fit the memory fails at once. A row longer than the budget comes alone.
+        """
+        if token_budget < 1:
+            raise UsageError(f"token_budget is {token_budget}: it must be at least 1")
+        order = sorted(range(len(self.rows)), key=lambda row: -len(self.rows[row]))
+        while order:
+            width = len(self.rows[order[0]])
+            size = max(1, token_budget // width)
+            yield self._pad(order[:size], width)
+            order = order[size:]
+
+    def _pad(self, rows: list[int], width: int) -> MicroBatch:
+        tokens = np.zeros((len(rows), width), np.int64)
+        sampled = np.zeros((len(rows), width), np.bool_)
+        for place, row in enumerate(rows):
+            tokens[place, : len(self.rows[row])] = self.rows[row].tokens
+            sampled[place, : len(self.rows[row])] = self.rows[row].sampled
+        return MicroBatch(tuple(rows), tokens, sampled, _join([self.targets[row] for row in rows]))
+
+
+def pack(trees: Sequence[Tree], credits: Sequence[Credit]) -> Batch:
+    """Rows of the trees, each sampled token with its node's credit.
+
+    Raises:
+        PolicyFailure: a node has no prompt, no completion or not one log-probability a token.
+    """
+    rows = packed_sequences(trees)
+    return Batch(tuple(rows), tuple(_targets(trees[row.tree], credits[row.tree], row) for row in rows))
+
+
+def packed_sequences(trees: Sequence[Tree], silent: Sequence[Collection[int]] = ()) -> list[Row]:
+    """Rows of the trees without credit: what fine-tuning on demonstrations needs, the very tokens of reinforcement learning.
+
+    Args:
+        trees: the trees.
+        silent: for each tree, nodes whose completions are context only; none by default.
+
+    Raises:
+        PolicyFailure: a node has no prompt or no completion.
+    """
+    return [row for index, tree in enumerate(trees) for row in _merge(tree, index, silent[index] if silent else ())]
+
+
+def _merge(tree: Tree, index: int, silent: Collection[int]) -> list[Row]:
+    """Walk the nodes, parents first, and append each to its parent's row or start a new one."""
+    nodes: list[list[int]] = []
+    tokens: list[list[int]] = []
+    sampled: list[list[bool]] = []
+    home: list[int] = []  # row of each node
+    for number, node in enumerate(tree.nodes):
+        if not node.prompt or not node.completion:
+            raise PolicyFailure(
+                f'task "{tree.task.id}", step {list(node.path)} has no {"completion" if node.prompt else "prompt"} tokens '
+                "to train on; use a policy that works with token ids, such as a local model"
+            )
+        row = home[node.parent] if node.parent >= 0 else -1
+        if row < 0 or nodes[row][-1] != node.parent or not _extends(node, tree.nodes[node.parent]):
+            row = len(nodes)
+            nodes.append([])
+            tokens.append([])
+            sampled.append([])
+        home.append(row)
+        nodes[row].append(number)
+        tokens[row] += node.prompt[len(tokens[row]) :] + node.completion
+        sampled[row] += [False] * (len(tokens[row]) - len(sampled[row]) - len(node.completion))
+        sampled[row] += [number not in silent] * len(node.completion)
+    return [
+        Row(index, tuple(n), np.array(t, np.int64), np.array(s, np.bool_))
+        for n, t, s in zip(nodes, tokens, sampled, strict=True)
+    ]
+
+
+def _extends(node: Node, parent: Node) -> bool:
+    """Whether the node's prompt starts with all that its parent read and said."""
+    before = parent.prompt + parent.completion
+    return node.prompt[: len(before)] == before
+
+
+def _targets(tree: Tree, credit: Credit, row: Row) -> Targets[Floats]:
+    nodes = [tree.nodes[number] for number in row.nodes]
+    for node in nodes:
+        if len(node.logprobs) != len(node.completion):
+            raise PolicyFailure(
+                f'task "{tree.task.id}", step {list(node.path)} has {len(node.logprobs)} log-probabilities for '
+                f"{len(node.completion)} sampled tokens; use a policy that gives one for each token"
+            )
+    lengths = [len(node.completion) for node in nodes]
+
+    def each(values: Sequence[float]) -> Floats:
+        return np.repeat(np.array([values[number] for number in row.nodes], np.float64), lengths)
+
+    logprobs = np.array([value for node in nodes for value in node.logprobs], np.float64)
+    return Targets(
+        positive=each(credit.positive),
+        negative=each(credit.negative),
+        weight=each(credit.weight),
+        length=np.repeat(np.array(lengths, np.float64), lengths),
+        sampling=logprobs,
+        old=logprobs,
+    )
+
+
+def _join(parts: Sequence[Targets[Floats]]) -> Targets[Floats]:
+    columns: list[Any] = [np.concatenate(column) for column in zip(*parts, strict=True)]
+    return Targets(*columns)

@@ -1,0 +1,268 @@
+# pyright: standard
+"""What memory a run will need, from its recipe and the model's configuration alone, and what to change if it does not fit.
+
+Invariants
+----------
+* No weights are loaded: parameters are counted on a model without storage.
+* What is large is counted as the code allocates it: weights, gradients and optimiser state exactly, keys and values at
+  their bound; activations by a formula for gated transformers (a layer keeps four times the width of its feed-forward part
+  and eight times that of the model a token, and two of those in 32 bits), which is within a third of what is measured.
+* The largest moment decides. The cold start, growing and updating follow one another, and the first two leave nothing
+  behind for the next but the weights.
+
+Not counted: the libraries' own code and contexts (0.5 to 1 GB on CUDA) and fragmentation, so a run should stay below nine
+tenths of the device.
+"""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import Any
+
+import torch
+from transformers import AutoConfig, AutoModelForCausalLM
+
+from spark_rl.config.recipe import Recipe
+from spark_rl.engines.local.engine import BATCH_TOKENS
+from spark_rl.errors import UsageError
+from spark_rl.models import adapters
+from spark_rl.models.new import scratch_config
+from spark_rl.models.scratch import ScratchModel
+from spark_rl.models.weights import Weights
+from spark_rl.objective.loss import LOGIT_CELLS
+from spark_rl.runs.checkpoints import model_folder
+
+__all__ = ["Need", "Shape", "activation_bytes", "check", "device_bytes", "need", "shape"]
+
+GB = 1e9
+USABLE = 0.9
+INSTEAD = " (adapters instead of all weights)"
+
+
+@dataclass(frozen=True)
+class Shape:
+    """What of a model decides its memory."""
+
+    parameters: int
+    matrices: tuple[tuple[int, int], ...]
+    """Inputs and outputs of each inner matrix, which may get adapters."""
+    layers: int
+    hidden: int
+    intermediate: int
+    cached: int
+    """Numbers of one token's keys and values in all layers."""
+    vocabulary: int
+    bytes: int
+    """Of a weight, as the model computes."""
+
+
+@dataclass(frozen=True)
+class Need:
+    """Bytes by what needs them; `start`, `grow` and `update` are the moments of a run that each add to what is held."""
+
+    weights: int
+    optimizer: int
+    """Gradients, 32-bit copies, both moments."""
+    reference: int
+    start: int
+    """The cold start: its own gradients, optimiser and activations, before there is any other."""
+    cache: int
+    batch: int
+    """Keys and values of the batch that is sampled, and its probabilities."""
+    activations: int
+    logits: int
+
+    @property
+    def grow(self) -> int:
+        """What growing trees adds."""
+        return self.cache + self.batch
+
+    @property
+    def update(self) -> int:
+        """What an update adds."""
+        return self.activations + self.logits
+
+    @property
+    def total(self) -> int:
+        """The largest moment."""
+        return self.weights + max(self.start, self.optimizer + self.reference + max(self.grow, self.update))
+
+    def table(self) -> str:
+        """A line for each part."""
+        lines = [
+            ("weights", self.weights),
+            ("gradients and optimiser", self.optimizer),
+            ("reference", self.reference),
+            ("growing: kept keys and values", self.cache),
+            ("growing: the running batch", self.batch),
+            ("updating: activations of a micro-batch", self.activations),
+            ("updating: its logits", self.logits),
+            ("cold start, instead of the lines above but the first", self.start),
+            ("most at once", self.total),
+        ]
+        return "\n".join(f"{name:55}{size / GB:9.3f} GB" for name, size in lines)
+
+
+def shape(recipe: Recipe) -> Shape:
+    """The shape of a recipe's model; a hub name is asked for its configuration alone.
+
+    Raises:
+        UsageError: there is no such model.
+    """
+    config: Any
+    if isinstance(recipe.model, ScratchModel):
+        config = scratch_config(recipe.model, recipe.model.vocabulary)
+        saved = torch.float32
+    else:
+        name = model_folder(recipe.model)
+        if Path(name).is_dir() and adapters.holds_adapters(Path(name)):
+            name = adapters.base_of(Path(name))
+        try:
+            config = AutoConfig.from_pretrained(name, local_files_only=Path(name).is_dir())
+        except (OSError, ValueError) as error:
+            reason = str(error).strip().partition("\n")[0]
+            raise UsageError(f'model "{recipe.model}" has no configuration that can be read: {reason}') from error
+        saved = config.dtype if isinstance(config.dtype, torch.dtype) else torch.float32
+    with torch.device("meta"):
+        model: Any = AutoModelForCausalLM.from_config(config)
+    inner = config.get_text_config()
+    heads = getattr(inner, "num_key_value_heads", None) or inner.num_attention_heads
+    width = getattr(inner, "head_dim", None) or inner.hidden_size // inner.num_attention_heads
+    head = model.get_output_embeddings()
+    dtype = saved if recipe.weights.dtype == "auto" else getattr(torch, recipe.weights.dtype)
+    return Shape(
+        parameters=sum(p.numel() for p in model.parameters()),
+        matrices=tuple(
+            (m.in_features, m.out_features) for m in model.modules() if isinstance(m, torch.nn.Linear) and m is not head
+        ),
+        layers=inner.num_hidden_layers,
+        hidden=inner.hidden_size,
+        intermediate=getattr(inner, "intermediate_size", None) or 4 * inner.hidden_size,
+        cached=2 * inner.num_hidden_layers * heads * width,
+        vocabulary=inner.vocab_size,
+        bytes=dtype.itemsize,
+    )
+
+
+def need(recipe: Recipe, model: Shape) -> Need:
+    """What a run of the recipe needs with a model of this shape; one of no iterations has no update."""
+    weights, p = recipe.weights, model.parameters
+    adapted = weights.lora_rank * sum(inputs + outputs for inputs, outputs in model.matrices)
+    learnt = adapted or p
+    copies = 4 * p if model.bytes < 4 and not adapted else 0
+    row = recipe.prompt.limit + recipe.sampling.max_tokens
+    # A row longer than the budget goes through alone, and a forest seldom fills the budget with nothing but answers.
+    cells = max(recipe.optimizer.token_budget, row)
+    answers = max(recipe.sampling.max_tokens, cells * recipe.sampling.max_tokens // row)
+    leaves = max(recipe.tasks_per_iteration * recipe.tree.budget, recipe.evaluation.batch)
+    sampled = min(leaves * row, max(BATCH_TOKENS, row))
+    start = _cold_start(recipe, model, adapted, cells) if recipe.cold_start.demonstrations else 0
+    updates = int(recipe.iterations > 0)
+    return Need(
+        weights=p * model.bytes + 4 * adapted,
+        optimizer=updates * (12 * learnt + copies),
+        reference=p * model.bytes if updates and recipe.loss.kl and not adapted else 0,
+        start=start,
+        cache=int(recipe.cache_gb * 2**30),
+        # The slab grows by half at a time; probabilities are two 32-bit and one 64-bit row a leaf, beside the logits.
+        batch=3 * sampled * model.cached * model.bytes // 2 + min(leaves, sampled // row + 1) * model.vocabulary * 20,
+        activations=updates * activation_bytes(model, cells, weights),
+        logits=updates * _logit_bytes(model, answers, model.bytes),
+    )
+
+
+def activation_bytes(model: Shape, tokens: int, weights: Weights, *, bytes_each: int = 0) -> int:
+    """What the layers keep for the backward pass over so many tokens; by default in the model's own precision."""
+    each = bytes_each or model.bytes
+    layer = each * (4 * model.intermediate + 8 * model.hidden) + 8 * model.hidden
+    if weights.lora_rank and each < 4:
+        layer += 4 * (6 * model.hidden + model.intermediate)  # every adapter reads its input in 32 bits
+    if weights.checkpointing:
+        return tokens * (model.layers * model.hidden * each + layer)
+    return tokens * model.layers * layer
+
+
+def _logit_bytes(model: Shape, tokens: int, each: int) -> int:
+    """Logits of the tokens that are learnt, their gradient, and one chunk in 32 bits with what its backward pass needs."""
+    cells = tokens * model.vocabulary
+    return 2 * each * cells + 4 * 4 * min(cells, LOGIT_CELLS)
+
+
+def _cold_start(recipe: Recipe, model: Shape, adapted: int, cells: int) -> int:
+    """Beyond the weights as they are saved: a whole model is trained in 32 bits, and computes as it was saved."""
+    settings, row = recipe.cold_start, recipe.prompt.limit + recipe.sampling.max_tokens
+    tokens = settings.batch * row if settings.prompt_weight else max(min(cells, settings.batch * row), row)
+    answers = tokens if settings.prompt_weight else tokens * recipe.sampling.max_tokens // row
+    casts = 0 if model.bytes == 4 or adapted else model.bytes * model.parameters  # autocast's 16-bit copies
+    held = 12 * adapted if adapted else 16 * model.parameters - model.bytes * model.parameters + casts
+    logits = _logit_bytes(model, answers, model.bytes) + (12 * answers * model.vocabulary if settings.prompt_weight else 0)
+    return held + activation_bytes(model, tokens, recipe.weights) + logits
+
+
+def device_bytes(device: str) -> tuple[str, int]:
+    """Which device a run takes, and its memory."""
+    if device == "auto":
+        device = "cuda" if torch.cuda.is_available() else "cpu"
+    if device.startswith("cuda"):
+        if not torch.cuda.is_available():
+            raise UsageError(f'weights.device is "{device}", but there is no CUDA device: use cpu or auto')
+        return device, torch.cuda.get_device_properties(device).total_memory
+    size = os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES")
+    bound = Path("/sys/fs/cgroup/memory.max")  # of a container
+    if bound.is_file() and (text := bound.read_text().strip()).isdecimal():
+        size = min(size, int(text))
+    return device, size
+
+
+def check(recipe: Recipe, model: Shape | None = None, *, available: tuple[str, int] | None = None) -> Need:
+    """What the run needs; refused when the device has less.
+
+    Args:
+        recipe: the run's.
+        model: its shape; None finds it.
+        available: name and bytes of the device; None finds it.
+
+    Raises:
+        UsageError: it does not fit; the sentence names the least change after which it does.
+    """
+    model = model or shape(recipe)
+    found = need(recipe, model)
+    device, size = available or device_bytes(recipe.weights.device)
+    if found.total <= USABLE * size:
+        return found
+    head = f"the run needs {found.total / GB:.1f} GB and {device} has {size / GB:.1f} GB"
+    for change, smaller in _smaller(recipe):
+        total = need(smaller, model).total
+        if total <= USABLE * size:
+            raise UsageError(f"{head}: set {change}, and it needs {total / GB:.1f} GB")
+    raise UsageError(
+        f"{head}: even with adapters and small batches it does not fit, so use a smaller model or a larger device"
+    )
+
+
+def _smaller(recipe: Recipe) -> Iterator[tuple[str, Recipe]]:
+    """The recipe with settings made smaller, as options.
+
+    What changes no number comes first, one after the other; then adapters, alone and with the others.
+    """
+    row = recipe.prompt.limit + recipe.sampling.max_tokens
+    cheap: list[tuple[str, Callable[[Recipe], Recipe]]] = []
+    if not recipe.weights.checkpointing:
+        cheap.append(("--weights.checkpointing", lambda r: replace(r, weights=replace(r.weights, checkpointing=True))))
+    if recipe.optimizer.token_budget > row:
+        fewer = f"--optimizer.token-budget {row}"
+        cheap.append((fewer, lambda r: replace(r, optimizer=replace(r.optimizer, token_budget=row))))
+    if recipe.cache_gb > 1:
+        cheap.append(("--cache-gb 1", lambda r: replace(r, cache_gb=1.0)))
+    starts = [("", recipe)]
+    if not recipe.weights.lora_rank:
+        starts.append((f"--weights.lora-rank 32{INSTEAD}", replace(recipe, weights=replace(recipe.weights, lora_rank=32))))
+    for words, smaller in starts:
+        if words:
+            yield words, smaller
+        for word, change in cheap:
+            words, smaller = f"{words} {word}".strip(), change(smaller)
+            yield words, smaller

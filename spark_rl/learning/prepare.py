@@ -1,0 +1,148 @@
+# pyright: standard
+"""From a recipe to a cold-started model: what happens before the first forest.
+
+Each product is kept in the run directory and made only when it is missing, so that preparing a run twice, or after it
+was stopped, does nothing twice.
+"""
+
+from __future__ import annotations
+
+import asyncio
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+import torch
+
+from spark_rl.common.seeding import derive
+from spark_rl.config.recipe import Recipe
+from spark_rl.contracts import Watcher
+from spark_rl.data import demonstrations
+from spark_rl.data.format import Demonstration, load, save
+from spark_rl.data.leaks import refuse_leaks
+from spark_rl.errors import UsageError
+from spark_rl.models.load import load_model, load_tokenizer, save_pretrained_atomically
+from spark_rl.models.new import new_model
+from spark_rl.models.scratch import ScratchModel
+from spark_rl.models.threads import choose_threads
+from spark_rl.models.tokenizer import learn_tokenizer
+from spark_rl.prompting.encoder import ChatEncoder
+from spark_rl.runs.checkpoints import model_folder
+from spark_rl.runs.run import Run
+
+__all__ = ["prepare", "set_threads"]
+
+
+def set_threads(run: Run, watcher: Watcher) -> None:
+    """Use the thread count of the recipe, or of the run's first start, or measure it now and save it with the run."""
+    threads = run.recipe.threads or run.settings.get("threads") or choose_threads()
+    if run.settings.get("threads") != threads:
+        run.save_settings(threads=threads)
+    torch.set_num_threads(threads)
+    watcher.note(f"threads: {threads}")
+
+
+def prepare(run: Run, watcher: Watcher) -> tuple[Any, Any]:
+    """The cold-started model and its tokenizer, made on the first call and loaded on later ones."""
+    folder = run.checkpoints / "cold-start"
+    if not folder.exists():
+        torch.manual_seed(derive(run.recipe.seed, "cold start"))
+        trees = _demonstrations(run, watcher) if run.recipe.cold_start.demonstrations else []
+        model, tokenizer = _base(run.recipe, trees, watcher)
+        if trees:
+            _cold_start(run.recipe, model, tokenizer, trees, watcher)
+        save_pretrained_atomically(model, tokenizer, folder)
+    weights = run.recipe.weights
+    return load_model(folder, device=weights.device, dtype=weights.dtype), load_tokenizer(folder)
+
+
+def _demonstrations(run: Run, watcher: Watcher) -> list[Demonstration]:
+    if not run.demonstrations.exists():
+        trees = _given(run.recipe) if run.recipe.cold_start.data else _played(run.recipe, watcher)
+        save(trees, run.demonstrations, run.recipe.prompt)
+    return load(run.demonstrations)
+
+
+def _played(recipe: Recipe, watcher: Watcher) -> list[Demonstration]:
+    """The world's expert wins as many as the recipe asks for."""
+    watcher.phase("demonstrations", recipe.cold_start.demonstrations)
+    return asyncio.run(
+        demonstrations.collect(
+            recipe.env,
+            recipe.cold_start.demonstrations,
+            level=recipe.level,
+            horizon=recipe.tree.horizon,
+            prompt=recipe.prompt,
+            seed=recipe.seed,
+            shown=recipe.cold_start.tasks,
+            tags=recipe.cold_start.tags,
+            slips=recipe.cold_start.slips,
+            advance=watcher.advance,
+        )
+    )
+
+
+def _given(recipe: Recipe) -> list[Demonstration]:
+    """The first of a file's won demonstrations.
+
+    Raises:
+        UsageError: there are too few, one is of a task that the recipe may not train on, or answers in other modes than it.
+    """
+    file, count = recipe.cold_start.data, recipe.cold_start.demonstrations
+    if not Path(file).exists():
+        raise UsageError(f"cold_start.data names {file}, which does not exist: write it with `spark-rl demos --out {file}`")
+    trees = [shown for shown in load(Path(file)) if shown.won][:count]
+    if len(trees) < count:
+        raise UsageError(
+            f"cold_start.data {file} holds {len(trees)} won demonstrations, fewer than the {count} of "
+            "cold_start.demonstrations"
+        )
+    refuse_leaks(trees, recipe.env, recipe.level, f"cold_start.data {file}")
+    nodes = (node for shown in trees for node in shown.tree.nodes)
+    if any(node.well_formed and not recipe.prompt.parse(node.text).well_formed for node in nodes):
+        raise UsageError(
+            f"cold_start.data {file} answers in other modes than prompt.modes {recipe.prompt.modes}: write it with "
+            f"`spark-rl demos --prompt.modes {recipe.prompt.modes}`, or leave cold_start.data empty"
+        )
+    return trees
+
+
+def _base(recipe: Recipe, trees: list[Demonstration], watcher: Watcher) -> tuple[Any, Any]:
+    """The model before the cold start: a named one, or one from nothing with a tokenizer learnt from the demonstrations."""
+    if not isinstance(recipe.model, ScratchModel):
+        folder = model_folder(recipe.model)
+        weights = recipe.weights
+        return load_model(folder, device=weights.device, dtype=weights.dtype), load_tokenizer(folder)
+    if not trees:
+        raise UsageError("a model from nothing needs demonstrations: set cold_start.demonstrations, or give --model DIR")
+    watcher.phase("tokenizer")
+    tokenizer = learn_tokenizer(
+        demonstrations.texts(trees, recipe.prompt),
+        vocabulary=recipe.model.vocabulary,
+        min_count=recipe.model.min_count,
+        tags=recipe.prompt.tags,
+    )
+    model = new_model(tokenizer, recipe.model, seed=derive(recipe.seed, "weights"))
+    size = sum(p.numel() for p in model.parameters())
+    watcher.note(f"model from nothing: {size / 1e6:.2f} M parameters, {len(tokenizer)} tokens")
+    return model, tokenizer
+
+
+def _cold_start(recipe: Recipe, model: Any, tokenizer: Any, trees: list[Demonstration], watcher: Watcher) -> None:
+    from spark_rl.learning.finetuning.sft import cold_start
+
+    encoder = ChatEncoder(tokenizer)
+    tokenized = [replace(shown, tree=demonstrations.tokenize(shown.tree, recipe.prompt, encoder)) for shown in trees]
+    watcher.phase("cold start")
+    stats = cold_start(
+        model,
+        tokenizer,
+        tokenized,
+        recipe.cold_start,
+        seed=derive(recipe.seed, "rows") % 2**31,
+        weights=recipe.weights,
+        token_budget=recipe.optimizer.token_budget,
+        advance=lambda step, total, loss: watcher.advance(step, total=total, loss=loss),
+        tell=watcher.note,
+    )
+    watcher.note(f"cold start: loss {stats['loss']:.3f} after {stats['steps']:.0f} steps on {len(trees)} demonstrations")

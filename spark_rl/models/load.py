@@ -1,0 +1,146 @@
+# pyright: standard
+"""Models and tokenizers, loaded and saved.
+
+Invariant
+---------
+* What is saved loads with `AutoTokenizer` and `AutoModelForCausalLM` alone, without this package.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import json
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any, cast
+
+import torch
+from safetensors import SafetensorError
+from transformers import (
+    AutoModelForCausalLM,
+    AutoTokenizer,
+    PreTrainedModel,
+    PreTrainedTokenizerFast,
+)
+from transformers.utils import logging
+
+from spark_rl.common.files import atomic_directory, unwritable
+from spark_rl.errors import UsageError
+from spark_rl.models import adapters
+
+__all__ = ["load_model", "load_tokenizer", "model_directory", "save_pretrained_atomically"]
+
+TOKENIZER_FILES = ("tokenizer.*", "vocab.*", "*.model", "*.tiktoken", "tekken.json")
+
+
+def load_tokenizer(name: str | Path) -> Any:
+    """The tokenizer of a model directory or hub name; a directory never touches the network.
+
+    Raises:
+        UsageError: there is none, or it has no chat template.
+    """
+    local = _check(name)
+    # Without files, AutoTokenizer may answer with an empty tokenizer instead of an error.
+    found = not local or any(file for pattern in TOKENIZER_FILES for file in Path(name).glob(pattern))
+    try:
+        if not found:
+            raise FileNotFoundError
+        kind: Any = PreTrainedTokenizerFast if local and _is_generic(Path(name)) else AutoTokenizer
+        tokenizer = kind.from_pretrained(name, local_files_only=local)
+    except (OSError, ValueError, KeyError) as error:
+        raise UsageError(f'model "{name}" has no tokenizer that can be loaded; save one beside the weights') from error
+    if not tokenizer.chat_template:
+        raise UsageError(f'the tokenizer of model "{name}" has no chat template; use an instruction-tuned model, or add one')
+    if tokenizer.eos_token_id is None:
+        raise UsageError(f'the tokenizer of model "{name}" has no end-of-sequence token; set eos_token in its configuration')
+    return tokenizer
+
+
+def _is_generic(directory: Path) -> bool:
+    """Whether the tokenizer says that its file is all there is to it, as a learnt one does."""
+    config = directory / "tokenizer_config.json"
+    kind = json.loads(config.read_text()).get("tokenizer_class") if config.is_file() else None
+    return kind in ("TokenizersBackend", "PreTrainedTokenizerFast")
+
+
+def load_model(name: str | Path, *, device: str = "auto", dtype: str | torch.dtype = "auto") -> PreTrainedModel:
+    """The causal language model of a directory or hub name, ready to generate; a directory never touches the network.
+
+    A directory of adapters gives their model with the adapters in it, not merged, since that would round them.
+
+    Args:
+        name: directory or hub name.
+        device: `auto` takes CUDA when there is one.
+        dtype: `auto` keeps the saved one. Attention is the library's choice: sdpa wherever the architecture has it.
+
+    Raises:
+        UsageError: there is no such model, or the device cannot hold it.
+    """
+    local = _check(name)
+    if local and adapters.holds_adapters(Path(name)):
+        return adapters.load(load_model(adapters.base_of(Path(name)), device=device, dtype=dtype), Path(name))
+    place = ("cuda" if torch.cuda.is_available() else "cpu") if device == "auto" else device
+    try:
+        with _quiet():
+            model = cast(Any, AutoModelForCausalLM).from_pretrained(name, dtype=dtype, local_files_only=local)
+    except (OSError, ValueError, KeyError, SafetensorError) as error:
+        reason = str(error).strip().partition("\n")[0]
+        raise UsageError(f'model "{name}" cannot be loaded as a causal language model: {reason}') from error
+    try:
+        return model.to(place).eval()
+    except (RuntimeError, AssertionError) as error:
+        raise UsageError(f'device "{place}" cannot hold model "{name}": {str(error).partition(chr(10))[0]}') from error
+
+
+def _check(name: str | Path) -> bool:
+    """Whether the name is a directory; refuses what is neither a model directory nor a possible hub name."""
+    path = Path(name)
+    if path.is_dir():
+        if not (path / "config.json").is_file() and not adapters.holds_adapters(path):
+            raise UsageError(f'model "{name}" is a directory without config.json; give one written by save_pretrained')
+        return True
+    if isinstance(name, Path) or path.is_absolute() or name.startswith((".", "~")) or name.count("/") > 1 or path.exists():
+        raise UsageError(f'model "{name}" does not exist; give a model directory or a hub name')
+    return False
+
+
+@contextlib.contextmanager
+def _quiet() -> Iterator[None]:
+    """Without the library's progress bars, which would break up our own."""
+    shown = logging.is_progress_bar_enabled()
+    logging.disable_progress_bar()
+    try:
+        yield
+    finally:
+        if shown:
+            logging.enable_progress_bar()
+
+
+@contextlib.contextmanager
+def model_directory(path: Path, model: PreTrainedModel, tokenizer: Any) -> Iterator[Path]:
+    """A folder with weights (safetensors), configuration and tokenizer, to add to; it appears as `path` whole or not at all.
+
+    Of a model with adapters the folder holds the adapters alone.
+
+    Raises:
+        StorageError: it cannot be written; nothing half-written is left.
+    """
+    with atomic_directory(path) as work, _quiet():
+        try:
+            if adapters.present(model):
+                adapters.save(model, work)
+            else:
+                model.save_pretrained(work)
+            tokenizer.save_pretrained(work)
+            yield work
+        except Exception as error:
+            # A full disk is a SafetensorError to safetensors, a RuntimeError to torch, and to tokenizers a bare Exception.
+            if isinstance(error, SafetensorError | RuntimeError) or type(error) is Exception:
+                raise unwritable(path, error) from error
+            raise
+
+
+def save_pretrained_atomically(model: PreTrainedModel, tokenizer: Any, directory: str | Path) -> None:
+    """Write weights, configuration and tokenizer; see `model_directory`."""
+    with model_directory(Path(directory), model, tokenizer):
+        pass

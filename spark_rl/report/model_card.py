@@ -1,0 +1,104 @@
+"""The model card: what was trained, how, on what, and how well it did, as the README.md of a model folder."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Any
+
+from spark_rl import __version__
+from spark_rl.config.recipe import Recipe
+from spark_rl.evaluation.tables import markdown
+from spark_rl.objective.preferences import Preferences
+from spark_rl.prompting.instructions import MODES
+
+__all__ = ["card"]
+
+
+def card(
+    recipe: Recipe,
+    *,
+    checkpoint: str,
+    evaluations: Mapping[str, Any],
+    precision: str,
+    kept: float | None,
+    preferences: Preferences | None = None,
+) -> str:
+    """Markdown with the header that model hubs read.
+
+    Args:
+        recipe: of the run.
+        checkpoint: name of its folder.
+        evaluations: what eval.json holds, by moment.
+        precision: of the weights, as torch names it.
+        kept: share of the adapters' change that the precision keeps; None where all weights were trained.
+        preferences: how the run learnt after its cold start, where that was no reinforcement learning.
+    """
+    base = recipe.model if isinstance(recipe.model, str) else ""
+    hub = base if base.count("/") == 1 and not base.startswith((".", "/", "~")) else ""
+    origin = hub or base.rstrip("/").rpartition("/")[2]  # a folder's name alone: where it lies is nobody else's matter
+    header = ["---", "library_name: transformers", "pipeline_tag: text-generation", *([f"base_model: {hub}"] if hub else [])]
+    parts = [
+        "\n".join([*header, "tags:", "- spark-rl", "- reinforcement-learning", "- agent", "---"]),
+        f"# {recipe.name}",
+        f"An agent for the text world `{recipe.env.name}`, trained with spark-rl {__version__} "
+        f"({f'from `{origin}`' if origin else 'from a model from nothing'}; "
+        f"checkpoint `{checkpoint}`, weights in {precision}).",
+        _training(recipe, checkpoint, preferences, kept),
+        _evaluations(evaluations),
+        _use(recipe),
+    ]
+    return "\n\n".join(parts) + "\n"
+
+
+def _training(recipe: Recipe, checkpoint: str, preferences: Preferences | None, kept: float | None) -> str:
+    """A table of what the weights of the checkpoint went through."""
+    lora = recipe.weights.lora_rank
+    cold = recipe.cold_start
+    rows = [
+        ("trained", f"adapters of rank {lora}, merged" if lora else "all weights"),
+        ("tasks", f"level {recipe.level}, training split, seed {recipe.seed}"),
+        ("cold start", f"{cold.demonstrations} demonstrations, {cold.epochs} epochs, learning rate {cold.learning_rate:g}"),
+    ]
+    if preferences is not None and checkpoint != "cold-start":
+        rows.append(("then", f"ETO: `{preferences}`"))
+    elif checkpoint != "cold-start":
+        rows += _reinforcement(recipe)
+    if kept is not None:
+        rows.append(("merging", f"{kept:.1%} of the adapters' change is kept in this precision"))
+    return "\n".join(["## Training", "", "| | |", "|---|---|", *(f"| {name} | {value} |" for name, value in rows)])
+
+
+def _reinforcement(recipe: Recipe) -> list[tuple[str, str]]:
+    return [
+        ("iterations", f"{recipe.iterations} of {recipe.tasks_per_iteration} tasks"),
+        ("trees", f"{recipe.tree.budget} leaves from {recipe.tree.roots} roots, at most {recipe.tree.horizon} steps"),
+        ("branching", f"`{recipe.branching}`"),
+        ("advantage", f"`{recipe.advantage}`"),
+        ("loss", f"`{recipe.loss}`"),
+        ("learning rate", f"{recipe.optimizer.learning_rate:g}"),
+        ("sampling", f"temperature {recipe.sampling.temperature:g}, at most {recipe.sampling.max_tokens} tokens a step"),
+    ]
+
+
+def _evaluations(evaluations: Mapping[str, Any]) -> str:
+    if not any(evaluations.values()):
+        return "## Evaluation\n\nThe run was not evaluated on test tasks."
+    moments = {"before": "After the cold start", "after": "After reinforcement learning"}
+    tables = [f"{moments.get(moment, moment)}:\n\n{markdown(levels)}" for moment, levels in evaluations.items() if levels]
+    return "## Evaluation\n\nEvery test task of a level once.\n\n" + "\n\n".join(tables)
+
+
+def _use(recipe: Recipe) -> str:
+    *others, last = (f"`<{mode}>...</{mode}>`" for mode in MODES[recipe.prompt.modes])
+    blocks = f"{', '.join(others)} or {last}"
+    return (
+        "## Use\n\n"
+        f"The model answers with one reasoning block, {blocks}, and one "
+        "`<action>...</action>`, to prompts as spark-rl writes them.\n\n"
+        "```python\n"
+        "from transformers import AutoModelForCausalLM, AutoTokenizer\n\n"
+        'model = AutoModelForCausalLM.from_pretrained("path/to/this/folder", dtype="auto")\n'
+        'tokenizer = AutoTokenizer.from_pretrained("path/to/this/folder")\n'
+        "```\n\n"
+        f"```sh\nspark-rl eval path/to/this/folder --recipe {recipe.name}\n```"
+    )

@@ -1,0 +1,1 @@
+"""Where trees grow: in this process. Each executor fulfils `contracts.Executor`."""

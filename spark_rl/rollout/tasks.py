@@ -1,0 +1,32 @@
+"""Which tasks an iteration trains on."""
+
+from __future__ import annotations
+
+import random
+from collections.abc import Sequence
+
+from spark_rl.common.seeding import derive
+from spark_rl.errors import UsageError
+from spark_rl.types import Task
+
+__all__ = ["choose_tasks"]
+
+
+def choose_tasks(tasks: Sequence[Task], count: int, *, seed: int, iteration: int) -> list[Task]:
+    """The tasks of an iteration (from 1): epoch after epoch through the split, each in a fresh order.
+
+    A function of the iteration alone, so that a resumed run needs no cursor of its own.
+
+    Raises:
+        UsageError: the split is empty.
+    """
+    if not tasks:
+        raise UsageError("the training split is empty; choose another level or environment options")
+    chosen: list[Task] = []
+    first = (iteration - 1) * count
+    while len(chosen) < count:
+        epoch, offset = divmod(first + len(chosen), len(tasks))
+        order = list(tasks)
+        random.Random(derive(seed, epoch, "tasks")).shuffle(order)
+        chosen += order[offset : offset + count - len(chosen)]
+    return chosen

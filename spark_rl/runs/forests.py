@@ -1,0 +1,138 @@
+"""Forests on disk: gzipped JSON lines, a header and then one tree a line.
+
+Invariants
+----------
+* `load_forest(save_forest(f)) == f`: every id, log-probability, action and counter comes back exactly.
+* A file is written whole or not at all.
+* The header names the format and its version; an older version is read, a newer one is refused with a sentence.
+  (2 added the tokens' entropies, a tree's cap and horizon, and forks that exclude actions; 3 progress and restarts.)
+
+JSON because a stranger can read it with three lines of any language; token ids compress well.
+"""
+
+from __future__ import annotations
+
+import gzip
+import json
+from collections.abc import Mapping
+from dataclasses import fields
+from pathlib import Path
+from typing import Any
+
+from spark_rl.common.files import write_bytes
+from spark_rl.errors import StorageError
+from spark_rl.types import Forest, Fork, Node, Spent, Task, Tree
+
+__all__ = ["FORMAT", "VERSION", "forest_path", "iterations", "load_forest", "prune_forests", "save_forest"]
+
+FORMAT = "spark-rl-forest"
+VERSION = 3
+SUFFIX = ".jsonl.gz"
+
+_NODE = [f.name for f in fields(Node)]
+_TASK = ("environment", "id", "instruction", "kind")
+_TUPLES = ("path", "prompt", "completion", "logprobs", "actions", "entropies")
+
+
+def save_forest(forest: Forest, path: Path) -> None:
+    """Write a forest to a file, in one step."""
+    header = {
+        "format": FORMAT,
+        "version": VERSION,
+        "iteration": forest.iteration,
+        "seed": forest.seed,
+        "spent": {**forest.spent.counts(), "seconds": forest.spent.seconds},
+        "failures": forest.failures,
+        "node": _NODE,
+    }
+    lines = [json.dumps(header), *(json.dumps(_tree_record(tree), separators=(",", ":")) for tree in forest)]
+    # A fixed time stamp and level: equal forests are equal files.
+    write_bytes(path, gzip.compress(("\n".join(lines) + "\n").encode(), compresslevel=6, mtime=0))
+
+
+def load_forest(path: str | Path, iteration: int | None = None) -> Forest:
+    """Read a forest back.
+
+    Args:
+        path: a forest file, a folder of them, or a run directory.
+        iteration: which one of a folder; the last by default.
+
+    Raises:
+        StorageError: there is none, or it cannot be read.
+    """
+    file = _forest_file(Path(path), iteration)
+    try:
+        lines = gzip.decompress(file.read_bytes()).decode().splitlines()
+        header = json.loads(lines[0])
+        if header.get("format") != FORMAT or header["version"] > VERSION:
+            found = f"{header.get('format')} {header.get('version')}"
+            raise StorageError(f"{file} has format {found}; this version reads {FORMAT} {VERSION}")
+        trees = [_tree(json.loads(line), header["node"]) for line in lines[1:]]
+        return Forest(trees, header["iteration"], header["seed"], Spent(**header["spent"]), header["failures"])
+    except (OSError, EOFError, ValueError, KeyError, IndexError, TypeError) as error:
+        raise StorageError(f"{file} is not a readable forest ({error})") from error
+
+
+def iterations(path: str | Path) -> list[int]:
+    """Iterations whose forests a folder (or run directory) holds, in order."""
+    return sorted(int(file.name.removesuffix(SUFFIX)) for file in _folder(Path(path)).glob(f"[0-9]*{SUFFIX}"))
+
+
+def prune_forests(folder: Path, keep: int) -> None:
+    """Delete all but the newest `keep` forests; 0 keeps all."""
+    for old in iterations(folder)[:-keep] if keep else []:
+        forest_path(folder, old).unlink(missing_ok=True)
+
+
+def forest_path(folder: Path, iteration: int) -> Path:
+    """Where a folder keeps the forest of an iteration."""
+    return folder / f"{iteration:06d}{SUFFIX}"
+
+
+def _folder(path: Path) -> Path:
+    return path / "forests" if (path / "forests").is_dir() else path
+
+
+def _forest_file(path: Path, iteration: int | None) -> Path:
+    if path.is_file():
+        return path
+    known = iterations(path)
+    if not known:
+        raise StorageError(f"{path} holds no forests; name a run directory or a forest file")
+    if iteration is not None and iteration not in known:
+        raise StorageError(f"{path} holds no forest of iteration {iteration}; there are {', '.join(map(str, known))}")
+    return forest_path(_folder(path), known[-1] if iteration is None else iteration)
+
+
+def _tree_record(tree: Tree) -> dict[str, Any]:
+    task = tree.task
+    return {
+        "task": {name: getattr(task, name) for name in _TASK} | {"data": dict(task.data)},
+        "observation": tree.observation,
+        "actions": tree.actions,
+        "opened": tree.opened,
+        "cap": tree.cap,
+        "horizon": tree.horizon,
+        "forks": [[fork.tree, fork.node, fork.at, fork.extra, fork.exclude] for fork in tree.forks],
+        "nodes": [[getattr(node, name) for name in _NODE] for node in tree.nodes],
+    }
+
+
+def _tree(record: Mapping[str, Any], names: list[str]) -> Tree:
+    nodes: list[Node] = []
+    for row in record["nodes"]:
+        values: dict[str, Any] = dict(zip(names, row, strict=True))
+        for name in values.keys() & _TUPLES:
+            values[name] = tuple(values[name])
+        nodes.append(Node(**values))
+    forks = [Fork(*fork) for fork in record["forks"]]
+    return Tree(
+        task=Task(**record["task"]),
+        observation=record["observation"],
+        actions=tuple(record["actions"]),
+        nodes=nodes,
+        forks=forks,
+        opened=record["opened"],
+        cap=record.get("cap", 0),
+        horizon=record.get("horizon", 0),
+    )
