@@ -50,7 +50,7 @@ class Signal(NamedTuple):
 def measure(recipe: Recipe, checkpoint: Path, forests: int) -> Signal:
     """Grow forests from a checkpoint and measure their gradients."""
     model, tokenizer = load_model(checkpoint), load_tokenizer(checkpoint)
-    executor = InProcess(model, tokenizer, recipe.env, cache_gb=recipe.cache_gb)
+    executor = InProcess(model, tokenizer, recipe.env, cache_gb=recipe.engine.cache_gb)
     tasks, trees, tokens = recipe.env.tasks(recipe.level, "train"), [], 0
     for iteration in range(1, forests + 1):
         chosen = choose_tasks(tasks, recipe.tasks_per_iteration, seed=recipe.seed, iteration=iteration)

@@ -103,7 +103,7 @@ def measure(run: Run, repeats: int) -> None:
     iteration, weights = replayable(run)
     forest, recipe = load_forest(run.directory, iteration), run.recipe
     model, tokenizer = load_model(weights), load_tokenizer(weights)
-    executor = InProcess(model, tokenizer, recipe.env, cache_gb=recipe.cache_gb)
+    executor = InProcess(model, tokenizer, recipe.env, cache_gb=recipe.engine.cache_gb)
 
     def ours() -> None:
         tasks = [tree.task for tree in forest]
@@ -161,7 +161,7 @@ def grown(recipe: Recipe, directory: Path) -> Run:
     run = Run.create(directory, recipe)
     with watching() as watcher:
         model, tokenizer = prepare(run, watcher)
-    executor = InProcess(model, tokenizer, recipe.env, cache_gb=recipe.cache_gb)
+    executor = InProcess(model, tokenizer, recipe.env, cache_gb=recipe.engine.cache_gb)
     tasks = choose_tasks(recipe.env.tasks(recipe.level, "train"), recipe.tasks_per_iteration, seed=recipe.seed, iteration=1)
     run.save_forest(asyncio.run(executor.grow(tasks, recipe.growth, seed=recipe.seed, iteration=1)))
     return run

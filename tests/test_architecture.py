@@ -53,7 +53,7 @@ HEAVY = {
 }  # fmt: skip
 MAY_BE_HEAVY = {
     "models.load", "models.new", "models.tokenizer", "models.adapters", "models.threads",
-    "engines.local", "server.app", "runs.checkpoints",
+    "engines.local.cache", "engines.local.engine", "engines.local.sampling", "server.app", "runs.checkpoints",
     "learning.memory", "learning.optimizer", "learning.prepare", "learning.trainer", "learning.update",
     "learning.finetuning.sft", "learning.finetuning.dpo", "learning.finetuning.eto",
 }  # fmt: skip
@@ -62,6 +62,7 @@ MAY_BE_HEAVY = {
 WITHOUT_TORCH = (
     "errors", "types", "contracts", "common", "prompting", "advantage", "branching", "environments", "objective", "policies",
     "models.scratch", "models.weights", "models.vocabulary", "engines.openai", "engines.answers",
+    "engines.registry", "engines.local.settings",
     "rollout.grow", "rollout.states", "rollout.resampling", "rollout.tasks", "rollout.playing", "rollout.metrics",
     "config", "runs.run", "runs.forests", "runs.trackers", "evaluation", "data", "report", "learning.batch",
     "learning.dynamic_sampling", "recipes", "experiments", "cli",

@@ -13,6 +13,7 @@ from pathlib import Path
 from typing import Any
 
 from spark_rl.config.recipe import ColdStart, Evaluation, Keep, Optimizer, Recipe
+from spark_rl.engines.local.settings import Local
 from spark_rl.environments.household import Household
 from spark_rl.learning.trainer import train
 from spark_rl.models.scratch import ScratchModel
@@ -52,7 +53,7 @@ RECIPE = Recipe(
     evaluation=Evaluation(levels=("L0", "L1"), temperature=0.0, every=2, batch=3),
     keep=Keep(forests=0, checkpoints=9, every=2),
     threads=1,
-    cache_gb=0.1,
+    engine=Local(cache_gb=0.1),
 )
 
 

@@ -148,7 +148,7 @@ def collect(call: Call) -> int:
         if name in WORLDS and not Path(name).exists():
             raise UsageError(f"collect {name} needs who plays: --teacher MODEL, or a run or model in the place of {name}")
         recipe, threads, call = how_to_play(call, name, recipe_name, run=True)
-        options = call.options(_OfModel(**_settings(recipe), cache_gb=recipe.cache_gb, threads=threads))
+        options = call.options(_OfModel(**_settings(recipe), cache_gb=recipe.engine.cache_gb, threads=threads))
         play = partial(_load_and_play, name, options)
     with call.watching() as watcher:
         found = play(watcher)

@@ -181,7 +181,7 @@ def evaluate(call: Call) -> int:
                 return 0
             results = asyncio.run(_ask(name, options, watcher))
         else:
-            options = call.options(_OfModel(**settings, cache_gb=recipe.cache_gb, threads=threads))
+            options = call.options(_OfModel(**settings, cache_gb=recipe.engine.cache_gb, threads=threads))
             if holds_run(Path(name)) and options.split != "train":
                 refuse_held_out(call.open_run(name), options.level, options.env)
             results = _load_and_play(name, options, watcher)

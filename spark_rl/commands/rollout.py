@@ -80,7 +80,7 @@ def _grow_with_model(recipe: Recipe, tasks: Sequence[Task], iteration: int) -> F
             f"recipe {recipe.name} starts from nothing: give --model DIRECTORY (a run or a model), or --policy expert"
         )
     model, tokenizer = load_weights(recipe.model, threads=recipe.threads)
-    executor = InProcess(model, tokenizer, recipe.env, cache_gb=recipe.cache_gb)
+    executor = InProcess(model, tokenizer, recipe.env, cache_gb=recipe.engine.cache_gb)
     return asyncio.run(executor.grow(tasks, recipe.growth, seed=recipe.seed, iteration=iteration))
 
 

@@ -134,7 +134,7 @@ def _learn_and_probe(run: Run, count: int, watcher: Watcher) -> Mapping[str, Any
     recipe = run.recipe
     tasks = recipe.env.tasks(recipe.evaluation.dev_level, "dev")[:count]
     watcher.phase("probe", len(tasks))
-    executor = InProcess(model, tokenizer, recipe.env, cache_gb=recipe.cache_gb)
+    executor = InProcess(model, tokenizer, recipe.env, cache_gb=recipe.engine.cache_gb)
     result = asyncio.run(measure(executor, recipe, tasks, watcher.advance))
     said = {"asked": count, "level": recipe.evaluation.dev_level, "split": "dev", **{name: result[name] for name in FIGURES}}
     write_json(file, said)

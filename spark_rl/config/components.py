@@ -5,6 +5,7 @@ from __future__ import annotations
 from typing import Any
 
 from spark_rl.common.loading import load_object
+from spark_rl.engines.registry import ENGINES
 from spark_rl.environments.registry import WORLDS
 from spark_rl.errors import unknown_name
 
@@ -12,6 +13,7 @@ __all__ = ["COMPONENTS", "component"]
 
 COMPONENTS: dict[str, dict[str, str]] = {
     "env": WORLDS,
+    "engine": ENGINES,
     "branching": {
         "explore-tag": "spark_rl.branching.explore_tag:ExploreTag",
         "probability": "spark_rl.branching.probability:Probability",

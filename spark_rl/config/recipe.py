@@ -16,6 +16,7 @@ from typing import Literal
 from spark_rl.advantage.group import GroupMean
 from spark_rl.branching.explore_tag import ExploreTag
 from spark_rl.contracts import AdvantageEstimator, Branching, Growth, World
+from spark_rl.engines.local.settings import Local
 from spark_rl.errors import UsageError, at_least
 from spark_rl.models.scratch import ScratchModel
 from spark_rl.models.weights import Weights
@@ -147,6 +148,8 @@ class Recipe:
     model: str | ScratchModel = field(default_factory=ScratchModel)
     """A model directory or hub name; a `ScratchModel` starts from nothing."""
     weights: Weights = Weights()
+    engine: Local = Local()
+    """What samples from the model."""
     level: Level = "L0"
     """Level whose training split is trained on."""
     seed: int = 0
@@ -167,11 +170,9 @@ class Recipe:
     log: Log = Log()
     threads: int = 0
     """Threads of a matrix product; 0 measures at the start and takes the faster. The choice is saved with the run."""
-    cache_gb: float = 2.0
-    """Most memory of the keys and values kept between steps."""
 
     def __post_init__(self) -> None:
-        at_least("", self, iterations=0, tasks_per_iteration=1, threads=0, cache_gb=0)
+        at_least("", self, iterations=0, tasks_per_iteration=1, threads=0)
         if self.prompt.instructions in ("react", "plain"):
             raise UsageError(
                 f"prompt.instructions is {self.prompt.instructions}, which is for models that are prompted and not trained: "

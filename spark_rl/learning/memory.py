@@ -166,7 +166,7 @@ def need(recipe: Recipe, model: Shape) -> Need:
         optimizer=updates * (12 * learnt + copies),
         reference=p * model.bytes if updates and recipe.loss.kl and not adapted else 0,
         start=start,
-        cache=int(recipe.cache_gb * 2**30),
+        cache=int(recipe.engine.cache_gb * 2**30),
         # The slab grows by half at a time; probabilities are two 32-bit and one 64-bit row a leaf, beside the logits.
         batch=3 * sampled * model.cached * model.bytes // 2 + min(leaves, sampled // row + 1) * model.vocabulary * 20,
         activations=updates * activation_bytes(model, cells, weights),
@@ -255,8 +255,8 @@ def _smaller(recipe: Recipe) -> Iterator[tuple[str, Recipe]]:
     if recipe.optimizer.token_budget > row:
         fewer = f"--optimizer.token-budget {row}"
         cheap.append((fewer, lambda r: replace(r, optimizer=replace(r.optimizer, token_budget=row))))
-    if recipe.cache_gb > 1:
-        cheap.append(("--cache-gb 1", lambda r: replace(r, cache_gb=1.0)))
+    if recipe.engine.cache_gb > 1:
+        cheap.append(("--engine.cache-gb 1", lambda r: replace(r, engine=replace(r.engine, cache_gb=1.0))))
     starts = [("", recipe)]
     if not recipe.weights.lora_rank:
         starts.append((f"--weights.lora-rank 32{INSTEAD}", replace(recipe, weights=replace(recipe.weights, lora_rank=32))))

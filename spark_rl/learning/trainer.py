@@ -65,7 +65,7 @@ def train(run: Run, watcher: Watcher) -> None:
         model, tokenizer = prepare(run, watcher)
         if run.recipe.weights.lora_rank:
             adapters.add(model, run.recipe.weights, seed=derive(run.recipe.seed, "adapters") % 2**63)
-        executor = InProcess(model, tokenizer, run.recipe.env, cache_gb=run.recipe.cache_gb)
+        executor = InProcess(model, tokenizer, run.recipe.env, cache_gb=run.recipe.engine.cache_gb)
         session = _Session(run, watcher, model, executor, copies)
         session.evaluate_levels("before")
         session.iterate(tokenizer)

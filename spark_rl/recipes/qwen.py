@@ -6,6 +6,7 @@ from typing import Literal
 
 from spark_rl.config.recipe import ColdStart, Evaluation, Optimizer, Recipe
 from spark_rl.contracts import World
+from spark_rl.engines.local.settings import Local
 from spark_rl.models.weights import Weights
 from spark_rl.prompting.prompt import Prompt
 from spark_rl.types import Sampling
@@ -35,5 +36,5 @@ def qwen(name: str, env: World, size: Literal["1.5B", "7B"], prompt: Prompt = Pr
         optimizer=Optimizer(learning_rate=1e-6, minibatches=8),
         cold_start=ColdStart(max_tokens=row),
         evaluation=Evaluation(levels=("L0", "L1"), temperature=0.4, every=5),
-        cache_gb=16.0,
+        engine=Local(cache_gb=16.0),
     )

@@ -114,7 +114,7 @@ def improve(run: Run, settings: Preferences, probe: int, watcher: Watcher) -> No
         before = checkpoints.latest(run.checkpoints) or run.checkpoints / "cold-start"
         weights = run.recipe.weights
         model, tokenizer = load_model(before, device=weights.device, dtype=weights.dtype), load_tokenizer(before)
-        executor = InProcess(model, tokenizer, run.recipe.env, cache_gb=run.recipe.cache_gb)
+        executor = InProcess(model, tokenizer, run.recipe.env, cache_gb=run.recipe.engine.cache_gb)
         chosen = choose_tasks(tasks, settings.tasks or len(tasks), seed=run.recipe.seed, iteration=iteration)
         forest = _play(executor, chosen, run.recipe, settings, iteration, watcher)
         run.save_forest(forest)

@@ -22,6 +22,7 @@ from spark_rl.commands.compare import _groups
 from spark_rl.config.codec import encode
 from spark_rl.config.recipe import Recipe
 from spark_rl.data.format import load
+from spark_rl.engines.local.settings import Local
 from spark_rl.errors import SparkError, UsageError
 from spark_rl.experiments.compare.cells import Cell, Plan, curve, prepared
 from spark_rl.models.load import load_tokenizer
@@ -73,7 +74,7 @@ def test_a_result_holds_its_settings_and_outlives_fields_that_came_later(tmp_pat
     path.write_text(json.dumps({"settings": settings}))
     assert plan.result(cell) == {"settings": settings}
     with pytest.raises(UsageError, match="made with other settings"):
-        plan.result(replace(cell, recipe=replace(cell.recipe, cache_gb=1.0)))
+        plan.result(replace(cell, recipe=replace(cell.recipe, engine=Local(cache_gb=1.0))))
 
 
 def test_a_result_without_its_run_is_evaluated_no_further(tmp_path):

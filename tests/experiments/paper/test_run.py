@@ -37,7 +37,7 @@ SMALL = [
     "--model.hidden", "64", "--model.heads", "2", "--model.kv-heads", "1", "--model.intermediate", "192",
     "--iterations", "2", "--tasks-per-iteration", "2", "--tree.budget", "4", "--tree.roots", "2", "--tree.horizon", "8",
     "--evaluation.levels", "L0", "--evaluation.every", "1", "--evaluation.dev-tasks", "2", "--keep.every", "1",
-    "--cold-start.demonstrations", "30", "--cache-gb", "0.1",
+    "--cold-start.demonstrations", "30", "--engine.cache-gb", "0.1",
 ]  # fmt: skip
 
 
