@@ -20,9 +20,10 @@ from typing import NamedTuple
 import torch
 
 from spark_rl.config.recipe import Recipe
+from spark_rl.engines.local.engine import LocalEngine
 from spark_rl.experiments.compare.curves import interval, paired
 from spark_rl.learning.batch import pack
-from spark_rl.learning.trainer import has_signal
+from spark_rl.learning.learner import has_signal
 from spark_rl.learning.update import signal_to_noise
 from spark_rl.models.load import load_model, load_tokenizer
 from spark_rl.recipes.algorithms import with_algorithm
@@ -50,7 +51,7 @@ class Signal(NamedTuple):
 def measure(recipe: Recipe, checkpoint: Path, forests: int) -> Signal:
     """Grow forests from a checkpoint and measure their gradients."""
     model, tokenizer = load_model(checkpoint), load_tokenizer(checkpoint)
-    executor = InProcess(model, tokenizer, recipe.env, cache_gb=recipe.engine.cache_gb)
+    executor = InProcess(recipe.env, LocalEngine(model, tokenizer, cache_bytes=recipe.engine.memory()))
     tasks, trees, tokens = recipe.env.tasks(recipe.level, "train"), [], 0
     for iteration in range(1, forests + 1):
         chosen = choose_tasks(tasks, recipe.tasks_per_iteration, seed=recipe.seed, iteration=iteration)

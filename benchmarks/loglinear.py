@@ -24,7 +24,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from spark_rl.prompting.parsing import respond
-from spark_rl.types import Completion, Request, Spent
+from spark_rl.types import Completion, Cost, Request
 
 __all__ = ["Decisions", "LogLinear", "Options", "Weights", "gradient", "logprobs", "stack"]
 
@@ -80,7 +80,6 @@ class LogLinear:
         default_factory=dict[tuple[int, ...], tuple[Options, int, bool]]
     )
     """What was drawn from what, by the address of the step: (tree, *path)."""
-    spent: Spent = field(default_factory=Spent)
 
     async def sample(self, requests: Sequence[Request]) -> list[list[Completion]]:
         """One draw for each seed; at temperature 0 the likeliest action."""
@@ -109,8 +108,7 @@ class LogLinear:
             said = math.log(chances[chosen]), math.log(explore if tag else 1 - explore)
             text = respond("explore" if tag else "think", "Chosen.", options.actions[chosen])
             unsure = entropy, -explore * math.log(explore) - (1 - explore) * math.log(1 - explore)
-            completions.append(Completion(text, (chosen, int(tag)), said, unsure))
-        self.spent.generated += 2 * len(completions)
+            completions.append(Completion(text, (chosen, int(tag)), said, unsure, cost=Cost(generated=2)))
         return completions
 
 

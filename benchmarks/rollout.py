@@ -2,7 +2,7 @@
 
     python benchmarks/rollout.py [--run RUN] [--tasks 8] [--horizon 30] [--repeats 3]
 
-    spark-rl    `LocalPolicy` through `grow_forest`: the whole rollout, environments and prompts included
+    spark-rl    `LocalEngine` through `grow_forest`: the whole rollout, environments and prompts included
     generate    one left-padded `transformers` call a round on the recorded prompts: a row a sample, every prompt read
                 from its first token
 
@@ -31,6 +31,7 @@ from transformers import LogitsProcessor, LogitsProcessorList
 from spark_rl.commands.base import hush
 from spark_rl.common.progress import watching
 from spark_rl.config.recipe import Recipe
+from spark_rl.engines.local.engine import LocalEngine
 from spark_rl.learning.prepare import prepare
 from spark_rl.models.load import load_model, load_tokenizer
 from spark_rl.prompting.transcript import Transcript
@@ -103,7 +104,7 @@ def measure(run: Run, repeats: int) -> None:
     iteration, weights = replayable(run)
     forest, recipe = load_forest(run.directory, iteration), run.recipe
     model, tokenizer = load_model(weights), load_tokenizer(weights)
-    executor = InProcess(model, tokenizer, recipe.env, cache_gb=recipe.engine.cache_gb)
+    executor = InProcess(recipe.env, LocalEngine(model, tokenizer, cache_bytes=recipe.engine.memory()))
 
     def ours() -> None:
         tasks = [tree.task for tree in forest]
@@ -160,8 +161,8 @@ def grown(recipe: Recipe, directory: Path) -> Run:
     """A run directory with a cold start and its first forest."""
     run = Run.create(directory, recipe)
     with watching() as watcher:
-        model, tokenizer = prepare(run, watcher)
-    executor = InProcess(model, tokenizer, recipe.env, cache_gb=recipe.engine.cache_gb)
+        model, tokenizer = asyncio.run(prepare(run, watcher))
+    executor = InProcess(recipe.env, LocalEngine(model, tokenizer, cache_bytes=recipe.engine.memory()))
     tasks = choose_tasks(recipe.env.tasks(recipe.level, "train"), recipe.tasks_per_iteration, seed=recipe.seed, iteration=1)
     run.save_forest(asyncio.run(executor.grow(tasks, recipe.growth, seed=recipe.seed, iteration=1)))
     return run

@@ -35,7 +35,7 @@ from spark_rl.prompting.prompt import Prompt
 from spark_rl.prompting.window import Window
 from spark_rl.recipes.algorithms import with_algorithm
 from spark_rl.rollout.grow import grow_forest
-from spark_rl.types import Completion, Forest, Request, Sampling, Spent, TreeShape
+from spark_rl.types import Completion, Forest, Request, Sampling, TreeShape
 
 Floats = NDArray[np.float64]
 
@@ -237,7 +237,6 @@ class Watched:
     shown: dict[tuple[int, ...], tuple[Options, int, bool]] = field(
         default_factory=dict[tuple[int, ...], tuple[Options, int, bool]]
     )
-    spent: Spent = field(default_factory=Spent)
 
     async def sample(self, requests: Sequence[Request]) -> list[list[Completion]]:
         """The expert's answers."""

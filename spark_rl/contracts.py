@@ -43,7 +43,6 @@ from spark_rl.types import (
     Request,
     Sampling,
     Situation,
-    Spent,
     Task,
     Tree,
     TreeShape,
@@ -53,6 +52,7 @@ if TYPE_CHECKING:
     from torch import Tensor
 
 __all__ = [
+    "Accounts",
     "AdvantageEstimator",
     "Branching",
     "Context",
@@ -66,7 +66,9 @@ __all__ = [
     "Fetched",
     "Fetches",
     "FindsTasks",
+    "Grows",
     "Growth",
+    "InRounds",
     "Learner",
     "ModelSource",
     "ModelState",
@@ -296,14 +298,28 @@ class Fetches(Protocol):
 class Policy(Protocol):
     """Whatever proposes the next step: a model, a server, an expert, a person.
 
-    A policy that gives no token ids can act and demonstrate, but cannot be trained.
+    Called by the rollout for all open continuations of a tree at once. A policy that gives no token ids can act and
+    demonstrate, but cannot be trained.
     """
 
-    spent: Spent
-    """Running counters; the rollout takes the difference around its own use."""
-
     async def sample(self, requests: Sequence[Request]) -> list[list[Completion]]:
-        """`len(requests)` lists, the i-th with `requests[i].n` completions, in the order of its seeds."""
+        """`len(requests)` lists, the i-th with `requests[i].n` completions in the order of its seeds.
+
+        Each completion says what it cost (`Completion.cost`).
+
+        Raises:
+            PolicyFailure: it cannot answer at all. One completion that is refused says so itself (`Completion.refused`).
+        """
+        ...
+
+
+@runtime_checkable
+class InRounds(Protocol):
+    """A policy for which large batches are worth waiting for. Without this, each tree asks by itself, at its own pace."""
+
+    @property
+    def in_rounds(self) -> bool:
+        """Whether what all trees ask is collected into one call a round."""
         ...
 
 
@@ -316,20 +332,18 @@ class Slipping(Protocol):
         ...
 
 
+@runtime_checkable
 class Engine(Policy, Protocol):
-    """A policy that is a language model: it reads token ids and samples token ids with their log-probabilities.
-
-    An engine lives as long as its executor. Made by `EngineSettings.open`.
-    """
+    """A policy that is a language model. Made by `EngineSettings.open`; lives as long as its executor."""
 
     @property
     def encoder(self) -> Encoder | None:
-        """Turns messages into the token ids that it reads; None where a server reads text."""
+        """Turns messages into the token ids that it reads; None where a server reads text, which cannot be trained."""
         ...
 
     @property
     def version(self) -> int:
-        """Version of the weights that it samples from: the number of updates they have had."""
+        """Version of the weights that it samples from (`Learner.version`)."""
         ...
 
     async def load_weights(self, version: int, weights: ModelState) -> None:
@@ -343,18 +357,25 @@ class Engine(Policy, Protocol):
         ...
 
     def clear(self) -> None:
-        """Give back memory that was kept for the forest that has just grown."""
+        """Give back the memory that was kept for the forest that has just grown."""
+        ...
+
+
+@runtime_checkable
+class Accounts(Protocol):
+    """An engine that costs money or is worth a line at the end of a command."""
+
+    def account(self) -> str:
+        """Requests, tokens and cost so far, in words."""
         ...
 
 
 @dataclass(frozen=True, kw_only=True)
 class ModelSource:
-    """Which model an engine is to run: one that is in memory, or one that is loaded by name."""
+    """Which model an engine runs: one that is in memory, or one that it loads by its name."""
 
     name: str | Path = ""
-    """A run directory, a model directory or a hub name; or, for a server, the name it knows the model by."""
-    checkpoint: str = "last"
-    """Of a run: `last`, `best`, `cold-start` or the number of an iteration."""
+    """A model directory or a hub name; for a server, the name that it knows the model by."""
     device: str = "auto"
     dtype: str = "auto"
     threads: int = 0
@@ -372,12 +393,16 @@ class EngineSettings(Protocol):
     def open(self, source: ModelSource) -> AbstractAsyncContextManager[Engine]:
         """An engine that runs the model until the block ends.
 
-        Called by `rollout.executors.open_executor`, inside the command's event loop.
+        Called by `rollout.executors.open_executor`, inside the command's one event loop.
 
         Raises:
             MissingExtra: its library is not installed.
             UsageError: it cannot run this model.
         """
+        ...
+
+    def memory(self) -> int:
+        """Bytes, beside weights and the running batch, that the engine may take on the learner's device."""
         ...
 
 
@@ -470,7 +495,10 @@ class Branching(Protocol):
 class PlansOnly(Protocol):
     """A rule that forks in `when_idle` alone. Its trees need not wait for one another while they grow."""
 
-    plans_only: Literal[True]
+    @property
+    def plans_only(self) -> bool:
+        """Whether `after_step` never forks."""
+        ...
 
 
 @runtime_checkable
@@ -508,16 +536,10 @@ class Growth:
     sampling: Sampling
 
 
-@runtime_checkable
-class Executor(Protocol):
-    """Where trees grow. Whole trees cross this contract, never single steps, so that forks stay beside their engine.
+class Grows(Protocol):
+    """What evaluations and collections need of an executor."""
 
-    Called by the trainer once an iteration, by evaluations and collections once a batch.
-    """
-
-    async def grow(
-        self, tasks: Sequence[Task], growth: Growth, *, seed: int, iteration: int, watch: Watch | None = None
-    ) -> Forest:
+    async def grow(self, tasks: Sequence[Task], growth: Growth, *, seed: int, iteration: int) -> Forest:
         """One tree for each task, each node with the version of the weights that sampled it.
 
         Raises:
@@ -525,11 +547,19 @@ class Executor(Protocol):
         """
         ...
 
+
+@runtime_checkable
+class Executor(Grows, Protocol):
+    """Where trees grow. Whole trees cross this contract, never single steps, so that forks stay beside their engine.
+
+    Called by the trainer once an iteration, by evaluations and collections once a batch.
+    """
+
     async def load_weights(self, version: int, weights: ModelState) -> None:
         """The policy that grows from now on.
 
         Args:
-            version: number of updates the weights have had.
+            version: of the weights (`Learner.version`).
             weights: by name; the executor copies what it does not share with the learner.
         """
         ...
@@ -541,7 +571,11 @@ class Learner(Protocol):
 
     @property
     def version(self) -> int:
-        """Number of updates the weights have had."""
+        """Version of the weights: the number of iterations that they have been through."""
+        ...
+
+    def has_signal(self, tree: Tree) -> bool:
+        """Whether a group teaches anything: whether its trajectories were credited differently."""
         ...
 
     def weights(self) -> ModelState:
@@ -564,8 +598,8 @@ class Learner(Protocol):
         """
         ...
 
-    def load(self, path: Path) -> int:
-        """Go on from a checkpoint; returns how many iterations are finished.
+    def load(self, path: Path | None) -> int:
+        """Go on from a checkpoint, or begin without one (None); returns how many iterations are finished.
 
         Raises:
             StorageError: it cannot be read.

@@ -13,7 +13,7 @@ This module imports `errors` alone and no torch, so rollouts, criteria, estimato
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import astuple, dataclass, field, fields
 from typing import Any, Literal
 
 from spark_rl.errors import UsageError, at_least, unknown_name
@@ -105,6 +105,25 @@ class Request:
 
 
 @dataclass(frozen=True, slots=True)
+class Cost:
+    """What a completion cost, in tokens. Costs add."""
+
+    generated: int = 0
+    """Tokens sampled, those of completions that were thrown away for it included."""
+    prefilled: int = 0
+    """Prompt tokens that went through the model."""
+    reused: int = 0
+    """Prompt tokens whose keys and values came from a cache, or from a sibling that has the same prompt."""
+    misses: int = 0
+    """Prompts whose parent's cache had been evicted."""
+    discarded: int = 0
+    """Tokens of `generated` whose completion was thrown away."""
+
+    def __add__(self, other: Cost) -> Cost:
+        return Cost(*(mine + theirs for mine, theirs in zip(astuple(self), astuple(other), strict=True)))
+
+
+@dataclass(frozen=True, slots=True)
 class Completion:
     """What a policy answers: text, and for policies that can be trained the exact ids and log-probabilities."""
 
@@ -119,14 +138,8 @@ class Completion:
     """Version of the weights that it was sampled from."""
     refused: str = ""
     """Why there is no completion; the tree is then dropped and named, never continued with an empty action."""
-
-
-@dataclass(slots=True)
-class Sampled:
-    """What a policy answers to one request: completions in the order of its seeds, and what they cost."""
-
-    completions: list[Completion]
-    spent: Spent = field(default_factory=lambda: Spent())
+    cost: Cost = field(default=Cost(), compare=False)
+    """What it cost. Prompt tokens that several completions share are in the cost of the first."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -329,25 +342,20 @@ class Spent:
             self.seconds[phase] = self.seconds.get(phase, 0.0) + seconds
         return self
 
+    def charge(self, cost: Cost) -> None:
+        """Add what a completion cost."""
+        self.generated += cost.generated
+        self.prefilled += cost.prefilled
+        self.reused += cost.reused
+        self.misses += cost.misses
+        self.discarded += cost.discarded
+
     def counts(self) -> dict[str, int]:
         """The counters without the clock."""
         return {name: getattr(self, name) for name in SPENT_COUNTERS}
 
 
-SPENT_COUNTERS = (
-    "generated",
-    "prefilled",
-    "reused",
-    "misses",
-    "trained",
-    "env_steps",
-    "replayed",
-    "env_forks",
-    "discarded",
-    "states_kept",
-    "failed",
-    "restarts",
-)
+SPENT_COUNTERS = tuple(field.name for field in fields(Spent) if field.name != "seconds")
 
 
 @dataclass(slots=True)

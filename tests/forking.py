@@ -15,7 +15,7 @@ from typing import Any, Literal
 from spark_rl.contracts import Branching, Growth
 from spark_rl.prompting.prompt import Prompt
 from spark_rl.rollout.grow import grow_forest
-from spark_rl.types import Completion, Forest, Observation, Request, Sampling, Spent, Task, Tree, TreeShape
+from spark_rl.types import Completion, Cost, Forest, Observation, Request, Sampling, Task, Tree, TreeShape
 
 SYMBOLS = ("sun", "moon", "star")
 
@@ -80,8 +80,9 @@ class Hand:
     sun: float = 0.6
     explore: float = 0.3
     entropies: bool = True
-    spent: Spent = field(default_factory=Spent)
     calls: list[int] = field(default_factory=list)
+    generated: int = 0
+    in_rounds: bool = True
 
     async def sample(self, requests: Sequence[Request]) -> list[list[Completion]]:
         self.calls.append(sum(request.n for request in requests))
@@ -90,11 +91,10 @@ class Hand:
     def _answer(self, request: Request, rng: random.Random) -> Completion:
         mode = "explore" if rng.random() < self.explore else "think"
         action = "sun" if rng.random() < self.sun else rng.choice(("moon", "star", "wait"))
-        self.spent.generated += 2
-        unsure = 1.0 + len(request.history)
-        return Completion(
-            f"<{mode}>so</{mode}><action>{action}</action>", (1, 2), (-0.5, -0.5), (unsure, 0.0) if self.entropies else None
-        )
+        self.generated += 2
+        entropies = (1.0 + len(request.history), 0.0) if self.entropies else None
+        text = f"<{mode}>so</{mode}><action>{action}</action>"
+        return Completion(text, (1, 2), (-0.5, -0.5), entropies, cost=Cost(generated=2))
 
 
 def grow(
@@ -144,7 +144,7 @@ def check(forest: Forest, policy: Hand, **shape: Any) -> None:
             assert tree.nodes[leaf].observation == f"wheel {len(turned)}"
             assert tree.nodes[leaf].success == (turned == ["sun"] * tree.task.data["wheels"])
     steps = sum(len(tree.nodes) for tree in forest)
-    assert forest.spent.generated == policy.spent.generated == 2 * steps + forest.spent.discarded
+    assert forest.spent.generated == policy.generated == 2 * steps + forest.spent.discarded
 
 
 def sketch(tree: Tree) -> str:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import gzip
 import json
 from dataclasses import replace
@@ -100,7 +101,7 @@ def test_a_run_is_repeated_from_its_recipe_alone(run, tmp_path):
 def test_a_cold_start_from_a_file_is_that_from_the_demonstrations_in_it(run, tmp_path):
     given = replace(RECIPE.cold_start, data=str(run.demonstrations))
     copy = Run.create(tmp_path / "given", replace(RECIPE, threads=1, cold_start=given))
-    model, tokenizer = prepare(copy, Log())
+    model, tokenizer = asyncio.run(prepare(copy, Log()))
     assert copy.demonstrations.read_text() == run.demonstrations.read_text()
     assert tokenizer.get_vocab() == load_tokenizer(run.checkpoints / "cold-start").get_vocab()
     same = load_model(run.checkpoints / "cold-start").state_dict()
@@ -117,14 +118,16 @@ def test_a_cold_start_from_a_file_is_that_from_the_demonstrations_in_it(run, tmp
 def test_a_file_that_cannot_be_learnt_from_is_refused(run, tmp_path, changes, sentence):
     cold_start = replace(RECIPE.cold_start, data=str(run.demonstrations))
     with pytest.raises(UsageError, match=sentence):
-        prepare(Run.create(tmp_path / "given", replace(RECIPE, cold_start=replace(cold_start, **changes))), Log())
+        asyncio.run(
+            prepare(Run.create(tmp_path / "given", replace(RECIPE, cold_start=replace(cold_start, **changes))), Log())
+        )
 
 
 def test_a_file_in_other_modes_is_refused(run, tmp_path):
     given = replace(RECIPE.cold_start, data=str(run.demonstrations))
     other = replace(RECIPE, cold_start=given, prompt=replace(RECIPE.prompt, modes="rlvmr"))
     with pytest.raises(UsageError, match=r"answers in other modes than prompt\.modes rlvmr: write it"):
-        prepare(Run.create(tmp_path / "other", other), Log())
+        asyncio.run(prepare(Run.create(tmp_path / "other", other), Log()))
 
 
 def test_a_file_with_tasks_that_are_not_trained_on_is_refused(run, tmp_path):
@@ -133,4 +136,4 @@ def test_a_file_with_tasks_that_are_not_trained_on_is_refused(run, tmp_path):
     few = replace(recipe, env=replace(WORLD, train_tasks=3))
     assert not tasks <= {task.id for task in few.env.tasks("L0", "train")}
     with pytest.raises(UsageError, match="which is no training task of household on level L0"):
-        prepare(Run.create(tmp_path / "few", few), Log())
+        asyncio.run(prepare(Run.create(tmp_path / "few", few), Log()))

@@ -14,6 +14,11 @@ __all__ = ["Chains"]
 class Chains:
     """Never fork. With `tree.roots` equal to `tree.budget` this is GRPO's N independent episodes."""
 
+    @property
+    def plans_only(self) -> bool:
+        """It never forks while a tree grows."""
+        return True
+
     def after_step(self, tree: Tree, index: int, node: int, rng: random.Random) -> Fork | None:
         """Never."""
         return None

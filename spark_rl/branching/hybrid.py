@@ -19,6 +19,11 @@ class Hybrid:
     revisits: Revisits = field(default_factory=lambda: Revisits(exclude=True))
     """How groups with mixed outcomes are forked, and whether all is planned at once."""
 
+    @property
+    def plans_only(self) -> bool:
+        """It never forks while a tree grows."""
+        return True
+
     def after_step(self, tree: Tree, index: int, node: int, rng: random.Random) -> Fork | None:
         """Never: outcomes come first."""
         return None

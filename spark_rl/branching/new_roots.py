@@ -18,6 +18,11 @@ class NewRoots:
     one_by_one: bool = False
     """Ask again after each sweep, outcomes of earlier roots in sight; else all new roots run in one phase."""
 
+    @property
+    def plans_only(self) -> bool:
+        """It never forks while a tree grows."""
+        return True
+
     def after_step(self, tree: Tree, index: int, node: int, rng: random.Random) -> Fork | None:
         """Never: outcomes come first."""
         return None

@@ -36,6 +36,11 @@ class Revisits:
     exclude: bool = False
     """Do not take again an action already taken from that state; `resampling` says what that does to on-policyness."""
 
+    @property
+    def plans_only(self) -> bool:
+        """It never forks while a tree grows."""
+        return True
+
     def after_step(self, tree: Tree, index: int, node: int, rng: random.Random) -> Fork | None:
         """Never: outcomes come first."""
         return None

@@ -7,12 +7,12 @@ from collections.abc import Iterable, Sequence
 from contextlib import AbstractContextManager
 from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, TypeVar
+from typing import TYPE_CHECKING, TypeVar
 
 from spark_rl.common.progress import watching
 from spark_rl.config.options import parse, take
 from spark_rl.config.recipe import Recipe
-from spark_rl.contracts import Watcher
+from spark_rl.contracts import ModelSource, Watcher
 from spark_rl.environments.registry import load_world
 from spark_rl.errors import UsageError
 from spark_rl.recipes import load_recipe
@@ -22,7 +22,7 @@ from spark_rl.runs.run import Run
 if TYPE_CHECKING:
     from rich.console import RenderableType
 
-__all__ = ["Call", "holds_run", "how_to_play", "hush", "load_weights", "recipe_of", "show"]
+__all__ = ["Call", "holds_run", "how_to_play", "hush", "model_source", "recipe_of", "show"]
 
 T = TypeVar("T")
 
@@ -163,8 +163,8 @@ def hush() -> None:
     warnings.filterwarnings("ignore", category=FutureWarning)
 
 
-def load_weights(name: str | Path, checkpoint: str = "last", *, threads: int = 0) -> tuple[Any, Any]:
-    """Model and tokenizer of a run directory, a model directory or a hub name.
+def model_source(name: str | Path, checkpoint: str = "last", *, threads: int = 0) -> ModelSource:
+    """The model of a run directory, a model directory or a hub name, for an engine to load.
 
     Args:
         name: what a person typed.
@@ -172,16 +172,9 @@ def load_weights(name: str | Path, checkpoint: str = "last", *, threads: int = 0
         threads: of matrix products; 0 measures.
 
     Raises:
-        UsageError: there is no such run, checkpoint, model or tokenizer.
+        UsageError: the run has no such checkpoint.
     """
-    import torch
-
-    from spark_rl.models.load import load_model, load_tokenizer
-    from spark_rl.models.threads import choose_threads
     from spark_rl.runs.checkpoints import model_folder
 
     hush()
-    place = model_folder(name, checkpoint)
-    torch.set_num_threads(threads or choose_threads())
-    tokenizer = load_tokenizer(place)
-    return load_model(place), tokenizer
+    return ModelSource(name=model_folder(name, checkpoint), threads=threads)

@@ -2,24 +2,26 @@
 
 from __future__ import annotations
 
-import asyncio
 from collections.abc import Sequence
+from contextlib import AbstractAsyncContextManager
 from dataclasses import dataclass, field, replace
-from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from spark_rl.commands.asking import answers_file, show_prompt
-from spark_rl.commands.base import Call, how_to_play, load_weights, recipe_of
+from spark_rl.commands.base import Call, how_to_play, model_source, recipe_of
+from spark_rl.common.running import run
 from spark_rl.config.options import INLINE, take
+from spark_rl.config.play import Play
 from spark_rl.config.recipe import Recipe
-from spark_rl.contracts import Growth, World
+from spark_rl.contracts import Accounts, Growth, ModelSource
 from spark_rl.data.played import Collected, draw, play_training
-from spark_rl.engines.openai import Endpoint, OpenAIPolicy, connect
+from spark_rl.engines.openai import Endpoint
 from spark_rl.environments.registry import WORLDS, load_world
 from spark_rl.errors import UsageError, at_least
 from spark_rl.prompting.prompt import Prompt
-from spark_rl.types import Level, Sampling, Split, Task, TreeShape
+from spark_rl.rollout.executors.in_process import InProcess, open_executor
+from spark_rl.types import Level, Sampling, Split, Task
 
 if TYPE_CHECKING:
     from spark_rl.contracts import Watcher
@@ -34,14 +36,7 @@ class _Collect:
 
     level: Level
     """Level whose training split is played."""
-    temperature: float
-    """0 means greedy."""
-    env: World
-    prompt: Prompt
-    horizon: int
-    """Most steps of a trajectory."""
-    max_tokens: int
-    """Most tokens of a completion."""
+    play: Play = field(metadata=INLINE)
     split: Split = "train"
     """Only `train`: what is kept is there to be learnt."""
     tasks: int = 0
@@ -52,15 +47,13 @@ class _Collect:
     """Stop when so many are won; 0 plays all."""
     batch: int
     """Tasks played at once."""
-    seed: int = 0
-    """Of the draw and the samples."""
     out: Path = Path("played.jsonl")
     """File for what is won, one step a line."""
     failures: Path | None = None
     """File for what is lost, in the same format; by default OUT's name with `.failures.jsonl`."""
 
     def __post_init__(self) -> None:
-        at_least("", self, temperature=0, tasks=0, samples=1, count=0, batch=1)
+        at_least("", self, tasks=0, samples=1, count=0, batch=1)
         if self.split != "train":
             raise UsageError(
                 f"split is {self.split}: what is kept is there to be learnt, so only train may be played "
@@ -77,19 +70,16 @@ class _Collect:
     @property
     def read(self) -> Prompt:
         """What the player reads; files are rendered by `prompt` in any case."""
-        return self.prompt
+        return self.play.prompt
 
     @property
     def growth(self) -> Growth:
         """How the tasks are played."""
-        from spark_rl.branching.chains import Chains
-
-        shape = TreeShape(budget=1, roots=1, horizon=self.horizon)
-        return Growth(shape, Chains(), self.read, Sampling(self.temperature, self.max_tokens))
+        return replace(self.play.single, prompt=self.read)
 
     def drawn(self) -> list[Task]:
         """The tasks to play."""
-        return draw(self.env.tasks(self.level, self.split), self.tasks, self.seed)
+        return draw(self.play.env.tasks(self.level, self.split), self.tasks, self.play.seed)
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -109,7 +99,8 @@ class _OfTeacher(_Collect):
     @property
     def read(self) -> Prompt:
         """A model that was never trained on bare prompts has to be told what to answer."""
-        return Prompt(modes=self.prompt.modes) if self.explain and self.prompt.instructions == "none" else self.prompt
+        prompt = self.play.prompt
+        return Prompt(modes=prompt.modes) if self.explain and prompt.instructions == "none" else prompt
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -122,8 +113,6 @@ class _OfModel(_Collect):
 
     checkpoint: str = "last"
     """Of a run: last, best, cold-start, or the number of an iteration."""
-    cache_gb: float = 2.0
-    """Most memory of the keys and values kept between steps."""
     threads: int = 0
     """Threads of a matrix product; 0 measures."""
 
@@ -137,81 +126,61 @@ def collect(call: Call) -> int:
         environment, call = call.positional("an environment", WORLDS)
         recipe = recipe_of(recipe_name, environment) if recipe_name else Recipe("prompted", load_world(environment))
         # A recipe counts in the tokens of its own model, of which a sentence may take fewer.
-        settings: dict[str, Any] = {**_settings(recipe), "max_tokens": Sampling().max_tokens}
-        options = call.options(_OfTeacher(**settings))
+        how = Play.alone(recipe, max_tokens=Sampling().max_tokens)
+        options = call.options(_OfTeacher(level=recipe.level, play=how, batch=recipe.evaluation.batch))
+        options.play.refuse(how, "a teacher is asked by its server", "engine")
         if options.dry_run:
-            show_prompt(options.env, options.drawn()[0], options.read)
+            show_prompt(options.play.env, options.drawn()[0], options.read)
             return 0
-        play = partial(_ask, teacher, options)
+        name = teacher
     else:
         name, call = call.positional("an environment (with --teacher), a run directory, a model directory or a hub name")
         if name in WORLDS and not Path(name).exists():
             raise UsageError(f"collect {name} needs who plays: --teacher MODEL, or a run or model in the place of {name}")
         recipe, threads, call = how_to_play(call, name, recipe_name, run=True)
-        options = call.options(_OfModel(**_settings(recipe), cache_gb=recipe.engine.cache_gb, threads=threads))
-        play = partial(_load_and_play, name, options)
+        how, batch = Play.alone(recipe), recipe.evaluation.batch
+        options = call.options(_OfModel(level=recipe.level, play=how, batch=batch, threads=threads))
     with call.watching() as watcher:
-        found = play(watcher)
+        found = run(_played(name, options, watcher))
         for failure in found.failures:
             watcher.note(f"broke off: {failure}")
     return _keep(found, options)
 
 
-def _settings(recipe: Recipe) -> dict[str, Any]:
-    """Where the options of `_Collect` start."""
-    return {
-        "level": recipe.level,
-        "temperature": recipe.evaluation.temperature,
-        "env": recipe.env,
-        "prompt": recipe.prompt,
-        "horizon": recipe.tree.horizon,
-        "max_tokens": recipe.sampling.max_tokens,
-        "batch": recipe.evaluation.batch,
-        "seed": recipe.seed,
-    }
+def _opened(options: _OfTeacher | _OfModel, name: str) -> AbstractAsyncContextManager[InProcess]:
+    """Where the trajectories grow: beside a server, or a model in this process."""
+    if isinstance(options, _OfTeacher):
+        endpoint = options.endpoint
+        endpoint = replace(endpoint, answers=endpoint.answers or answers_file(options.out, name))
+        return open_executor(endpoint, options.play.env, ModelSource(name=name))
+    source = model_source(name, options.checkpoint, threads=options.threads)
+    return open_executor(options.play.engine, options.play.env, source)
 
 
-def _ask(teacher: str, options: _OfTeacher, watcher: Watcher) -> Collected:
-    """Play with a model behind a server."""
-    from spark_rl.rollout.playing import WithPolicy
-
-    async def play() -> Collected:
-        async with connect(teacher, options.endpoint, answers_file(options.out, teacher)) as server:
-            try:
-                return await _play(WithPolicy(OpenAIPolicy(server), options.env), teacher, options, watcher)
-            finally:
-                watcher.note(server.usage.line(options.endpoint))
-
-    return asyncio.run(play())
-
-
-def _load_and_play(name: str, options: _OfModel, watcher: Watcher) -> Collected:
-    """Play with a model in this process."""
-    watcher.phase("load the model")
-    from spark_rl.rollout.executors.in_process import InProcess
-
-    model, tokenizer = load_weights(name, options.checkpoint, threads=options.threads)
-    executor = InProcess(model, tokenizer, options.env, cache_gb=options.cache_gb)
-    return asyncio.run(_play(executor, name, options, watcher))
-
-
-async def _play(executor: Any, author: str, options: _Collect, watcher: Watcher) -> Collected:
+async def _played(name: str, options: _OfTeacher | _OfModel, watcher: Watcher) -> Collected:
+    """Let a teacher or a model play."""
     from spark_rl.data.format import origin, prompt_version
 
     tasks = options.drawn()
-    watcher.phase("collect", len(tasks) * options.samples)
-    return await play_training(
-        executor,
-        tasks,
-        options.growth,
-        origin(options.env, options.level, "played", author, prompt_version(options.read)),
-        temperature=options.temperature,
-        seed=options.seed,
-        samples=options.samples,
-        count=options.count,
-        batch=options.batch,
-        advance=watcher.advance,
-    )
+    watcher.phase("load the model" if isinstance(options, _OfModel) else "connect")
+    async with _opened(options, name) as executor:
+        watcher.phase("collect", len(tasks) * options.samples)
+        try:
+            return await play_training(
+                executor,
+                tasks,
+                options.growth,
+                origin(options.play.env, options.level, "played", name, prompt_version(options.read)),
+                temperature=options.play.temperature,
+                seed=options.play.seed,
+                samples=options.samples,
+                count=options.count,
+                batch=options.batch,
+                advance=watcher.advance,
+            )
+        finally:
+            if isinstance(executor.engine, Accounts):
+                watcher.note(executor.engine.account())
 
 
 def _keep(found: Collected, options: _Collect) -> int:
@@ -221,7 +190,7 @@ def _keep(found: Collected, options: _Collect) -> int:
     kept: Sequence[tuple[str, Sequence[Any], Path]] = (("won", found.won, options.out), ("lost", found.lost, options.lost))
     for what, some, file in kept:
         if some:
-            save(some, file, options.prompt)
+            save(some, file, options.play.prompt)
         said.append(f"{len(some)} {what}{f': {file}' if some else ''}")
     broken = f"; {len(found.failures)} broke off" if found.failures else ""
     short = f" (--count asked for {options.count})" if len(found.won) < options.count else ""

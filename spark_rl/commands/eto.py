@@ -6,6 +6,7 @@ from dataclasses import dataclass, field, replace
 from pathlib import Path
 
 from spark_rl.commands.base import Call, hush
+from spark_rl.common.running import run as run_loop
 from spark_rl.config.options import INLINE
 from spark_rl.errors import UsageError
 from spark_rl.models.weights import Weights
@@ -70,7 +71,7 @@ def eto(call: Call) -> int:
 
             hush()
             run = begin(options.out, source, recipe, options.preferences, options.probe)
-            improve(run, options.preferences, options.probe, watcher)
+            run_loop(improve(run, options.preferences, options.probe, watcher))
     except KeyboardInterrupt:
         raise KeyboardInterrupt("the same command continues it") from None
     _tell(run)

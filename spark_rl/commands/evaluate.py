@@ -2,35 +2,37 @@
 
 from __future__ import annotations
 
-import asyncio
 import contextlib
 import os
 from collections.abc import Generator, Mapping
+from contextlib import AbstractAsyncContextManager
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any, Literal
 
-from spark_rl.branching.explore_tag import ExploreTag
+from spark_rl.branching.chains import Chains
 from spark_rl.commands.asking import answers_file, show_prompt
-from spark_rl.commands.base import Call, holds_run, how_to_play, load_weights
+from spark_rl.commands.base import Call, holds_run, how_to_play, model_source
 from spark_rl.common.files import write_bytes, write_json
+from spark_rl.common.running import run
 from spark_rl.common.seeding import derive
 from spark_rl.config.codec import encode
 from spark_rl.config.options import INLINE, take
-from spark_rl.contracts import Branching, Growth, Policy, Watcher, World
+from spark_rl.config.play import Play
+from spark_rl.contracts import Accounts, Grows, ModelSource, PlansOnly, Policy, Watcher, WithWidth
 from spark_rl.data.leaks import refuse_held_out
-from spark_rl.engines.openai import Endpoint, OpenAIPolicy, connect
+from spark_rl.engines.openai import Endpoint
 from spark_rl.errors import UsageError, at_least, unknown_name
 from spark_rl.evaluation.episodes import Folder, Played, Shard, open_folder
 from spark_rl.evaluation.lookahead import CHOICES, Choose
 from spark_rl.policies.voting import Voting
-from spark_rl.prompting.prompt import Prompt
-from spark_rl.rollout.playing import Grows, WithPolicy
-from spark_rl.types import Level, Sampling, Split, Task, TreeShape
+from spark_rl.rollout.executors.in_process import InProcess, open_executor
+from spark_rl.types import Level, Split, Task
 
 __all__ = ["evaluate"]
 
 POLICIES = ("branching", "model", "openai")
+Results = dict[str, Any]
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -39,16 +41,7 @@ class _Evaluate:
 
     level: tuple[Level, ...]
     """Which levels."""
-    temperature: float
-    """0 means greedy."""
-    env: World
-    prompt: Prompt
-    tree: TreeShape
-    """Its horizon holds always, the rest where episodes are chosen among."""
-    branching: Branching
-    """Where the agent branches, where it does."""
-    max_tokens: int
-    """Most tokens of a completion."""
+    play: Play = field(metadata=INLINE)
     split: Split = "test"
     """Which tasks of the level."""
     tasks: int = 0
@@ -62,8 +55,6 @@ class _Evaluate:
     among: Literal["episodes", "steps"] = "episodes"
     """What is chosen among: trajectories of a tree, played to their ends in forks of the environment; or completions in a
     state where the agent explores, of which one is executed and nothing is forked."""
-    seed: int = 0
-    """Of the samples."""
     batch: int = 64
     """Tasks played at once."""
     shard: str = ""
@@ -73,12 +64,12 @@ class _Evaluate:
     file for the numbers alone."""
 
     def __post_init__(self) -> None:
-        at_least("", self, temperature=0, tasks=0, samples=1, batch=1)
+        at_least("", self, tasks=0, samples=1, batch=1)
         if wrong := [k for k in self.pass_at if not 1 <= k <= self.samples]:
             raise UsageError(f"pass_at is {wrong[0]}, and samples {self.samples}: k must be from 1 to samples")
-        if self.choose != "none" and self.temperature == 0:
+        if self.choose != "none" and self.play.temperature == 0:
             raise UsageError("temperature is 0, at which all branches are the same: raise it, or leave --choose out")
-        if self.choose != "none" and self.among == "steps" and not hasattr(self.branching, "width"):
+        if self.choose != "none" and self.among == "steps" and not isinstance(self.play.branching, WithWidth):
             raise UsageError(
                 "--among steps asks as often as --branching.width says: choose a rule that has one (explore-tag)"
             )
@@ -96,31 +87,28 @@ class _Evaluate:
         return Shard.read(self.shard) if self.shard else None
 
     @property
-    def growth(self) -> Growth:
-        """How the tasks are played."""
-        return Growth(self.tree, self.branching, self.prompt, Sampling(self.temperature, self.max_tokens))
-
-    @property
     def chooses(self) -> Choose | None:
         """The rule that takes one leaf of a tree, where there are trees."""
         return CHOICES[self.choose] if self.choose != "none" and self.among == "episodes" else None
 
     def around(self, policy: Policy) -> Policy:
         """The policy that acts: it, or a vote among its answers."""
-        if self.choose == "none" or self.among == "episodes":
+        rule = self.play.branching
+        if self.choose == "none" or self.among == "episodes" or not isinstance(rule, WithWidth):
             return policy
-        return Voting(policy, getattr(self.branching, "width"), self.choose, self.prompt.parse)  # noqa: B009  a Protocol does not name it
+        return Voting(policy, rule.width, self.choose, self.play.prompt.parse)
 
     def chosen(self) -> dict[Level, list[Task]]:
         """The tasks by level."""
-        return {level: list(self.env.tasks(level, self.split)[: self.tasks or None]) for level in self.level}
+        return {level: list(self.play.env.tasks(level, self.split)[: self.tasks or None]) for level in self.level}
 
-    def said(self, model: str) -> dict[str, Any]:
+    def identity(self, model: str) -> dict[str, Any]:
         """What decides what an episode is."""
-        names = ["env", "prompt", "temperature", "max_tokens", "split", "seed"]
-        names += ["choose", "among", "branching", "tree"] if self.choose != "none" else []
-        settings = {name: encode(getattr(self, name)) for name in names}
-        return {"model": model, "horizon": self.tree.horizon, **settings}
+        names = ["env", "prompt", "temperature", "max_tokens", "seed"]
+        names += ["branching", "tree"] if self.choose != "none" else []
+        settings = {name: encode(getattr(self.play, name)) for name in names}
+        settings |= {"choose": self.choose, "among": self.among} if self.choose != "none" else {}
+        return {"model": model, "horizon": self.play.tree.horizon, "split": self.split, **settings}
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -134,8 +122,6 @@ class _OfModel(_Evaluate):
 
     checkpoint: str = "last"
     """Of a run: last, best, cold-start, or the number of an iteration."""
-    cache_gb: float = 2.0
-    """Most memory of the keys and values kept between steps."""
     threads: int = 0
     """Threads of a matrix product; 0 measures."""
 
@@ -160,65 +146,81 @@ def evaluate(call: Call) -> int:
         raise unknown_name("policy", policy, POLICIES)
     name, call = replace(call, argv=argv).positional("a run directory, a model directory or a hub name")
     recipe, threads, call = how_to_play(call, name, recipe_name, run=policy != "openai")
+    how = Play.evaluating(recipe)
     settings: dict[str, Any] = {
         "level": recipe.evaluation.levels,
-        "temperature": recipe.evaluation.temperature,
-        "env": recipe.env,
-        "prompt": recipe.prompt,
-        "tree": recipe.tree,
-        "branching": recipe.branching if isinstance(recipe.branching, ExploreTag) else ExploreTag(),
-        "max_tokens": recipe.sampling.max_tokens,
+        "play": how,
         "choose": "majority" if policy == "branching" else "none",
-        "seed": recipe.seed,
         "batch": recipe.evaluation.batch,
     }
+    if policy == "openai":
+        options = call.options(_OfServer(**settings))
+        options.play.refuse(how, "the model is behind a server", "engine")
+        if options.dry_run:
+            tasks = next(iter(options.chosen().values()))
+            show_prompt(options.play.env, tasks[0], options.play.prompt)
+            return 0
+    else:
+        options = call.options(_OfModel(**settings, threads=threads))
+        if holds_run(Path(name)) and options.split != "train":
+            refuse_held_out(call.open_run(name), options.level, options.play.env)
+    _refuse_rule(options, asked=policy == "branching")
     with call.watching() as watcher:
-        if policy == "openai":
-            options = call.options(_OfServer(**settings))
-            if options.dry_run:
-                tasks = next(iter(options.chosen().values()))
-                show_prompt(options.env, tasks[0], options.prompt)
-                return 0
-            results = asyncio.run(_ask(name, options, watcher))
-        else:
-            options = call.options(_OfModel(**settings, cache_gb=recipe.engine.cache_gb, threads=threads))
-            if holds_run(Path(name)) and options.split != "train":
-                refuse_held_out(call.open_run(name), options.level, options.env)
-            results = _load_and_play(name, options, watcher)
+        results = run(_evaluated(name, options, watcher))
     if results is not None:
         _tell(results, options)
     return 0
 
 
-def _load_and_play(name: str, options: _OfModel, watcher: Watcher) -> dict[str, Any] | None:
-    """Play with a model in this process."""
+def _refuse_rule(options: _Evaluate, *, asked: bool) -> None:
+    """Refuse to branch by a rule that does not branch before outcomes are known.
+
+    Raises:
+        UsageError: `--policy branching` was given, or forks of a rule that waits for outcomes, and there would be none.
+    """
+    rule = options.play.branching
+    if options.choose == "none" or options.among == "steps" or not (isinstance(rule, PlansOnly) and rule.plans_only):
+        return
+    if asked or not isinstance(rule, Chains):
+        raise UsageError(
+            f"branching is {type(rule).__name__}, which forks only after outcomes are known, or never; an agent that is "
+            "evaluated does not know them: choose another rule, such as --branching explore-tag"
+        )
+
+
+async def _evaluated(name: str, options: _OfModel | _OfServer, watcher: Watcher) -> Results | None:
+    """Play, beside a server or with a model in this process."""
     tasks = options.chosen()
-    watcher.phase("load the model")
-    from spark_rl.rollout.executors.in_process import InProcess
-    from spark_rl.runs.checkpoints import model_folder
-
-    place = Path(model_folder(name, options.checkpoint))
-    kept = name
-    if options.folder and place.exists():  # as seen from there, so that both may be moved together
-        kept = os.path.relpath(place.resolve(), options.folder.resolve())
-    with _kept(options, kept) as folder:
-        model, tokenizer = load_weights(name, options.checkpoint, threads=options.threads)
-        executor = InProcess(model, tokenizer, options.env, cache_gb=options.cache_gb, around=options.around)
-        return asyncio.run(_play(executor, tasks, options, watcher, folder))
-
-
-async def _ask(name: str, options: _OfServer, watcher: Watcher) -> dict[str, Any] | None:
-    """Play with a model behind a server."""
-    tasks = options.chosen()
-    with _kept(options, f"{name} at {options.endpoint.where}") as folder:
-        # Shards are processes of their own, and one process has a file of answers.
-        out = options.out.with_name(options.out.name + options.shard.replace("/", "-of-")) if options.out else None
-        async with connect(name, options.endpoint, answers_file(out, name)) as server:
+    with _kept(options, _known_as(name, options)) as folder:
+        watcher.phase("load the model" if isinstance(options, _OfModel) else "connect")
+        async with _opened(name, options) as executor:
             try:
-                executor = WithPolicy(options.around(OpenAIPolicy(server)), options.env)
                 return await _play(executor, tasks, options, watcher, folder)
             finally:
-                watcher.note(server.usage.line(options.endpoint))
+                if isinstance(executor.engine, Accounts):
+                    watcher.note(executor.engine.account())
+
+
+def _known_as(name: str, options: _OfModel | _OfServer) -> str:
+    """The model's name in the settings of an evaluation's folder."""
+    if isinstance(options, _OfServer):
+        return f"{name} at {options.endpoint.where}"
+    place = Path(model_source(name, options.checkpoint).name)
+    if options.folder and place.exists():  # as seen from there, so that both may be moved together
+        return os.path.relpath(place.resolve(), options.folder.resolve())
+    return name
+
+
+def _opened(name: str, options: _OfModel | _OfServer) -> AbstractAsyncContextManager[InProcess]:
+    """Where the episodes grow."""
+    how = options.play
+    if isinstance(options, _OfServer):
+        # Shards are processes of their own, and one process has a file of answers.
+        out = options.out.with_name(options.out.name + options.shard.replace("/", "-of-")) if options.out else None
+        endpoint = replace(options.endpoint, answers=options.endpoint.answers or answers_file(out, name))
+        return open_executor(endpoint, how.env, ModelSource(name=name), around=options.around)
+    source = model_source(name, options.checkpoint, threads=options.threads)
+    return open_executor(how.engine, how.env, source, around=options.around)
 
 
 @contextlib.contextmanager
@@ -227,13 +229,13 @@ def _kept(options: _Evaluate, model: str) -> Generator[Folder | None]:
     if options.folder is None:
         yield None
     else:
-        with open_folder(options.folder, options.said(model), options.part) as folder:
+        with open_folder(options.folder, options.identity(model), options.part) as folder:
             yield folder
 
 
 async def _play(
     executor: Grows, tasks: Mapping[Level, list[Task]], options: _Evaluate, watcher: Watcher, folder: Folder | None
-) -> dict[str, Any] | None:
+) -> Results | None:
     """The numbers of each level; None while other shards have not played all."""
     from spark_rl.evaluation.play import play
     from spark_rl.evaluation.results import conclude
@@ -246,9 +248,9 @@ async def _play(
         played = await play(
             executor,
             chosen,
-            options.growth,
-            temperature=options.temperature,
-            seed=derive(options.seed, "evaluation"),
+            options.play.growth,
+            temperature=options.play.temperature,
+            seed=derive(options.play.seed, "evaluation"),
             samples=options.samples,
             batch=options.batch,
             choose=options.chooses,

@@ -2,43 +2,35 @@
 
 from __future__ import annotations
 
-import asyncio
 import sys
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass, replace
-from typing import Any
+from contextlib import AsyncExitStack
+from dataclasses import dataclass, field, replace
+from functools import partial
 
-from spark_rl.commands.base import Call, how_to_play, load_weights, show
-from spark_rl.config.options import take
-from spark_rl.contracts import Growth, Policy, World
+from spark_rl.commands.base import Call, how_to_play, model_source, show
+from spark_rl.common.running import run
+from spark_rl.config.options import INLINE, take
+from spark_rl.config.play import Play
+from spark_rl.contracts import Policy
 from spark_rl.environments.registry import find_task
-from spark_rl.prompting.encoder import ChatEncoder
-from spark_rl.prompting.prompt import Prompt
-from spark_rl.types import Completion, Level, Parsed, Request, Sampling, Split, TreeShape
+from spark_rl.rollout.executors.in_process import open_executor
+from spark_rl.types import Completion, Level, Parsed, Request, Split, Tree
 
 __all__ = ["play"]
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, kw_only=True)
 class _Play:
     """Watch a model play a task: what it sees, thinks and does."""
 
     level: Level
-    temperature: float
-    """0 means greedy."""
-    env: World
-    prompt: Prompt
-    horizon: int
-    """Most steps."""
-    max_tokens: int
-    """Most tokens of a completion."""
+    play: Play = field(metadata=INLINE)
     task: str = ""
     """Id of the task; by default the first of the level and split."""
     split: Split = "test"
     checkpoint: str = "last"
     """Of a run: last, best, cold-start, or the number of an iteration."""
-    seed: int = 0
-    """Of the samples."""
     pause: bool = True
     """On a terminal, wait for Enter after each step."""
     threads: int = 0
@@ -50,7 +42,6 @@ class _Aloud:
 
     def __init__(self, policy: Policy, read: Callable[[str], Parsed], *, pause: bool) -> None:
         self.policy, self.read, self.pause = policy, read, pause
-        self.spent = policy.spent
 
     async def sample(self, requests: Sequence[Request]) -> list[list[Completion]]:
         """The other policy's answers."""
@@ -76,35 +67,26 @@ class _Aloud:
 
 def play(call: Call) -> int:
     """A tree with one leaf, told as it grows; exit code 0 whether it is won or not."""
-    from spark_rl.branching.chains import Chains
-    from spark_rl.rollout.grow import grow_tree
-
     recipe_name, argv = take(call.argv, "--recipe")
     name, call = replace(call, argv=argv).positional("a run directory, a model directory or a hub name")
     recipe, threads, call = how_to_play(call, name, recipe_name, run=True)
-    options = call.options(
-        _Play(
-            level=recipe.evaluation.levels[0] if recipe.evaluation.levels else recipe.level,
-            temperature=recipe.evaluation.temperature,
-            env=recipe.env,
-            prompt=recipe.prompt,
-            horizon=recipe.tree.horizon,
-            max_tokens=recipe.sampling.max_tokens,
-            seed=recipe.seed,
-            threads=recipe.threads or threads,
-        )
-    )
-    task = find_task(options.env, options.task) if options.task else options.env.tasks(options.level, options.split)[0]
-    with call.watching() as watcher:
-        watcher.phase("load the model")
-        from spark_rl.engines.local.engine import LocalPolicy
-
-        model, tokenizer = load_weights(name, options.checkpoint, threads=options.threads)
-    pause = options.pause and sys.stdin.isatty() and sys.stdout.isatty()
-    policy: Any = _Aloud(LocalPolicy(model, tokenizer), options.prompt.parse, pause=pause)
-    sampling = Sampling(options.temperature, options.max_tokens)
-    growth = Growth(TreeShape(budget=1, roots=1, horizon=options.horizon), Chains(), options.prompt, sampling)
-    tree = asyncio.run(grow_tree(task, options.env, policy, growth, seed=options.seed, encoder=ChatEncoder(tokenizer)))
-    last = tree.nodes[-1]
+    level = recipe.evaluation.levels[0] if recipe.evaluation.levels else recipe.level
+    options = call.options(_Play(level=level, play=Play.alone(recipe), threads=recipe.threads or threads))
+    last = run(_watch(name, options, call)).nodes[-1]
     print(f"\n{last.observation}\n{'✓ Solved' if last.success else '✗ Not solved'} in {last.depth} steps.")
     return 0
+
+
+async def _watch(name: str, options: _Play, call: Call) -> Tree:
+    """The trajectory, shown step by step."""
+    how, growth = options.play, options.play.single
+    task = find_task(how.env, options.task) if options.task else how.env.tasks(options.level, options.split)[0]
+    pause = options.pause and sys.stdin.isatty() and sys.stdout.isatty()
+    async with AsyncExitStack() as stack:
+        with call.watching() as watcher:
+            watcher.phase("load the model")
+            source = model_source(name, options.checkpoint, threads=options.threads)
+            aloud = partial(_Aloud, read=how.prompt.parse, pause=pause)
+            executor = await stack.enter_async_context(open_executor(how.engine, how.env, source, around=aloud))
+        forest = await executor.grow([task], growth, seed=how.seed, iteration=0)
+    return forest.trees[0]

@@ -2,22 +2,21 @@
 
 from __future__ import annotations
 
-import asyncio
-from collections.abc import Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Literal
 
-from spark_rl.commands.base import Call, holds_run, load_weights, show
+from spark_rl.commands.base import Call, holds_run, model_source, show
+from spark_rl.common.running import run
 from spark_rl.config.options import INLINE
 from spark_rl.config.recipe import Recipe
-from spark_rl.contracts import Policy
+from spark_rl.contracts import Demonstrates, Policy
 from spark_rl.errors import UsageError
 from spark_rl.recipes import RECIPES, load_recipe
-from spark_rl.rollout.grow import grow_forest
+from spark_rl.rollout.executors.in_process import InProcess, open_executor
 from spark_rl.rollout.tasks import choose_tasks
 from spark_rl.runs.run import Run
-from spark_rl.types import Forest, Task
+from spark_rl.types import Forest
 
 __all__ = ["rollout"]
 
@@ -47,7 +46,7 @@ def rollout(call: Call) -> int:
         raise UsageError(f"tasks is {options.tasks} and iteration {options.iteration}: both must be at least 1")
     if holds_run(options.out):
         raise UsageError(f"{options.out} already holds a run: give another --out")
-    forest = _grow(options, call)
+    forest = run(_grow(options, call))
     Run.create(options.out, options.recipe).save_forest(forest)
 
     from spark_rl.report.terminal import choose_tree, draw_tree, forest_summary, leaf_advantages
@@ -57,7 +56,7 @@ def rollout(call: Call) -> int:
     return 0
 
 
-def _grow(options: _Rollout, call: Call) -> Forest:
+async def _grow(options: _Rollout, call: Call) -> Forest:
     recipe = options.recipe
     tasks = choose_tasks(
         recipe.env.tasks(recipe.level, "train"), options.tasks, seed=recipe.seed, iteration=options.iteration
@@ -65,23 +64,16 @@ def _grow(options: _Rollout, call: Call) -> Forest:
     with call.watching() as watcher:
         if (policy := _scripted(options)) is not None:
             watcher.phase(f"grow {len(tasks)} trees without a model")
-            return asyncio.run(
-                grow_forest(tasks, recipe.env, policy, recipe.growth, seed=recipe.seed, iteration=options.iteration)
-            )
+            executor = InProcess(recipe.env, policy)
+            return await executor.grow(tasks, recipe.growth, seed=recipe.seed, iteration=options.iteration)
         watcher.phase("load the model")
-        return _grow_with_model(recipe, tasks, options.iteration)
-
-
-def _grow_with_model(recipe: Recipe, tasks: Sequence[Task], iteration: int) -> Forest:
-    from spark_rl.rollout.executors.in_process import InProcess
-
-    if not isinstance(recipe.model, str):
-        raise UsageError(
-            f"recipe {recipe.name} starts from nothing: give --model DIRECTORY (a run or a model), or --policy expert"
-        )
-    model, tokenizer = load_weights(recipe.model, threads=recipe.threads)
-    executor = InProcess(model, tokenizer, recipe.env, cache_gb=recipe.engine.cache_gb)
-    return asyncio.run(executor.grow(tasks, recipe.growth, seed=recipe.seed, iteration=iteration))
+        if not isinstance(recipe.model, str):
+            raise UsageError(
+                f"recipe {recipe.name} starts from nothing: give --model DIRECTORY (a run or a model), or --policy expert"
+            )
+        source = model_source(recipe.model, threads=recipe.threads)
+        async with open_executor(recipe.engine, recipe.env, source) as executor:
+            return await executor.grow(tasks, recipe.growth, seed=recipe.seed, iteration=options.iteration)
 
 
 def _scripted(options: _Rollout) -> Policy | None:
@@ -90,11 +82,11 @@ def _scripted(options: _Rollout) -> Policy | None:
     from spark_rl.policies.scripted import RandomActions
 
     recipe, choice = options.recipe, options.policy
-    expert = getattr(recipe.env, "expert", None)
+    world = recipe.env
     if choice == "auto":
-        choice = "model" if isinstance(recipe.model, str) else "expert" if expert else "random"
+        choice = "model" if isinstance(recipe.model, str) else "expert" if isinstance(world, Demonstrates) else "random"
     if choice == "expert":
-        if expert is None:
+        if not isinstance(world, Demonstrates):
             raise UsageError(f"the world {recipe.env.name} has no expert; use --policy random or --model DIRECTORY")
-        return in_modes(expert(recipe.cold_start.tags), recipe.prompt, recipe.env)
+        return in_modes(world.expert(recipe.cold_start.tags), recipe.prompt, recipe.env)
     return in_modes(RandomActions(), recipe.prompt, recipe.env) if choice == "random" else None

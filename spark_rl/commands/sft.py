@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import asyncio
 import json
 from collections.abc import Mapping
 from dataclasses import dataclass, field, replace
@@ -11,10 +10,11 @@ from typing import Any, cast
 
 from spark_rl.commands.base import Call, holds_run, hush
 from spark_rl.common.files import write_json
+from spark_rl.common.running import run as run_loop
 from spark_rl.config.codec import decode
 from spark_rl.config.options import INLINE, take
 from spark_rl.config.recipe import ColdStart, Evaluation, Recipe
-from spark_rl.contracts import Watcher
+from spark_rl.contracts import ModelSource, Watcher
 from spark_rl.data.format import read_records
 from spark_rl.errors import UsageError
 from spark_rl.recipes import RECIPES, load_recipe
@@ -59,7 +59,7 @@ def sft(call: Call) -> int:
     try:
         with call.watching() as watcher:
             watcher.phase("start")
-            result = _learn_and_probe(run, options.probe, watcher)
+            result = run_loop(_learn_and_probe(run, options.probe, watcher))
     except KeyboardInterrupt:
         raise KeyboardInterrupt("the same command continues it") from None
     _tell(run, result)
@@ -114,7 +114,7 @@ def _of_file(file: Path, model: str, call: Call) -> Recipe:
     )
 
 
-def _learn_and_probe(run: Run, count: int, watcher: Watcher) -> Mapping[str, Any]:
+async def _learn_and_probe(run: Run, count: int, watcher: Watcher) -> Mapping[str, Any]:
     """The cold start and its probe, each unless it is there."""
     from spark_rl.learning import memory
     from spark_rl.learning.prepare import prepare, set_threads
@@ -123,19 +123,19 @@ def _learn_and_probe(run: Run, count: int, watcher: Watcher) -> Mapping[str, Any
     needed = memory.check(replace(run.recipe, iterations=0))
     watcher.note(f"memory: {needed.total / 1e9:.1f} GB at most")
     set_threads(run, watcher)
-    model, tokenizer = prepare(run, watcher)
+    model, tokenizer = await prepare(run, watcher)
     file = run.directory / PROBE
     known: dict[str, Any] = json.loads(file.read_text()) if file.exists() else {}
     if not count or known.get("asked") == count:
         return known if count else {}
     from spark_rl.evaluation.play import measure
-    from spark_rl.rollout.executors.in_process import InProcess
+    from spark_rl.rollout.executors.in_process import open_executor
 
     recipe = run.recipe
     tasks = recipe.env.tasks(recipe.evaluation.dev_level, "dev")[:count]
     watcher.phase("probe", len(tasks))
-    executor = InProcess(model, tokenizer, recipe.env, cache_gb=recipe.engine.cache_gb)
-    result = asyncio.run(measure(executor, recipe, tasks, watcher.advance))
+    async with open_executor(recipe.engine, recipe.env, ModelSource(loaded=(model, tokenizer))) as executor:
+        result = await measure(executor, recipe, tasks, watcher.advance)
     said = {"asked": count, "level": recipe.evaluation.dev_level, "split": "dev", **{name: result[name] for name in FIGURES}}
     write_json(file, said)
     return said

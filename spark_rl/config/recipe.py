@@ -15,7 +15,7 @@ from typing import Literal
 
 from spark_rl.advantage.group import GroupMean
 from spark_rl.branching.explore_tag import ExploreTag
-from spark_rl.contracts import AdvantageEstimator, Branching, Growth, World
+from spark_rl.contracts import AdvantageEstimator, Branching, EngineSettings, Growth, World
 from spark_rl.engines.local.settings import Local
 from spark_rl.errors import UsageError, at_least
 from spark_rl.models.scratch import ScratchModel
@@ -148,7 +148,7 @@ class Recipe:
     model: str | ScratchModel = field(default_factory=ScratchModel)
     """A model directory or hub name; a `ScratchModel` starts from nothing."""
     weights: Weights = Weights()
-    engine: Local = Local()
+    engine: EngineSettings = Local()
     """What samples from the model."""
     level: Level = "L0"
     """Level whose training split is trained on."""

@@ -14,11 +14,11 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 
 from spark_rl.common.seeding import derive
-from spark_rl.contracts import Growth
+from spark_rl.contracts import Grows, Growth
 from spark_rl.data.demonstrations import kept
 from spark_rl.data.format import Demonstration, Origin
 from spark_rl.errors import EnvironmentFailure, UsageError
-from spark_rl.rollout.playing import Grows, chains
+from spark_rl.rollout.playing import chains
 from spark_rl.types import Forest, Spent, Task
 
 __all__ = ["Collected", "draw", "play_training"]

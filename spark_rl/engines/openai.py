@@ -21,17 +21,18 @@ import os
 from collections import defaultdict
 from collections.abc import AsyncGenerator, Coroutine, Mapping, Sequence
 from contextlib import asynccontextmanager
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any, TypeVar, cast
 from urllib.parse import urlsplit
 
+from spark_rl.contracts import Engine, ModelSource, ModelState
 from spark_rl.engines.answers import Answer, Answers, key_of
 from spark_rl.errors import MissingExtra, PolicyFailure, UsageError, at_least
-from spark_rl.types import Completion, Message, Request, Spent
+from spark_rl.types import Completion, Cost, Message, Request
 
-__all__ = ["Endpoint", "OpenAIPolicy", "Refused", "Server", "Usage", "connect", "gather"]
+__all__ = ["Endpoint", "OpenAIEngine", "Refused", "Server", "Usage", "connect", "gather"]
 
 T = TypeVar("T")
 
@@ -81,6 +82,16 @@ class Endpoint:
             raise UsageError(f"base_url is {self.where}: it must be an address such as http://localhost:8000/v1")
         if "@" in self.where:  # it would be told in errors
             raise UsageError(f"base_url holds a name or a password: put it into ${self.key_env}, which key_env names")
+
+    @asynccontextmanager
+    async def open(self, source: ModelSource) -> AsyncGenerator[Engine]:
+        """An engine that asks the server for the model of this name; raises what `connect` does."""
+        async with connect(str(source.name), self, None) as server:
+            yield OpenAIEngine(server)
+
+    def memory(self) -> int:
+        """None here."""
+        return 0
 
     @property
     def where(self) -> str:
@@ -292,18 +303,34 @@ async def gather(work: Sequence[Coroutine[Any, Any, T]]) -> list[T]:
 
 
 @dataclass
-class OpenAIPolicy:
-    """Acts by asking a server."""
+class OpenAIEngine:
+    """Acts by asking a server, which knows its own weights."""
 
     server: Server
-    spent: Spent = field(default_factory=Spent)
-    """Tokens as the server counts them; kept answers cost what they cost when they came."""
+    encoder: None = None
+    """The server reads text."""
+    version: int = 0
 
     async def sample(self, requests: Sequence[Request]) -> list[list[Completion]]:
         """One request for each seed; those the server refuses come back as such."""
         samples = [(request, seed) for request in requests for seed in request.seeds]
         done = iter(await gather([self._one(request, seed) for request, seed in samples]))
         return [[next(done) for _ in request.seeds] for request in requests]
+
+    async def load_weights(self, version: int, weights: ModelState) -> None:
+        """Not possible.
+
+        Raises:
+            PolicyFailure: always.
+        """
+        raise PolicyFailure("the server's model cannot be given other weights: train with --engine local")
+
+    def clear(self) -> None:
+        """Nothing is kept in this process."""
+
+    def account(self) -> str:
+        """Requests, tokens and cost in words."""
+        return self.server.usage.line(self.server.endpoint)
 
     async def _one(self, request: Request, seed: int) -> Completion:
         try:
@@ -315,9 +342,8 @@ class OpenAIPolicy:
             )
         except Refused as error:
             return Completion("", refused=str(error))
-        self.spent.generated += answer.completion
-        self.spent.prefilled += answer.prompt - answer.cached
-        self.spent.reused += answer.cached
+        # Tokens as the server counts them; kept answers cost what they cost when they came.
+        cost = Cost(answer.completion, answer.prompt - answer.cached, answer.cached)
         if answer.finish == "content_filter":
-            return Completion("", refused=f"{self.server.model} was stopped by its server's filter")
-        return Completion(answer.text)
+            return Completion("", refused=f"{self.server.model} was stopped by its server's filter", cost=cost)
+        return Completion(answer.text, cost=cost)

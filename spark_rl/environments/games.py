@@ -15,13 +15,13 @@ from __future__ import annotations
 
 import random
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from typing import Generic, Literal, Protocol, Self, TypeVar
 
 from spark_rl.environments.searching import Decision, said
 from spark_rl.errors import EnvironmentFailure
 from spark_rl.prompting.parsing import respond
-from spark_rl.types import Completion, Observation, Request, Spent, Task
+from spark_rl.types import Completion, Observation, Request, Task
 
 __all__ = ["NOTHING_HAPPENS", "GameEnvironment", "GameExpert", "Position"]
 
@@ -143,7 +143,6 @@ class GameExpert(Generic[P]):
     tags: Literal["sparse", "dense"] = "sparse"
     slip: Callable[[P], Decision | None] = lambda _: None
     """A beginner's mistake here that does not yet lose the game, if there is one."""
-    spent: Spent = field(default_factory=Spent)
 
     async def sample(self, requests: Sequence[Request]) -> list[list[Completion]]:
         """One decision for each seed of each request."""

@@ -10,12 +10,12 @@ from typing import Any
 
 from spark_rl.common.seeding import derive
 from spark_rl.config.recipe import Recipe
-from spark_rl.contracts import Growth
+from spark_rl.contracts import Grows, Growth
 from spark_rl.errors import EnvironmentFailure, UsageError
 from spark_rl.evaluation.episodes import Played, Shard, episode
 from spark_rl.evaluation.lookahead import Choose, ahead
 from spark_rl.evaluation.results import Result, conclude
-from spark_rl.rollout.playing import Grows, chains
+from spark_rl.rollout.playing import chains
 from spark_rl.types import Forest, Task
 
 __all__ = ["evaluate", "measure", "play"]

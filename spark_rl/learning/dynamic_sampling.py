@@ -14,8 +14,8 @@ from dataclasses import replace
 
 from spark_rl.common.seeding import derive
 from spark_rl.config.recipe import Recipe
+from spark_rl.contracts import Grows
 from spark_rl.errors import EnvironmentFailure
-from spark_rl.rollout.playing import Grows
 from spark_rl.rollout.tasks import choose_tasks
 from spark_rl.types import Forest, Task, Tree
 

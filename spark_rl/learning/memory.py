@@ -27,6 +27,7 @@ from transformers import AutoConfig, AutoModelForCausalLM
 
 from spark_rl.config.recipe import Recipe
 from spark_rl.engines.local.engine import BATCH_TOKENS
+from spark_rl.engines.local.settings import Local
 from spark_rl.errors import UsageError
 from spark_rl.models import adapters
 from spark_rl.models.new import scratch_config
@@ -166,7 +167,7 @@ def need(recipe: Recipe, model: Shape) -> Need:
         optimizer=updates * (12 * learnt + copies),
         reference=p * model.bytes if updates and recipe.loss.kl and not adapted else 0,
         start=start,
-        cache=int(recipe.engine.cache_gb * 2**30),
+        cache=recipe.engine.memory(),
         # The slab grows by half at a time; probabilities are two 32-bit and one 64-bit row a leaf, beside the logits.
         batch=3 * sampled * model.cached * model.bytes // 2 + min(leaves, sampled // row + 1) * model.vocabulary * 20,
         activations=updates * activation_bytes(model, cells, weights),
@@ -255,8 +256,8 @@ def _smaller(recipe: Recipe) -> Iterator[tuple[str, Recipe]]:
     if recipe.optimizer.token_budget > row:
         fewer = f"--optimizer.token-budget {row}"
         cheap.append((fewer, lambda r: replace(r, optimizer=replace(r.optimizer, token_budget=row))))
-    if recipe.engine.cache_gb > 1:
-        cheap.append(("--engine.cache-gb 1", lambda r: replace(r, engine=replace(r.engine, cache_gb=1.0))))
+    if isinstance(recipe.engine, Local) and recipe.engine.cache_gb > 1:
+        cheap.append(("--engine.cache-gb 1", lambda r: replace(r, engine=Local(cache_gb=1.0))))
     starts = [("", recipe)]
     if not recipe.weights.lora_rank:
         starts.append((f"--weights.lora-rank 32{INSTEAD}", replace(recipe, weights=replace(recipe.weights, lora_rank=32))))

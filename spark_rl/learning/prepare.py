@@ -7,7 +7,6 @@ was stopped, does nothing twice.
 
 from __future__ import annotations
 
-import asyncio
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -42,12 +41,12 @@ def set_threads(run: Run, watcher: Watcher) -> None:
     watcher.note(f"threads: {threads}")
 
 
-def prepare(run: Run, watcher: Watcher) -> tuple[Any, Any]:
+async def prepare(run: Run, watcher: Watcher) -> tuple[Any, Any]:
     """The cold-started model and its tokenizer, made on the first call and loaded on later ones."""
     folder = run.checkpoints / "cold-start"
     if not folder.exists():
         torch.manual_seed(derive(run.recipe.seed, "cold start"))
-        trees = _demonstrations(run, watcher) if run.recipe.cold_start.demonstrations else []
+        trees = await _demonstrations(run, watcher) if run.recipe.cold_start.demonstrations else []
         model, tokenizer = _base(run.recipe, trees, watcher)
         if trees:
             _cold_start(run.recipe, model, tokenizer, trees, watcher)
@@ -56,29 +55,27 @@ def prepare(run: Run, watcher: Watcher) -> tuple[Any, Any]:
     return load_model(folder, device=weights.device, dtype=weights.dtype), load_tokenizer(folder)
 
 
-def _demonstrations(run: Run, watcher: Watcher) -> list[Demonstration]:
+async def _demonstrations(run: Run, watcher: Watcher) -> list[Demonstration]:
     if not run.demonstrations.exists():
-        trees = _given(run.recipe) if run.recipe.cold_start.data else _played(run.recipe, watcher)
+        trees = _given(run.recipe) if run.recipe.cold_start.data else await _played(run.recipe, watcher)
         save(trees, run.demonstrations, run.recipe.prompt)
     return load(run.demonstrations)
 
 
-def _played(recipe: Recipe, watcher: Watcher) -> list[Demonstration]:
+async def _played(recipe: Recipe, watcher: Watcher) -> list[Demonstration]:
     """The world's expert wins as many as the recipe asks for."""
     watcher.phase("demonstrations", recipe.cold_start.demonstrations)
-    return asyncio.run(
-        demonstrations.collect(
-            recipe.env,
-            recipe.cold_start.demonstrations,
-            level=recipe.level,
-            horizon=recipe.tree.horizon,
-            prompt=recipe.prompt,
-            seed=recipe.seed,
-            shown=recipe.cold_start.tasks,
-            tags=recipe.cold_start.tags,
-            slips=recipe.cold_start.slips,
-            advance=watcher.advance,
-        )
+    return await demonstrations.collect(
+        recipe.env,
+        recipe.cold_start.demonstrations,
+        level=recipe.level,
+        horizon=recipe.tree.horizon,
+        prompt=recipe.prompt,
+        seed=recipe.seed,
+        shown=recipe.cold_start.tasks,
+        tags=recipe.cold_start.tags,
+        slips=recipe.cold_start.slips,
+        advance=watcher.advance,
     )
 
 

@@ -25,10 +25,12 @@ from transformers import (
 from transformers.utils import logging
 
 from spark_rl.common.files import atomic_directory, unwritable
+from spark_rl.contracts import ModelSource
 from spark_rl.errors import UsageError
 from spark_rl.models import adapters
+from spark_rl.models.threads import choose_threads
 
-__all__ = ["load_model", "load_tokenizer", "model_directory", "save_pretrained_atomically"]
+__all__ = ["load_model", "load_pair", "load_tokenizer", "model_directory", "save_pretrained_atomically"]
 
 TOKENIZER_FILES = ("tokenizer.*", "vocab.*", "*.model", "*.tiktoken", "tekken.json")
 
@@ -102,6 +104,13 @@ def _check(name: str | Path) -> bool:
     if isinstance(name, Path) or path.is_absolute() or name.startswith((".", "~")) or name.count("/") > 1 or path.exists():
         raise UsageError(f'model "{name}" does not exist; give a model directory or a hub name')
     return False
+
+
+def load_pair(source: ModelSource) -> tuple[PreTrainedModel, Any]:
+    """Model and tokenizer, and as many threads as the source asks for; raises what `load_model` and `load_tokenizer` do."""
+    torch.set_num_threads(source.threads or choose_threads())
+    tokenizer = load_tokenizer(source.name)
+    return load_model(source.name, device=source.device, dtype=source.dtype), tokenizer
 
 
 @contextlib.contextmanager

@@ -16,12 +16,13 @@ RLVMR has a model write all of this; nobody replans here, since no plan of an ex
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 
 from spark_rl.contracts import Policy, World
+from spark_rl.policies.pace import in_rounds
 from spark_rl.prompting.parsing import parse, respond
 from spark_rl.prompting.prompt import Prompt
-from spark_rl.types import Completion, Request, Spent, Task
+from spark_rl.types import Completion, Request, Task
 
 __all__ = ["FourModes", "in_modes"]
 
@@ -38,11 +39,11 @@ class FourModes:
     policy: Policy
     plan: Callable[[Task], str] | None = None
     """A task's steps in words; None lets the policy say why it begins as it does."""
-    spent: Spent = field(init=False)
-    """The policy's own counters."""
 
-    def __post_init__(self) -> None:
-        self.spent = self.policy.spent
+    @property
+    def in_rounds(self) -> bool:
+        """As the policy wants it."""
+        return in_rounds(self.policy)
 
     async def sample(self, requests: Sequence[Request]) -> list[list[Completion]]:
         """The policy's answers with other tags; what is not well-formed stays as it is."""
@@ -59,4 +60,4 @@ class FourModes:
             text = respond("planning", self.plan(request.task) if self.plan else meant.reasoning, meant.action)
         else:
             text = respond("explore" if meant.mode == "explore" else "monitor", meant.reasoning, meant.action)
-        return Completion(text, refused=completion.refused)
+        return Completion(text, refused=completion.refused, cost=completion.cost)

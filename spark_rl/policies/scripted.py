@@ -12,7 +12,7 @@ from dataclasses import dataclass, field
 
 from spark_rl.contracts import Policy
 from spark_rl.prompting.parsing import parse, respond
-from spark_rl.types import Completion, Request, Spent
+from spark_rl.types import Completion, Request
 
 __all__ = ["Person", "RandomActions", "Script", "Slips"]
 
@@ -23,7 +23,6 @@ class Script:
 
     lines: Sequence[str]
     """Whole completions, or bare actions, which get a thought."""
-    spent: Spent = field(default_factory=Spent)
 
     async def sample(self, requests: Sequence[Request]) -> list[list[Completion]]:
         """The line of each request's depth, once for each seed."""
@@ -38,7 +37,6 @@ class RandomActions:
 
     explore: float = 0.2
     """Probability that a step is in explore mode."""
-    spent: Spent = field(default_factory=Spent)
 
     async def sample(self, requests: Sequence[Request]) -> list[list[Completion]]:
         """One draw for each seed."""
@@ -68,7 +66,6 @@ class Slips:
     probability: float
     slipped: set[tuple[str, tuple[int, ...]]] = field(default_factory=set[tuple[str, tuple[int, ...]]])
     """Task id and `Node.path` of the steps that were slips: a tree's place in its forest shifts when another one fails."""
-    spent: Spent = field(default_factory=Spent)
 
     async def sample(self, requests: Sequence[Request]) -> list[list[Completion]]:
         """The other policy's answers, some with another action."""
@@ -108,8 +105,6 @@ class Person:
 
     `quit`, or the end of input, raises KeyboardInterrupt.
     """
-
-    spent: Spent = field(default_factory=Spent)
 
     async def sample(self, requests: Sequence[Request]) -> list[list[Completion]]:
         """One question for each seed."""

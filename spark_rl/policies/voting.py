@@ -11,7 +11,7 @@ Invariants
 from __future__ import annotations
 
 from collections.abc import Callable, Hashable, Sequence
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, replace
 from fractions import Fraction
 from typing import Literal, TypeVar
 
@@ -19,8 +19,9 @@ from spark_rl.branching.checks import check_width
 from spark_rl.common.seeding import derive
 from spark_rl.contracts import Policy
 from spark_rl.errors import PolicyFailure
+from spark_rl.policies.pace import in_rounds
 from spark_rl.prompting.parsing import parse
-from spark_rl.types import Completion, Parsed, Request, Spent
+from spark_rl.types import Completion, Cost, Parsed, Request
 
 __all__ = ["Choice", "Voting", "mean_logprob", "modal"]
 
@@ -59,15 +60,16 @@ class Voting:
     read: Callable[[str], Parsed] = parse
     """How a completion is read."""
 
-    spent: Spent = field(init=False)
-    """The policy's own counters; tokens of completions that were not executed are also in `discarded`."""
-
     def __post_init__(self) -> None:
         check_width(self.width)
-        self.spent = self.policy.spent
+
+    @property
+    def in_rounds(self) -> bool:
+        """As the policy wants it."""
+        return in_rounds(self.policy)
 
     async def sample(self, requests: Sequence[Request]) -> list[list[Completion]]:
-        """The policy's answers; where one explores, the choice among it and `width - 1` more."""
+        """The policy's answers; where one explores, the choice among it and `width - 1` more, at the cost of all."""
         answers = await self.policy.sample(requests)
         unsure = [
             (index, number)
@@ -80,8 +82,10 @@ class Voting:
         more = await self.policy.sample([self._more(requests[index], number) for index, number in unsure])
         for (index, number), others in zip(unsure, more, strict=True):
             drawn = [answers[index][number], *(one for one in others if not one.refused)]
-            answers[index][number] = chosen = self._choose(drawn)
-            self.spent.discarded += sum(len(one.ids or ()) for one in drawn if one is not chosen)
+            chosen = self._choose(drawn)
+            cost = sum((one.cost for one in (answers[index][number], *others)), Cost())
+            cost += Cost(discarded=sum(len(one.ids or ()) for one in drawn if one is not chosen))
+            answers[index][number] = replace(chosen, cost=cost)
         return answers
 
     def _more(self, request: Request, number: int) -> Request:

@@ -5,7 +5,8 @@ Invariants
 * `load_forest(save_forest(f)) == f`: every id, log-probability, action and counter comes back exactly.
 * A file is written whole or not at all.
 * The header names the format and its version; an older version is read, a newer one is refused with a sentence.
-  (2 added the tokens' entropies, a tree's cap and horizon, and forks that exclude actions; 3 progress and restarts.)
+  (2 added the tokens' entropies, a tree's cap and horizon, and forks that exclude actions; 3 progress and restarts; 4 the
+  version of the weights.)
 
 JSON because a stranger can read it with three lines of any language; token ids compress well.
 """
@@ -26,7 +27,7 @@ from spark_rl.types import Forest, Fork, Node, Spent, Task, Tree
 __all__ = ["FORMAT", "VERSION", "forest_path", "iterations", "load_forest", "prune_forests", "save_forest"]
 
 FORMAT = "spark-rl-forest"
-VERSION = 3
+VERSION = 4
 SUFFIX = ".jsonl.gz"
 
 _NODE = [f.name for f in fields(Node)]
@@ -41,6 +42,7 @@ def save_forest(forest: Forest, path: Path) -> None:
         "version": VERSION,
         "iteration": forest.iteration,
         "seed": forest.seed,
+        "weights": forest.version,
         "spent": {**forest.spent.counts(), "seconds": forest.spent.seconds},
         "failures": forest.failures,
         "node": _NODE,
@@ -68,7 +70,8 @@ def load_forest(path: str | Path, iteration: int | None = None) -> Forest:
             found = f"{header.get('format')} {header.get('version')}"
             raise StorageError(f"{file} has format {found}; this version reads {FORMAT} {VERSION}")
         trees = [_tree(json.loads(line), header["node"]) for line in lines[1:]]
-        return Forest(trees, header["iteration"], header["seed"], Spent(**header["spent"]), header["failures"])
+        spent, weights = Spent(**header["spent"]), header.get("weights", 0)
+        return Forest(trees, header["iteration"], header["seed"], spent, header["failures"], weights)
     except (OSError, EOFError, ValueError, KeyError, IndexError, TypeError) as error:
         raise StorageError(f"{file} is not a readable forest ({error})") from error
 

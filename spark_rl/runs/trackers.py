@@ -1,6 +1,6 @@
 """The run's log in other places: TensorBoard and Weights & Biases.
 
-Invariant: metrics.jsonl is the source. A mirror gets each of its rows under the same names, after the row is on disk. A row
+Invariant: metrics.jsonl is the source. A tracker gets each of its rows under the same names, after the row is on disk. A row
 that is logged again after a resume replaces the earlier one in TensorBoard; Weights & Biases keeps both.
 
 Both libraries are extras and are imported when a recipe asks for them.
@@ -12,39 +12,28 @@ import contextlib
 import secrets
 from collections.abc import Callable, Generator, Mapping
 from functools import partial
-from typing import Any, Protocol, cast
+from typing import Any, cast
 
 from spark_rl.config.codec import encode
+from spark_rl.contracts import Tracker
 from spark_rl.errors import MissingExtra
 from spark_rl.runs.run import Run
 
-__all__ = ["Mirror", "mirrors"]
-
-
-class Mirror(Protocol):
-    """One other place."""
-
-    def log(self, row: Mapping[str, float]) -> None:
-        """Take in a row of metrics.jsonl; `iteration` is its step."""
-        ...
-
-    def close(self) -> None:
-        """Write what is held back."""
-        ...
+__all__ = ["trackers"]
 
 
 @contextlib.contextmanager
-def mirrors(run: Run) -> Generator[list[Mirror]]:
-    """The mirrors that the run's recipe asks for, closed at the end of the block.
+def trackers(run: Run) -> Generator[list[Tracker]]:
+    """The trackers that the run's recipe asks for, closed at the end of the block.
 
     Raises:
         MissingExtra: the library of one is not installed.
     """
     with contextlib.ExitStack() as stack:
-        opened: list[Mirror] = []
-        for wanted, mirror in ((run.recipe.log.tensorboard, _TensorBoard), (run.recipe.log.wandb, _WandB)):
+        opened: list[Tracker] = []
+        for wanted, tracker in ((run.recipe.log.tensorboard, _TensorBoard), (run.recipe.log.wandb, _WandB)):
             if wanted:
-                opened.append(mirror(run))
+                opened.append(tracker(run))
                 stack.callback(opened[-1].close)
         yield opened
 

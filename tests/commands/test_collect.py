@@ -73,7 +73,7 @@ def test_when_nothing_is_won_there_is_a_file_of_failures_alone(capsys, tmp_path)
     pytest.importorskip("openai", reason="the extra teacher is not installed")
     out, lost = tmp_path / "played.jsonl", tmp_path / "lost.jsonl"
     with serving(lambda body: "I would rather not.") as served:
-        words = ["--base-url", served.url, "--tasks", "2", "--horizon", "2", "--out", str(out), "--failures", str(lost)]
+        words = ["--base-url", served.url, "--tasks", "2", "--tree.horizon", "2", "--out", str(out), "--failures", str(lost)]
         assert main(["collect", "household", "--teacher", "m", *words]) == 1
     assert "2 episodes, 0 won; 2 lost" in capsys.readouterr().out
     assert not out.exists()

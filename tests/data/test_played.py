@@ -16,7 +16,7 @@ from spark_rl.data.played import Collected, draw, play_training
 from spark_rl.errors import EnvironmentFailure, UsageError
 from spark_rl.policies.scripted import RandomActions, Script
 from spark_rl.prompting.prompt import Prompt
-from spark_rl.rollout.playing import WithPolicy
+from spark_rl.rollout.executors.in_process import InProcess
 from spark_rl.types import Completion, Request, Sampling, Spent, TreeShape
 
 TASKS = draw(WORLD.tasks("L0", "train"), 12, seed=3)
@@ -42,7 +42,7 @@ class Half:
 
 def play(policy: Policy, prompt: Prompt = Prompt(), **settings: Any) -> Collected:
     growth = Growth(TreeShape(horizon=30), Chains(), prompt, Sampling())
-    return asyncio.run(play_training(WithPolicy(policy, WORLD), TASKS, growth, FROM, temperature=1.0, **settings))
+    return asyncio.run(play_training(InProcess(WORLD, policy), TASKS, growth, FROM, temperature=1.0, **settings))
 
 
 def ids(some: Sequence[Demonstration]) -> list[str]:

@@ -15,12 +15,12 @@ from serving import FAILURES, Body, Served, serving
 
 from spark_rl.branching.chains import Chains
 from spark_rl.contracts import Growth
-from spark_rl.engines.openai import Endpoint, OpenAIPolicy, Refused, connect
+from spark_rl.engines.openai import Endpoint, OpenAIEngine, Refused, connect
 from spark_rl.environments.household import Household
 from spark_rl.errors import EnvironmentFailure, PolicyFailure, UsageError
 from spark_rl.prompting.prompt import Prompt
 from spark_rl.rollout.grow import grow_forest
-from spark_rl.types import Completion, Observation, Request, Sampling, TreeShape
+from spark_rl.types import Completion, Cost, Observation, Request, Sampling, TreeShape
 
 pytest.importorskip("openai", reason="the extra teacher is not installed")
 
@@ -49,23 +49,27 @@ def sample(served: Served, requests: list[Request], answers: Path | None = None,
 
 def policy(
     served: Served, requests: list[Request], answers: Path | None = None, **settings: Any
-) -> tuple[list[list[Completion]], OpenAIPolicy]:
-    async def run() -> tuple[list[list[Completion]], OpenAIPolicy]:
+) -> tuple[list[list[Completion]], OpenAIEngine]:
+    async def run() -> tuple[list[list[Completion]], OpenAIEngine]:
         async with connect("m", endpoint(served, **settings), answers) as server:
-            policy = OpenAIPolicy(server)
+            policy = OpenAIEngine(server)
             return await policy.sample(requests), policy
 
     return asyncio.run(run())
 
 
+def cost(answers: list[list[Completion]]) -> Cost:
+    return sum((completion.cost for answer in answers for completion in answer), Cost())
+
+
 def test_what_is_sent_and_what_comes_back():
     with serving(lambda body: f"seed {body['seed']}") as served:
-        answers, policy_ = policy(served, [request(5, 2**40 + 6), request(7, content="and the door")])
+        answers, _ = policy(served, [request(5, 2**40 + 6), request(7, content="and the door")])
     assert answers == [[Completion("seed 5"), Completion("seed 6")], [Completion("seed 7")]]
     first = next(body for body in served.bodies if body["seed"] == 5)
     assert first == {"model": "m", "messages": [*MESSAGES], "max_tokens": 64, "temperature": 0.4, "seed": 5}
     # 4 + 4 + 3 words read, of which the server says one each was kept; 2 words written each
-    assert policy_.spent.counts() | {"generated": 6, "prefilled": 8, "reused": 3} == policy_.spent.counts()
+    assert cost(answers) == Cost(generated=6, prefilled=8, reused=3)
 
 
 def test_a_servers_own_wishes_are_merged_into_every_request():
@@ -143,7 +147,7 @@ def test_what_was_answered_is_not_asked_again(tmp_path):
     assert again[1][0] == first[1][0]
     assert (before.server.usage.asked, before.server.usage.kept) == (2, 1)
     assert (after.server.usage.asked, after.server.usage.kept) == (1, 3)
-    assert after.spent.generated == 8  # kept answers count as what they cost
+    assert cost(again).generated == 8  # kept answers count as what they cost
 
 
 def test_the_cost_is_counted():
@@ -168,7 +172,7 @@ def test_a_refused_request_drops_its_trajectory_alone(tmp_path):
 
     async def run(served: Served, chosen: Any) -> Any:
         async with connect("m", endpoint(served), None) as server:
-            return await grow_forest(chosen, world, OpenAIPolicy(server), growth, seed=0)
+            return await grow_forest(chosen, world, OpenAIEngine(server), growth, seed=0)
 
     with serving(reply) as served:
         forest = asyncio.run(run(served, tasks))

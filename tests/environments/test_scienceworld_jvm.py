@@ -14,7 +14,7 @@ import sys
 import textwrap
 import time
 from collections.abc import Sequence
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 import pytest
@@ -27,7 +27,7 @@ from spark_rl.errors import EnvironmentFailure, MissingExtra, ReplayMismatch, Us
 from spark_rl.prompting.parsing import respond
 from spark_rl.prompting.prompt import Prompt
 from spark_rl.rollout.grow import grow_forest
-from spark_rl.types import Completion, Forest, Request, Sampling, Spent, Task, TreeShape
+from spark_rl.types import Completion, Forest, Request, Sampling, Task, TreeShape
 
 _HEAPS = itertools.count(300)
 
@@ -143,7 +143,6 @@ class Wanderer:
     world: ScienceWorld
     kill_at: int = -1
     calls: int = 0
-    spent: Spent = field(default_factory=Spent)
 
     async def sample(self, requests: Sequence[Request]) -> list[list[Completion]]:
         self.calls += 1

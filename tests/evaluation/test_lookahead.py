@@ -14,6 +14,7 @@ from trees import draw
 
 from spark_rl.branching.explore_tag import ExploreTag
 from spark_rl.branching.new_roots import NewRoots
+from spark_rl.engines.local.engine import LocalEngine
 from spark_rl.errors import PolicyFailure, UsageError
 from spark_rl.evaluation.lookahead import Ahead, ahead, alone, along, likelihood, majority
 from spark_rl.models.load import load_model, load_tokenizer
@@ -100,7 +101,7 @@ def test_the_leftmost_trajectory_is_the_one_without_branching():
 
 def test_the_leftmost_trajectory_of_a_model_is_the_one_without_branching():
     folder = finished()[0].checkpoints / "cold-start"
-    executor = InProcess(load_model(folder), load_tokenizer(folder), WORLD, cache_gb=0.01)
+    executor = InProcess(WORLD, LocalEngine(load_model(folder), load_tokenizer(folder), cache_bytes=10**7))
     tasks = WORLD.tasks("L1", "test")[:3]
 
     def played(growth):

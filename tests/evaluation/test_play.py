@@ -15,6 +15,7 @@ from trees import draw
 from spark_rl.branching.explore_tag import ExploreTag
 from spark_rl.common.seeding import derive
 from spark_rl.contracts import Growth, World
+from spark_rl.engines.local.engine import LocalEngine
 from spark_rl.environments.household import Household
 from spark_rl.environments.household.engine import Scene
 from spark_rl.environments.registry import WORLDS, load_world
@@ -100,7 +101,7 @@ def test_the_policy_s_own_way_of_forking_is_left_out():
 def test_greedy_equals_a_plain_loop_over_the_environment():
     run, _ = finished()
     folder = run.checkpoints / "cold-start"
-    executor = InProcess(load_model(folder), load_tokenizer(folder), WORLD, cache_gb=0.01)
+    executor = InProcess(WORLD, LocalEngine(load_model(folder), load_tokenizer(folder), cache_bytes=10**7))
     tasks = WORLD.tasks("L1", "test")
     trees = [by_hand(executor, task) for task in tasks]
     result = play(executor, tasks, batch=2)

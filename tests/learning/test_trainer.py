@@ -17,9 +17,10 @@ from spark_rl import load_forest
 from spark_rl.advantage.group import GroupMean
 from spark_rl.common.progress import Quiet
 from spark_rl.errors import TrainingDiverged
-from spark_rl.learning import trainer
+from spark_rl.learning import learner
 from spark_rl.learning.batch import pack
-from spark_rl.learning.trainer import has_signal, train
+from spark_rl.learning.learner import has_signal
+from spark_rl.learning.trainer import train
 from spark_rl.learning.update import trainer_logprobs
 from spark_rl.models.load import load_model
 from spark_rl.objective.loss import Loss
@@ -202,7 +203,7 @@ def test_signal_is_any_trajectory_that_did_better_than_its_group():
 
 def test_without_divergence_no_reference_is_loaded_and_importance_runs(tmp_path, monkeypatch):
     run = start(tmp_path / "run", loss=Loss(kl=0.0, importance=2.0), iterations=1)
-    monkeypatch.setattr(trainer, "load_model", lambda _: pytest.fail("a second model is held"))
+    monkeypatch.setattr(learner, "load_model", lambda _: pytest.fail("a second model is held"))
     train(run, QUIET)
     (row,) = run.metrics()
     assert row["update_reference_kl"] == 0

@@ -20,6 +20,7 @@ from spark_rl import load_forest
 from spark_rl.cli import main
 from spark_rl.config.recipe import Evaluation, Keep, Recipe
 from spark_rl.data.demonstrations import collect, tokenize
+from spark_rl.engines.local.engine import LocalEngine
 from spark_rl.learning.batch import pack, packed_sequences
 from spark_rl.learning.trainer import train
 from spark_rl.learning.update import trainer_logprobs
@@ -168,7 +169,7 @@ def test_what_was_sampled_is_what_the_trainer_computes(lora, tmp_path):
     folder = finished(lora).checkpoints / "000002"
     model, tokenizer = load_model(folder, dtype="float32"), load_tokenizer(folder)
     settings = recipe(Weights())
-    executor = InProcess(model, tokenizer, settings.env, cache_gb=0.05)
+    executor = InProcess(settings.env, LocalEngine(model, tokenizer, cache_bytes=5 * 10**7))
     growth = replace(settings.growth, sampling=Sampling(temperature=0.7, max_tokens=8))
     forest = asyncio.run(executor.grow(settings.env.tasks("L0", "train")[:2], growth, seed=1, iteration=1))
     zeros = [Credit(*((0.0,) * len(tree.nodes) for _ in range(3))) for tree in forest]
@@ -239,11 +240,22 @@ def test_a_merged_model_loads_by_itself_says_what_it_is_and_plays(lora, tmp_path
     assert str(qwen.scratch()) not in text
 
     capsys.readouterr()
-    played = ["--recipe", "tiny:recipe", "--prompt.limit", "1500", "--horizon", "2", "--max-tokens", "8", "--threads", "1"]
+    played = [
+        "--recipe",
+        "tiny:recipe",
+        "--prompt.limit",
+        "1500",
+        "--tree.horizon",
+        "2",
+        "--max-tokens",
+        "8",
+        "--threads",
+        "1",
+    ]
     assert main(["play", str(out), *played, "--quiet"]) == 0
     shown = capsys.readouterr().out
     assert shown.startswith("Task: ")
     assert "Not solved in 2 steps." in shown
-    assert main(["play", str(run.directory), "--horizon", "1", "--checkpoint", "cold-start", "--quiet"]) == 0
+    assert main(["play", str(run.directory), "--tree.horizon", "1", "--checkpoint", "cold-start", "--quiet"]) == 0
     assert main(["merge", str(run.directory), "--out", str(out), "--quiet"]) == 2
     assert "exists already" in capsys.readouterr().err

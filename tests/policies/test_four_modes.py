@@ -81,4 +81,4 @@ def test_demonstrations_are_those_of_the_expert_in_other_words():
 def test_other_prompts_leave_the_policy_as_it_is(prompt):
     policy = Script(["go"])
     assert in_modes(policy, prompt, WORLD) is policy
-    assert in_modes(policy, RLVMR, WORLD).spent is policy.spent
+    assert in_modes(policy, RLVMR, WORLD) is not policy

@@ -12,7 +12,7 @@ from spark_rl.errors import PolicyFailure, UsageError
 from spark_rl.policies.scripted import RandomActions
 from spark_rl.policies.voting import Voting, mean_logprob, modal
 from spark_rl.prompting.parsing import parse, respond
-from spark_rl.types import Completion, Mode, Observation, Request, Spent, Task
+from spark_rl.types import Completion, Cost, Mode, Observation, Request, Task
 
 TASK = Task("none", "0", "find the door")
 
@@ -23,7 +23,6 @@ class Deck:
 
     answers: list[tuple[Mode, str, tuple[float, ...]]]
     asked: list[Request] = field(default_factory=list)
-    spent: Spent = field(default_factory=Spent)
 
     async def sample(self, requests):
         self.asked += requests
@@ -31,8 +30,8 @@ class Deck:
 
     def _next(self) -> Completion:
         mode, action, logprobs = self.answers.pop(0)
-        self.spent.generated += len(logprobs)
-        return Completion(respond(mode, "So.", action), tuple(range(len(logprobs))) or None, logprobs or None)
+        ids = tuple(range(len(logprobs))) or None
+        return Completion(respond(mode, "So.", action), ids, logprobs or None, cost=Cost(generated=len(logprobs)))
 
 
 def request(n: int = 1, actions: tuple[str, ...] = ()) -> Request:
@@ -54,12 +53,13 @@ def test_the_modal_action_of_an_exploring_state_is_executed():
             *[("explore", "south", (-1.0, -1.0)), ("think", "south", (-1.0,)), ("think", "east", (-1.0,))],
         ]
     )
-    assert play(Voting(deck, 4), request(), request()) == [["south"], ["west"]]
+    voted, plain = (answer for (answer,) in asyncio.run(Voting(deck, 4).sample([request(), request()])))
+    assert [parse(one.text).action for one in (voted, plain)] == ["south", "west"]
     assert [each.n for each in deck.asked] == [1, 1, 3], "only where the policy explores is it asked again"
     assert deck.asked[2].children == ((0, 0),) * 3
     assert len({*deck.asked[0].seeds, *deck.asked[2].seeds}) == 4
     # The first "south", of two tokens, was executed; "north", the other "south" and "east" had one each.
-    assert (deck.spent.generated, deck.spent.discarded) == (6, 3)
+    assert (voted.cost, plain.cost) == (Cost(generated=5, discarded=3), Cost(generated=1))
 
 
 def test_a_tie_goes_to_the_first():

@@ -10,6 +10,7 @@ import pytest
 import torch
 from tiny import RECIPE, WORLD
 
+from spark_rl.engines.local.engine import LocalEngine
 from spark_rl.evaluation.play import evaluate
 from spark_rl.models.new import new_model
 from spark_rl.models.scratch import ScratchModel
@@ -29,7 +30,12 @@ def tokenizer() -> Any:
 def executor(cache_gb: float = 0.01) -> InProcess:
     """Around a model that knows nothing."""
     model = new_model(tokenizer(), ScratchModel(hidden=32, layers=2, heads=2, kv_heads=1, intermediate=64), seed=0)
-    return InProcess(model, tokenizer(), WORLD, cache_gb=cache_gb)
+    return InProcess(WORLD, LocalEngine(model, tokenizer(), cache_bytes=int(cache_gb * 2**30)))
+
+
+def engine(executor: InProcess) -> LocalEngine:
+    assert isinstance(executor.engine, LocalEngine)
+    return executor.engine
 
 
 def grow(executor: InProcess, iteration: int = 1) -> Forest:
@@ -49,27 +55,30 @@ def test_a_forest_does_not_depend_on_what_was_grown_before():
 def test_no_cache_outlives_a_forest():
     used = executor()
     grow(used)
-    assert not used.engine.cache.entries
+    assert not engine(used).cache.entries
 
     def stop(*_: object) -> None:
-        assert used.engine.cache.entries
+        assert engine(used).cache.entries
         raise KeyboardInterrupt
 
     with pytest.raises(KeyboardInterrupt):
         asyncio.run(used.grow(TASKS, GROWTH, seed=0, iteration=1, watch=stop))
-    assert not used.engine.cache.entries
+    assert not engine(used).cache.entries
 
 
 def test_it_grows_with_the_model_as_it_is_now():
     used = executor()
     before = grow(used)
     with torch.no_grad():
-        for parameter in used.engine.model.parameters():
+        for parameter in engine(used).model.parameters():
             parameter.mul_(1.5)
-    used.load_weights()
+    asyncio.run(used.load_weights(1, engine(used).model.state_dict()))
     after = grow(used)
     assert before != after
     assert grow(used) == after
+    assert (before.version, after.version) == (0, 1)
+    assert {node.version for tree in before for node in tree.nodes} == {0}
+    assert {node.version for tree in after for node in tree.nodes} == {1}
 
 
 def test_the_watch_sees_every_round():

@@ -20,7 +20,7 @@ from spark_rl.contracts import Growth
 from spark_rl.errors import EnvironmentFailure, UsageError
 from spark_rl.prompting.prompt import Prompt
 from spark_rl.rollout.grow import grow_forest, grow_tree
-from spark_rl.types import Completion, Forest, Fork, Observation, Request, Sampling, Spent, Task, Tree, TreeShape
+from spark_rl.types import Completion, Forest, Fork, Observation, Request, Sampling, Task, Tree, TreeShape
 
 
 @dataclass
@@ -85,9 +85,9 @@ class Dice:
 
     explore: float = 0.3
     wait: float = 0.3
-    spent: Spent = field(default_factory=Spent)
     batches: list[int] = field(default_factory=list)
     prompts: list[Request] = field(default_factory=list)
+    in_rounds: bool = False
 
     async def sample(self, requests: Sequence[Request]) -> list[list[Completion]]:
         self.batches.append(sum(request.n for request in requests))
@@ -180,7 +180,7 @@ def test_no_fork_where_nothing_can_follow():
 
 
 def test_finished_trajectories_are_not_asked_again():
-    policy = Dice(explore=0.0, wait=0.0)
+    policy = Dice(explore=0.0, wait=0.0, in_rounds=True)
     grow([1, 2, 4], growth(Chains(), roots=2, budget=2, horizon=9), policy)
     assert policy.batches == [6, 4, 2, 2]
 
@@ -333,7 +333,6 @@ def test_grow_tree_is_a_forest_of_one():
 def test_an_interruption_gets_through_although_the_policy_never_waits():
     class Interrupted:
         asked = 0
-        spent = Spent()
 
         async def sample(self, requests: Sequence[Request]) -> list[list[Completion]]:
             self.asked += 1

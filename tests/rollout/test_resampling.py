@@ -6,12 +6,11 @@ import asyncio
 from collections.abc import Sequence
 from dataclasses import dataclass, field
 
-import pytest
 from forking import lock
 
-from spark_rl.errors import PolicyFailure
-from spark_rl.rollout.resampling import TRIES, ask, resample
-from spark_rl.types import Completion, Observation, Request, Spent
+from spark_rl.prompting.parsing import parse
+from spark_rl.rollout.resampling import TRIES, resample
+from spark_rl.types import Completion, Cost, Observation, Request
 
 
 @dataclass
@@ -21,13 +20,15 @@ class Reader:
     lines: list[str]
     seeds: list[tuple[int, ...]] = field(default_factory=list)
     children: list[tuple[tuple[int, ...], ...]] = field(default_factory=list)
-    spent: Spent = field(default_factory=Spent)
 
     async def sample(self, requests: Sequence[Request]) -> list[list[Completion]]:
         self.seeds += [request.seeds for request in requests]
         self.children += [request.children for request in requests]
         return [
-            [Completion(f"<think>so</think><action>{self.lines.pop(0)}</action>", (1, 2, 3)) for _ in request.seeds]
+            [
+                Completion(f"<think>so</think><action>{self.lines.pop(0)}</action>", (1, 2, 3), cost=Cost(generated=3))
+                for _ in request.seeds
+            ]
             for request in requests
         ]
 
@@ -39,13 +40,19 @@ def request(*seeds: int) -> Request:
 def drawn(policy: Reader, requests: list[Request], taken: dict[int, set[str]]) -> tuple[list[list[str]], int]:
     """The actions that stand in the end, and the tokens thrown away."""
 
-    async def both() -> tuple[list[list[Completion]], int]:
-        spent, answers = Spent(), await ask(policy, requests)
-        await resample(policy, requests, answers, taken, spent)
-        return answers, spent.discarded
+    async def ask(attempt: int, some: Sequence[Request], of: Sequence[int]) -> list[list[Completion]]:
+        return await policy.sample(some)
 
-    answers, discarded = asyncio.run(both())
-    return [[one.text.split("<action>")[1].removesuffix("</action>") for one in answer] for answer in answers], discarded
+    async def both() -> list[list[Completion]]:
+        answers = await policy.sample(requests)
+        await resample(ask, requests, answers, taken, parse)
+        return answers
+
+    answers = asyncio.run(both())
+    actions = [[one.text.split("<action>")[1].removesuffix("</action>") for one in answer] for answer in answers]
+    cost = sum((one.cost for answer in answers for one in answer), Cost())
+    assert cost.generated == 3 * sum(map(len, policy.seeds)), "every draw is paid for, whatever became of it"
+    return actions, cost.discarded
 
 
 def test_only_repeats_are_drawn_again():
@@ -72,12 +79,3 @@ def test_in_the_end_the_repeat_stays():
     assert drawn(policy, [request(1)], {0: {"sun"}}) == ([["sun"]], 3 * TRIES)
     assert policy.lines == []
     assert len(set(policy.seeds)) == TRIES + 1
-
-
-def test_answers_are_counted():
-    class Mute(Reader):
-        async def sample(self, requests: Sequence[Request]) -> list[list[Completion]]:
-            return [[] for _ in requests]
-
-    with pytest.raises(PolicyFailure, match="as many completions as were asked for"):
-        asyncio.run(ask(Mute([]), [request(1)]))

@@ -7,13 +7,12 @@ from forking import Lock, Locks, lock
 from trees import draw
 
 from spark_rl.errors import ReplayMismatch
-from spark_rl.rollout import states as module
 from spark_rl.rollout.states import States
 from spark_rl.types import Observation, Spent, Tree
 
 
 class Closing(Lock):
-    """Watcher when it is closed."""
+    """Tells when it is closed."""
 
     closed: list[tuple[str, ...]] = []  # noqa: RUF012
 
@@ -33,14 +32,14 @@ def opened() -> Tree:
 def test_a_kept_state_is_copied_and_another_one_replayed():
     spent, tree = Spent(), opened()
     states = States(Locks(), spent)
-    states.keep(0, 0, Lock(wheels=3, turned=("sun",)), Observation("wheel 1"))
-    kept, seen = states.reach(0, tree, 0)
+    states.keep(0, Lock(wheels=3, turned=("sun",)), Observation("wheel 1"))
+    kept, seen = states.reach(tree, 0)
     assert (kept.state_key(), seen.text, spent.env_forks, spent.replayed) == ("wheel 1", "wheel 1", 1, 0)
     kept.step("star")
-    assert states.reach(0, tree, 0)[0].state_key() == "wheel 1"  # untouched by what its copy did
-    replayed, seen = states.reach(0, tree, 1)
+    assert states.reach(tree, 0)[0].state_key() == "wheel 1"  # untouched by what its copy did
+    replayed, seen = states.reach(tree, 1)
     assert (replayed.state_key(), seen.text, spent.env_forks, spent.replayed) == ("wheel 2", "wheel 2", 2, 2)
-    start, seen = states.reach(0, tree, -1)
+    start, seen = states.reach(tree, -1)
     assert (start.state_key(), seen.text, spent.replayed) == ("wheel 0", "wheel 0", 2)
 
 
@@ -48,19 +47,18 @@ def test_a_replay_that_differs_is_an_error():
     tree = opened()
     tree.nodes[0].observation = "a lamp"
     with pytest.raises(ReplayMismatch):
-        States(Locks(), Spent()).reach(0, tree, 0)
+        States(Locks(), Spent()).reach(tree, 0)
 
 
-def test_what_is_held_is_bounded_reported_and_closed(monkeypatch):
-    monkeypatch.setattr(module, "KEPT_STATES", 2)
+def test_what_is_held_is_bounded_reported_and_closed():
     Closing.closed.clear()
     spent, tree = Spent(), opened()
-    states = States(Locks(), spent)
+    states = States(Locks(), spent, most=2)
     for node, turned in ((-1, ()), (0, ("sun",)), (0, ("sun",)), (1, ("sun", "moon"))):
-        states.keep(0, node, Closing(turned=turned), Observation(""))
+        states.keep(node, Closing(turned=turned), Observation(""))
     assert Closing.closed == [("sun",), ()]  # one that was kept before, and the oldest
     assert spent.states_kept == 2
-    states.reach(0, tree, -1)
+    states.reach(tree, -1)
     assert spent.env_forks == 0  # gone: reached from the start instead
     states.close()
     assert Closing.closed[2:] == [("sun",), ("sun", "moon")]

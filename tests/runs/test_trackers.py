@@ -16,7 +16,7 @@ from spark_rl.environments.household import Household
 from spark_rl.errors import MissingExtra
 from spark_rl.learning.trainer import train
 from spark_rl.runs.run import Run
-from spark_rl.runs.trackers import mirrors
+from spark_rl.runs.trackers import trackers
 
 RECIPE = Recipe("drawn", Household())
 
@@ -30,17 +30,17 @@ def scalars(directory: Path) -> dict[str, list[tuple[int, float]]]:
 
 
 def test_nothing_is_mirrored_unless_asked(tmp_path):
-    with mirrors(Run.create(tmp_path / "run", RECIPE)) as opened:
+    with trackers(Run.create(tmp_path / "run", RECIPE)) as opened:
         assert opened == []
 
 
 def test_tensorboard_shows_the_rows_and_drops_what_is_logged_again(tmp_path):
     pytest.importorskip("tensorboard", reason="extra tensorboard")
     run = Run.create(tmp_path / "run", replace(RECIPE, log=Log(tensorboard=True)))
-    with mirrors(run) as [board]:
+    with trackers(run) as [board]:
         for iteration in (1, 2, 3):
             board.log({"iteration": float(iteration), "success": iteration / 4})
-    with mirrors(run) as [board]:  # resumed from the checkpoint of iteration 1
+    with trackers(run) as [board]:  # resumed from the checkpoint of iteration 1
         board.log({"iteration": 2.0, "success": 0.0})
     assert scalars(run.directory / "tensorboard")["success"] == [(1, 0.25), (2, 0.0)]
 
@@ -61,10 +61,10 @@ def test_weights_and_biases_gets_the_rows_and_goes_on_with_the_same_run(tmp_path
     monkeypatch.setenv("WANDB_MODE", "offline")
     monkeypatch.setenv("WANDB_SILENT", "true")
     run = Run.create(tmp_path / "run", replace(RECIPE, log=Log(wandb="trees")))
-    with mirrors(run) as [copy]:
+    with trackers(run) as [copy]:
         copy.log({"iteration": 1.0, "success": 0.5})
     key = Run.open(run.directory).settings["wandb"]
-    with mirrors(Run.open(run.directory)) as [copy]:
+    with trackers(Run.open(run.directory)) as [copy]:
         copy.log({"iteration": 2.0, "success": 0.75})
     kept = [path.name for path in (run.directory / "wandb").glob("offline-run-*")]
     assert len(kept) == 2
@@ -78,5 +78,5 @@ def test_a_missing_extra_is_named_before_anything_is_trained(tmp_path, monkeypat
     monkeypatch.delitem(sys.modules, "torch.utils.tensorboard.writer", raising=False)
     importlib.invalidate_caches()
     run = Run.create(tmp_path / "run", replace(RECIPE, log=log))
-    with pytest.raises(MissingExtra, match=rf'pip install "spark-rl\[{module}\]"'), mirrors(run):
+    with pytest.raises(MissingExtra, match=rf'pip install "spark-rl\[{module}\]"'), trackers(run):
         pass

@@ -18,7 +18,6 @@ prompt and completion, for the steps that follow.
 
 from __future__ import annotations
 
-import time
 from collections.abc import Hashable, Iterator, Sequence
 from dataclasses import dataclass, field
 from typing import Any
@@ -28,12 +27,14 @@ import torch
 from numpy.typing import NDArray
 from transformers import PreTrainedModel
 
+from spark_rl.contracts import ModelState
 from spark_rl.engines.local.cache import NOTHING, Entry, Ints, Layout, PrefixCache, Slab, shared_prefix
 from spark_rl.engines.local.sampling import draw, uniform
 from spark_rl.errors import PolicyFailure, PromptTooLong, UsageError
-from spark_rl.types import Completion, Request, Spent
+from spark_rl.prompting.encoder import ChatEncoder
+from spark_rl.types import Completion, Cost, Request
 
-__all__ = ["BATCH_TOKENS", "LocalPolicy"]
+__all__ = ["BATCH_TOKENS", "LocalEngine"]
 
 BATCH_TOKENS = 131072
 """Most tokens, room for completions included, in one running batch."""
@@ -66,6 +67,10 @@ class _Job:
     slots: Ints = field(default_factory=lambda: NOTHING.slots)
     """Pool slots, held by the job, of the known prefix, and once it is kept, of the whole prompt."""
     kept: bool = False
+    known: int = 0
+    """Tokens of the prompt whose keys and values were kept."""
+    misses: int = 0
+    """Parents under whose address nothing was kept any more."""
 
     @property
     def columns(self) -> int:
@@ -73,15 +78,24 @@ class _Job:
         return len(self.ids) + max(sample.limit for sample in self.samples)
 
 
-class LocalPolicy:
+class LocalEngine:
     """Samples from a causal language model on the CPU or one GPU.
 
-    The model may go on being trained: call `clear` when its weights have changed. Sampling puts it in evaluation mode.
-    What is kept moves log-probabilities by rounding errors, so whoever wants the same bits again clears before.
+    The model may be the learner's own: then `load_weights` copies nothing. Sampling puts it in evaluation mode. What is kept
+    moves log-probabilities by rounding errors, so whoever wants the same bits again clears before.
     """
 
+    in_rounds = True
+    """A large batch a round costs little more than a small one."""
+
     def __init__(
-        self, model: PreTrainedModel, tokenizer: Any, *, cache_bytes: int = 2**30, batch_tokens: int = BATCH_TOKENS
+        self,
+        model: PreTrainedModel,
+        tokenizer: Any,
+        *,
+        cache_bytes: int = 2**30,
+        batch_tokens: int = BATCH_TOKENS,
+        version: int = 0,
     ) -> None:
         """Wrap a model, on whatever device it is.
 
@@ -90,6 +104,7 @@ class LocalPolicy:
             tokenizer: decodes completions and names the end of a turn.
             cache_bytes: most memory of the keys and values kept between calls; 0 keeps nothing.
             batch_tokens: most tokens, room for completions included, in one running batch.
+            version: of the model's weights.
 
         Raises:
             UsageError: the model's architecture or attention implementation is not one the engine can run.
@@ -98,7 +113,7 @@ class LocalPolicy:
         if config._attn_implementation not in ("sdpa", "eager"):
             raise UsageError(f'model attention is "{config._attn_implementation}": load it with attn_implementation="sdpa"')
         self.model, self.tokenizer, self.batch_tokens = model.eval(), tokenizer, batch_tokens
-        self.spent = Spent()
+        self.encoder, self.version = ChatEncoder(tokenizer), version
         self.layout = Layout.of(model)
         self.context: int | None = getattr(config.get_text_config(), "max_position_embeddings", None)
         self.stops = _stops(model, tokenizer)
@@ -110,6 +125,24 @@ class LocalPolicy:
         self.cache.clear()
         self.slab = Slab(self.layout)
 
+    async def load_weights(self, version: int, weights: ModelState) -> None:
+        """Take over weights, but for those that are the model's own, and forget all keys and values.
+
+        Raises:
+            PolicyFailure: they are of another model.
+        """
+        own = self.model.state_dict()
+        if own.keys() != weights.keys() or any(own[name].shape != weights[name].shape for name in own):
+            raise PolicyFailure(
+                f"the weights of version {version} are not of the engine's model: their names or shapes differ"
+            )
+        with torch.no_grad():
+            for name, mine in own.items():
+                if mine.data_ptr() != weights[name].data_ptr():
+                    mine.copy_(weights[name])
+        self.version = version
+        self.clear()
+
     async def sample(self, requests: Sequence[Request]) -> list[list[Completion]]:
         """Completions in the order of requests and seeds; ends of turn are sampled tokens, cut from the text only.
 
@@ -120,7 +153,6 @@ class LocalPolicy:
             PromptTooLong: a prompt leaves no room for a token.
             PolicyFailure: the model's output is not finite.
         """
-        start = time.perf_counter()
         self.model.eval()
         answers = [[Completion("")] * request.n for request in requests]
         try:
@@ -131,8 +163,6 @@ class LocalPolicy:
         except BaseException:
             self.clear()  # slots held by the broken batch, or numbers that are not finite
             raise
-        lap = time.perf_counter() - start
-        self.spent.seconds["generate"] = self.spent.seconds.get("generate", 0.0) + lap
         return answers
 
     def _jobs(self, requests: Sequence[Request]) -> list[_Job]:
@@ -173,7 +203,7 @@ class LocalPolicy:
 class _Batch:
     """One running batch: rows of the slab and what becomes of them. Row i holds sample `rows[i]`."""
 
-    def __init__(self, engine: LocalPolicy, jobs: list[_Job]) -> None:
+    def __init__(self, engine: LocalEngine, jobs: list[_Job]) -> None:
         self.engine, self.cache, self.slab = engine, engine.cache, engine.slab
         self.device = engine.layout.device
         for job in jobs:
@@ -199,7 +229,6 @@ class _Batch:
         for job in self.jobs:
             self.cache.release(job.slots)
         engine = self.engine
-        engine.spent.generated += int(self.lengths.sum())
         if not np.isfinite(self.logprobs).all():
             raise PolicyFailure("the model's log-probabilities are not finite: its weights diverged or its dtype overflows")
         for index, sample in enumerate(self.samples):
@@ -208,7 +237,15 @@ class _Batch:
             logprobs = self.logprobs[index, : len(ids)].tolist()
             # They decide where to fork and train nothing: four decimals keep saved forests small.
             entropies = self.entropies[index, : len(ids)].round(4).tolist()
-            yield sample, Completion(text, tuple(ids), tuple(logprobs), tuple(entropies))
+            cost = self._cost(index)
+            yield sample, Completion(text, tuple(ids), tuple(logprobs), tuple(entropies), engine.version, cost=cost)
+
+    def _cost(self, index: int) -> Cost:
+        """What a sample cost: the first of a job bears what was computed for the job's prompt."""
+        job, generated = self.jobs[self.owners[index]], int(self.lengths[index])
+        if self.samples[index] is not job.samples[0]:
+            return Cost(generated, reused=len(job.ids))
+        return Cost(generated, len(job.ids) - job.known, job.known, job.misses)
 
     # -- prompts ----------------------------------------------------------------------------------------------------
 
@@ -218,13 +255,11 @@ class _Batch:
         for parent in job.parents:
             entry = self.cache.find(parent)
             if entry is None:
-                self.engine.spent.misses += len(parent) > 1  # before the first step, nothing can have been kept
+                job.misses += len(parent) > 1  # before the first step, nothing can have been kept
             elif (length := min(shared_prefix(entry.ids, job.ids), len(job.ids) - 1)) > len(best):
                 best = entry.slots[:length]
         self.cache.hold(best)
-        job.slots = best
-        self.engine.spent.prefilled += len(job.ids) - len(best)
-        self.engine.spent.reused += len(job.ids) * (len(job.samples) - 1) + len(best)
+        job.slots, job.known = best, len(best)
 
     def _prefill(self) -> torch.Tensor:
         """Feed what is not known of each prompt; logits after the last token, [jobs, vocabulary]."""

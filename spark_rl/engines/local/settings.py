@@ -2,8 +2,11 @@
 
 from __future__ import annotations
 
+from collections.abc import AsyncGenerator
+from contextlib import asynccontextmanager
 from dataclasses import dataclass
 
+from spark_rl.contracts import Engine, ModelSource
 from spark_rl.errors import at_least
 
 __all__ = ["Local"]
@@ -18,3 +21,24 @@ class Local:
 
     def __post_init__(self) -> None:
         at_least("engine", self, cache_gb=0)
+
+    @asynccontextmanager
+    async def open(self, source: ModelSource) -> AsyncGenerator[Engine]:
+        """An engine around the model in memory, or one that is loaded.
+
+        Raises:
+            UsageError: there is no such model, or the engine cannot run its architecture.
+        """
+        from spark_rl.engines.local.engine import LocalEngine
+        from spark_rl.models.load import load_pair
+
+        model, tokenizer = source.loaded or load_pair(source)
+        engine = LocalEngine(model, tokenizer, cache_bytes=self.memory(), version=source.version)
+        try:
+            yield engine
+        finally:
+            engine.clear()
+
+    def memory(self) -> int:
+        """Bytes of the keys and values that are kept."""
+        return int(self.cache_gb * 2**30)

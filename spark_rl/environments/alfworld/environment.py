@@ -50,6 +50,7 @@ class AlfworldEnvironment:
         self.fork_cost: Literal["cheap", "replay"] = "cheap" if has_registry() else "replay"
         engines = Engines(games, -(-limit // max(workers, 1)), memoise)
         self._engines = Workers(engines, workers, timeout) if workers else engines
+        self.out_of_process = workers > 0
         self._accept_put = accept_put
         self._place: Place | None = None
         self._kind = ""

@@ -22,7 +22,7 @@ from spark_rl.environments.alfworld.games import Games
 from spark_rl.environments.alfworld.walkthrough import Tags, explain
 from spark_rl.errors import PolicyFailure
 from spark_rl.prompting.parsing import respond
-from spark_rl.types import Completion, Request, Spent
+from spark_rl.types import Completion, Request
 
 __all__ = ["PlannerExpert", "essential"]
 
@@ -42,7 +42,6 @@ class PlannerExpert:
     limit: int = 32
     """Most engines of this process."""
     memoise: bool = True
-    spent: Spent = field(default_factory=Spent)
     _plans: dict[tuple[str, tuple[str, ...]], tuple[str, ...]] = field(
         default_factory=dict[tuple[str, tuple[str, ...]], tuple[str, ...]], init=False, repr=False
     )

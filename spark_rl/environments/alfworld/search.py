@@ -25,7 +25,7 @@ from spark_rl.environments.alfworld.placement import CHANCES, CLOSED, into
 from spark_rl.environments.searching import Decision, plan, said
 from spark_rl.errors import PolicyFailure
 from spark_rl.prompting.parsing import respond
-from spark_rl.types import Completion, Request, Spent
+from spark_rl.types import Completion, Request
 
 __all__ = ["Belief", "Goal", "SearchExpert", "decide"]
 
@@ -140,7 +140,6 @@ class SearchExpert:
     make: Callable[[], Environment]
     """Makes the environment that plays a path again."""
     tags: Literal["sparse", "dense"] = "sparse"
-    spent: Spent = field(default_factory=Spent)
     _beliefs: dict[tuple[str, tuple[str, ...]], Belief] = field(
         default_factory=dict[tuple[str, tuple[str, ...]], Belief], init=False, repr=False
     )

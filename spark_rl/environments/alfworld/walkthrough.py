@@ -21,7 +21,7 @@ from typing import Any, Literal
 
 from spark_rl.errors import PolicyFailure
 from spark_rl.prompting.parsing import respond
-from spark_rl.types import Completion, Mode, Request, Spent
+from spark_rl.types import Completion, Mode, Request
 
 __all__ = ["Walkthrough", "explain"]
 
@@ -35,7 +35,6 @@ class Walkthrough:
     """A policy that follows the stored solutions. It answers only while it has been followed from the start."""
 
     def __init__(self, read: Callable[[str], dict[str, Any]], tags: Tags = "sparse") -> None:
-        self.spent = Spent()
         self._tags: Tags = tags
         self._solution = lru_cache(maxsize=1024)(partial(_solution, read))
 

@@ -23,7 +23,7 @@ from spark_rl.environments.household.catalogue import CONDITIONS, LAMP, TOOLS, C
 from spark_rl.environments.household.houses import Goal
 from spark_rl.environments.searching import Decision, said
 from spark_rl.prompting.parsing import respond
-from spark_rl.types import Completion, Request, Spent
+from spark_rl.types import Completion, Request
 
 __all__ = ["Expert"]
 
@@ -100,7 +100,6 @@ class Expert:
     make: Callable[[], Environment]
     """Makes the environment that plays the path again."""
     tags: Literal["sparse", "dense"] = "sparse"
-    spent: Spent = field(default_factory=Spent)
 
     async def sample(self, requests: Sequence[Request]) -> list[list[Completion]]:
         """One decision for each seed of each request."""

@@ -64,6 +64,8 @@ class ScienceWorldEnvironment:
     """A copy costs about as much as a step and some 0.3 MB. To copy at each step, in case somebody forks there later, would
     cost more than to take the actions again where somebody does."""
 
+    out_of_process = True
+
     def __init__(self, engines: Engines, rules: Rules) -> None:
         self._engines, self._rules = engines, rules
         self._place: Place | None = None

@@ -35,7 +35,7 @@ from spark_rl.environments.scienceworld.jvm import engine_version
 from spark_rl.environments.searching import Decision, said
 from spark_rl.errors import EnvironmentFailure, PolicyFailure
 from spark_rl.prompting.parsing import respond
-from spark_rl.types import Completion, Request, Spent, Task
+from spark_rl.types import Completion, Request, Task
 
 __all__ = ["SHORTEST", "GoldPaths", "Solution", "Solutions", "explain"]
 
@@ -174,7 +174,6 @@ class GoldPaths:
     """A policy that follows the engine's solutions, from the start and past whatever was done besides."""
 
     def __init__(self, solutions: Solutions, tags: Literal["sparse", "dense"] = "sparse") -> None:
-        self.spent = Spent()
         self._solutions = solutions
         self._tags: Literal["sparse", "dense"] = tags
 

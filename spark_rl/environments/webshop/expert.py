@@ -16,7 +16,7 @@ from __future__ import annotations
 import random
 import re
 from collections.abc import Callable, Iterator, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from typing import Literal
 
 from spark_rl.environments.searching import Decision, said
@@ -24,7 +24,7 @@ from spark_rl.environments.webshop.environment import WebshopEnvironment
 from spark_rl.environments.webshop.pages import Scene, State, shown_hits
 from spark_rl.environments.webshop.rewards import fitting
 from spark_rl.prompting.parsing import respond
-from spark_rl.types import Completion, Request, Spent
+from spark_rl.types import Completion, Request
 
 __all__ = ["ShoppingExpert", "queries"]
 
@@ -57,7 +57,6 @@ class ShoppingExpert:
     make: Callable[[], WebshopEnvironment]
     """Makes the environment that plays the path again."""
     tags: Literal["sparse", "dense"] = "sparse"
-    spent: Spent = field(default_factory=Spent)
 
     async def sample(self, requests: Sequence[Request]) -> list[list[Completion]]:
         """One decision for each request; there is no chance in it."""

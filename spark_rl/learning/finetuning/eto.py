@@ -15,7 +15,6 @@ Invariants
 
 from __future__ import annotations
 
-import asyncio
 import shutil
 import time
 from collections.abc import Mapping, Sequence
@@ -30,7 +29,7 @@ from spark_rl.common.files import atomic_directory
 from spark_rl.common.seeding import derive
 from spark_rl.config.codec import encode
 from spark_rl.config.recipe import Recipe
-from spark_rl.contracts import Growth, Watcher
+from spark_rl.contracts import Encoder, Executor, Growth, ModelSource, Watcher
 from spark_rl.data.demonstrations import tokenize
 from spark_rl.data.format import Demonstration, load, origin, prompt_version
 from spark_rl.data.pairs import Pair, pair_up, save_pairs
@@ -40,7 +39,7 @@ from spark_rl.learning.finetuning.dpo import learn
 from spark_rl.learning.prepare import set_threads
 from spark_rl.models.load import load_model, load_tokenizer
 from spark_rl.objective.preferences import Preferences
-from spark_rl.rollout.executors.in_process import InProcess
+from spark_rl.rollout.executors.in_process import open_executor
 from spark_rl.rollout.metrics import summarise
 from spark_rl.rollout.tasks import choose_tasks
 from spark_rl.runs import checkpoints
@@ -89,7 +88,7 @@ def begin(directory: Path, source: Run, recipe: Recipe, settings: Preferences, p
     return Run(directory, recipe, run.settings)
 
 
-def improve(run: Run, settings: Preferences, probe: int, watcher: Watcher) -> None:
+async def improve(run: Run, settings: Preferences, probe: int, watcher: Watcher) -> None:
     """All iterations that are not done yet.
 
     Args:
@@ -114,15 +113,16 @@ def improve(run: Run, settings: Preferences, probe: int, watcher: Watcher) -> No
         before = checkpoints.latest(run.checkpoints) or run.checkpoints / "cold-start"
         weights = run.recipe.weights
         model, tokenizer = load_model(before, device=weights.device, dtype=weights.dtype), load_tokenizer(before)
-        executor = InProcess(model, tokenizer, run.recipe.env, cache_gb=run.recipe.engine.cache_gb)
-        chosen = choose_tasks(tasks, settings.tasks or len(tasks), seed=run.recipe.seed, iteration=iteration)
-        forest = _play(executor, chosen, run.recipe, settings, iteration, watcher)
-        run.save_forest(forest)
-        pairs = _pairs(run, forest, executor, demonstrated)
-        save_pairs(pairs, pairs_file(run, iteration), run.recipe.prompt)
-        row = {"iteration": float(iteration), **summarise(forest, settings.episodes)}
-        row |= _learn(run, model, tokenizer, pairs, settings, iteration, watcher)
-        row |= _probe(executor, run.recipe, probe, iteration, watcher)
+        async with open_executor(run.recipe.engine, run.recipe.env, ModelSource(loaded=(model, tokenizer))) as executor:
+            chosen = choose_tasks(tasks, settings.tasks or len(tasks), seed=run.recipe.seed, iteration=iteration)
+            forest = await _play(executor, chosen, run.recipe, settings, iteration, watcher)
+            run.save_forest(forest)
+            pairs = _pairs(run, forest, executor.encoder, demonstrated)
+            save_pairs(pairs, pairs_file(run, iteration), run.recipe.prompt)
+            row = {"iteration": float(iteration), **summarise(forest, settings.episodes)}
+            row |= _learn(run, model, tokenizer, pairs, settings, iteration, watcher)
+            await executor.load_weights(iteration, model.state_dict())
+            row |= await _probe(executor, run.recipe, probe, iteration, watcher)
         run.log(row | {"seconds": time.perf_counter() - started})
         checkpoints.save(run.checkpoints, iteration, model, tokenizer, None, success=row.get("dev_success"))
         checkpoints.prune(run.checkpoints, run.recipe.keep.checkpoints)
@@ -144,8 +144,8 @@ def _playable(run: Run, demonstrated: Mapping[str, Demonstration] | None) -> lis
     return chosen
 
 
-def _play(
-    executor: InProcess, tasks: Sequence[Task], recipe: Recipe, settings: Preferences, iteration: int, watcher: Watcher
+async def _play(
+    executor: Executor, tasks: Sequence[Task], recipe: Recipe, settings: Preferences, iteration: int, watcher: Watcher
 ) -> Forest:
     """A tree a task, without forks, as many at a time as an evaluation plays."""
     shape = TreeShape(budget=settings.episodes, roots=settings.episodes, horizon=recipe.tree.horizon)
@@ -154,7 +154,7 @@ def _play(
     watcher.phase(f"play, iteration {iteration}", len(tasks))
     for first in range(0, len(tasks), recipe.evaluation.batch):
         part = tasks[first : first + recipe.evaluation.batch]
-        grown = asyncio.run(executor.grow(part, growth, seed=derive(recipe.seed, "eto"), iteration=iteration))
+        grown = await executor.grow(part, growth, seed=derive(recipe.seed, "eto"), iteration=iteration)
         forest.trees += grown.trees
         forest.failures += grown.failures
         forest.spent += grown.spent
@@ -162,17 +162,18 @@ def _play(
     return forest
 
 
-def _pairs(run: Run, forest: Forest, executor: InProcess, demonstrated: Mapping[str, Demonstration] | None) -> list[Pair]:
+def _pairs(
+    run: Run, forest: Forest, encoder: Encoder | None, demonstrated: Mapping[str, Demonstration] | None
+) -> list[Pair]:
     """The pairs of a forest; demonstrations get the token ids that the policy would read and say."""
     recipe = run.recipe
     author = f"{recipe.name}, iteration {forest.iteration - 1}"
     come_from = origin(recipe.env, recipe.level, "played", author, prompt_version(recipe.prompt))
     pairs = pair_up(forest, come_from, demonstrated)
-    if demonstrated is None:
+    if demonstrated is None or encoder is None:
         return pairs
     encode_tree = {
-        pair.won.tree.task.id: replace(pair.won, tree=tokenize(pair.won.tree, recipe.prompt, executor.encoder))
-        for pair in pairs
+        pair.won.tree.task.id: replace(pair.won, tree=tokenize(pair.won.tree, recipe.prompt, encoder)) for pair in pairs
     }
     return [replace(pair, won=encode_tree[pair.won.tree.task.id]) for pair in pairs]
 
@@ -210,12 +211,11 @@ def _learn(
     }
 
 
-def _probe(executor: InProcess, recipe: Recipe, count: int, iteration: int, watcher: Watcher) -> dict[str, float]:
+async def _probe(executor: Executor, recipe: Recipe, count: int, iteration: int, watcher: Watcher) -> dict[str, float]:
     """Success on development tasks, as the rows of training have it."""
     if not count:
         return {}
     tasks = recipe.env.tasks(recipe.evaluation.dev_level, "dev")[:count]
     watcher.phase(f"probe, iteration {iteration}", len(tasks))
-    executor.load_weights()
-    result = asyncio.run(measure(executor, recipe, tasks, watcher.advance))
+    result = await measure(executor, recipe, tasks, watcher.advance)
     return {f"dev_{name}": result[name] for name in ("success", "low", "high", "steps", "invalid_ratio")}

@@ -1,54 +1,95 @@
-"""Where trees are grown. Whole trees go over this seam, never steps, so that forks stay beside their engine."""
+"""Trees that grow in this process."""
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
-from typing import TYPE_CHECKING, Any
+from collections.abc import AsyncGenerator, Callable, Sequence
+from contextlib import asynccontextmanager
 
-from spark_rl.contracts import Growth, Policy, World
-from spark_rl.engines.local.engine import LocalPolicy
-from spark_rl.prompting.encoder import ChatEncoder
-from spark_rl.rollout.grow import Watch, grow_forest
+from spark_rl.contracts import (
+    Encoder,
+    Engine,
+    EngineSettings,
+    Growth,
+    ModelSource,
+    ModelState,
+    Policy,
+    Watch,
+    World,
+)
+from spark_rl.errors import PolicyFailure
+from spark_rl.rollout.grow import grow_forest
 from spark_rl.types import Forest, Task
 
-if TYPE_CHECKING:
-    from transformers import PreTrainedModel
-
-__all__ = ["InProcess"]
+__all__ = ["InProcess", "open_executor"]
 
 
 class InProcess:
-    """Grows trees in this process, with the very model that is trained.
+    """Lets trees grow beside a policy: an engine, or one that needs no model.
 
-    Each forest starts with an empty cache, so that its log-probabilities do not depend, not even by rounding, on what
-    was grown before; and it leaves none, so that the memory is free for the update.
+    Each forest starts with an empty cache, so that its log-probabilities do not depend, not even by rounding, on what grew
+    before. It leaves none, so that the memory is free for the update.
     """
 
-    def __init__(
-        self,
-        model: PreTrainedModel,
-        tokenizer: Any,
-        world: World,
-        *,
-        cache_gb: float,
-        around: Callable[[LocalPolicy], Policy] = lambda engine: engine,
-    ) -> None:
-        """Make the engine; `around` may put another policy before it (a vote)."""
-        self.world = world
-        self.engine = LocalPolicy(model, tokenizer, cache_bytes=int(cache_gb * 2**30))
-        self.policy = around(self.engine)
-        self.encoder = ChatEncoder(tokenizer)
+    def __init__(self, world: World, policy: Policy, *, engine: Engine | None = None) -> None:
+        """`policy` acts; `engine` is the model behind it, where there is one and the policy is not the engine itself."""
+        self.world, self.policy = world, policy
+        self.engine = policy if engine is None and isinstance(policy, Engine) else engine
+
+    @property
+    def encoder(self) -> Encoder | None:
+        """The engine's; None where the policy reads text."""
+        return self.engine.encoder if self.engine else None
 
     async def grow(
         self, tasks: Sequence[Task], growth: Growth, *, seed: int, iteration: int, watch: Watch | None = None
     ) -> Forest:
-        """One tree for each task."""
+        """One tree for each task; raises what `grow_forest` does."""
         try:
             return await grow_forest(
-                tasks, self.world, self.policy, growth, seed=seed, iteration=iteration, encoder=self.encoder, watch=watch
+                tasks,
+                self.world,
+                self.policy,
+                growth,
+                seed=seed,
+                iteration=iteration,
+                encoder=self.encoder,
+                version=self.engine.version if self.engine else 0,
+                watch=watch,
             )
         finally:
-            self.engine.clear()
+            if self.engine:
+                self.engine.clear()
 
-    def load_weights(self) -> None:
-        """The model has changed. Nothing to do: it is the model itself that grows, and no cache outlives a forest."""
+    async def load_weights(self, version: int, weights: ModelState) -> None:
+        """Hand the weights to the engine.
+
+        Raises:
+            PolicyFailure: the policy has no weights, or its engine cannot take them.
+        """
+        if self.engine is None:
+            raise PolicyFailure("the policy that grows has no weights to be replaced: open the executor with an engine")
+        await self.engine.load_weights(version, weights)
+
+
+@asynccontextmanager
+async def open_executor(
+    settings: EngineSettings,
+    world: World,
+    source: ModelSource,
+    *,
+    around: Callable[[Policy], Policy] = lambda policy: policy,
+) -> AsyncGenerator[InProcess]:
+    """Where the trees of a command grow, until the block ends: the one way from a recipe's engine to an executor.
+
+    Args:
+        settings: the recipe's engine.
+        world: makes the environments.
+        source: which model.
+        around: may put another policy before the engine (a vote).
+
+    Raises:
+        MissingExtra: the engine's library is not installed.
+        UsageError: the engine cannot run this model.
+    """
+    async with settings.open(source) as engine:
+        yield InProcess(world, around(engine), engine=engine)

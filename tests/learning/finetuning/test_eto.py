@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import json
 import warnings
 from dataclasses import replace
@@ -34,7 +35,7 @@ def started(directory: Path) -> Run:
 def go(run: Run, log: tiny.Log) -> None:
     with warnings.catch_warnings():
         warnings.simplefilter("ignore", FutureWarning)
-        improve(run, SETTINGS, 3, log)
+        asyncio.run(improve(run, SETTINGS, 3, log))
 
 
 @pytest.fixture(scope="module")

@@ -141,7 +141,7 @@ def test_what_it_makes_is_a_run(taught, capsys, tmp_path):
     assert main(["eval", str(taught), *words, "--quiet"]) == 0
     assert "/2 |" in capsys.readouterr().out
     assert main(["show", str(taught)]) == 0
-    assert main(["play", str(taught), "--horizon", "2", "--quiet"]) == 0
+    assert main(["play", str(taught), "--tree.horizon", "2", "--quiet"]) == 0
     assert main(["merge", str(taught), "--out", str(tmp_path / "model"), "--quiet"]) == 0
     assert same(tmp_path / "model", taught / "checkpoints" / "cold-start")
 

@@ -1,0 +1,170 @@
+# pyright: standard
+"""The learner in this process: one model, its optimiser, and what an update does with a forest.
+
+Invariants
+----------
+* Going on from a checkpoint gives the same numbers as never having stopped.
+* An update that went too far is measured at its end and raises before anything is saved, so that every checkpoint is a good
+  one.
+* Groups without signal are left out, unless the recipe keeps them.
+"""
+
+from __future__ import annotations
+
+import random
+import time
+from collections.abc import Callable, Sequence
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from transformers import set_seed
+
+from spark_rl.common.seeding import derive
+from spark_rl.contracts import ModelState
+from spark_rl.errors import TrainingDiverged
+from spark_rl.learning.batch import Batch, pack
+from spark_rl.learning.optimizer import adamw, trained
+from spark_rl.learning.update import recomputing, signal_to_noise, trainer_logprobs, update
+from spark_rl.models import adapters
+from spark_rl.models.load import load_model
+from spark_rl.objective.loss import LOG_RATIO_LIMIT
+from spark_rl.runs import checkpoints
+from spark_rl.runs.run import Run
+from spark_rl.types import Credit, Tree
+
+__all__ = ["LocalLearner", "has_signal"]
+
+MEASURED = 4
+"""One row in so many tells how far an update went: a few hundredths of the update's time."""
+
+
+def has_signal(credit: Credit) -> bool:
+    """Whether any trajectory of the tree did better or worse than its group."""
+    return any(credit.positive) or any(credit.negative)
+
+
+class LocalLearner:
+    """Trains a model in this process; fulfils `contracts.Learner`."""
+
+    def __init__(self, run: Run, model: Any, tokenizer: Any, tell: Callable[[str], None] = lambda _: None) -> None:
+        """Take over a cold-started model, with new adapters where the recipe trains those.
+
+        Args:
+            run: whose recipe says how to learn, and which holds the cold start.
+            model: a transformers causal language model; it is changed in place.
+            tokenizer: saved beside it.
+            tell: told in one sentence when there was nothing to learn from.
+        """
+        self.recipe, self.model, self.tokenizer, self.tell = run.recipe, model, tokenizer, tell
+        self.version = 0
+        self._cold_start = run.checkpoints / "cold-start"
+        self._reference: Any = None
+        settings = self.recipe.optimizer
+        if self.recipe.weights.lora_rank:
+            adapters.add(model, self.recipe.weights, seed=derive(self.recipe.seed, "adapters") % 2**63)
+        self.optimizer = adamw(model, lr=settings.learning_rate, weight_decay=settings.weight_decay)
+
+    # -- weights ----------------------------------------------------------------------------------------------------
+
+    def weights(self) -> ModelState:
+        """All weights by name, adapters included; not copied."""
+        return self.model.state_dict()
+
+    def save(self, folder: Path, iteration: int, *, success: float | None = None) -> Path:
+        """Write weights, optimiser and random states; raises what `checkpoints.save` does."""
+        return checkpoints.save(folder, iteration, self.model, self.tokenizer, self.optimizer, success=success)
+
+    def load(self, path: Path | None) -> int:
+        """Go on from a checkpoint, or begin without one; returns how many iterations are finished."""
+        if path is None:
+            set_seed(derive(self.recipe.seed, "training") % 2**32)  # checkpoints hold these states, whatever ran before
+        else:
+            if adapters.holds_adapters(path):
+                adapters.restore(self.model, path)
+            else:
+                self.model.load_state_dict(load_model(path, device="cpu").state_dict())
+            self.version = checkpoints.load_training(path, self.optimizer)
+        if self.recipe.loss.kl and self.version < self.recipe.iterations:
+            self._reference = self._frozen()
+        return self.version
+
+    def _frozen(self) -> Any:
+        """The frozen cold start: the trained model itself where its adapters can be switched off, else a second one."""
+        weights = self.recipe.weights
+        if weights.lora_rank:
+            return self.model
+        return load_model(self._cold_start, device=weights.device, dtype=weights.dtype)
+
+    # -- updates ----------------------------------------------------------------------------------------------------
+
+    def has_signal(self, tree: Tree) -> bool:
+        """Whether a group teaches anything. Penalties alone are no signal: they would teach form and nothing of the task."""
+        return has_signal(self.recipe.advantage(self.recipe.rewards.shape(tree)))
+
+    def update(self, trees: Sequence[Tree], iteration: int) -> dict[str, float]:
+        """Credit the trees and update the policy on those that have signal; returns the figures of the log.
+
+        Raises:
+            TrainingDiverged: the loss is not finite, or a divergence exceeds `optimizer.max_kl`.
+        """
+        recipe, settings, started = self.recipe, self.recipe.optimizer, time.perf_counter()
+        chosen = [tree for tree in trees if settings.without_signal == "keep" or self.has_signal(tree)]
+        if not chosen:
+            self.tell(f"iteration {iteration}: in no tree did one trajectory do better than another; nothing is learnt")
+            self.version = iteration
+            return {"trained": 0.0, "trained_groups": 0.0}
+        batch = pack(chosen, [recipe.rewards.credit(tree, recipe.advantage) for tree in chosen])
+        noise = {"gradient_snr": self._noise(batch)} if settings.measure_noise else {}
+        with recomputing(self.model, recipe.weights.checkpointing):
+            stats = update(
+                self.model,
+                self._reference,
+                self.optimizer,
+                batch,
+                recipe.loss,
+                temperature=recipe.sampling.temperature,
+                minibatches=settings.minibatches,
+                token_budget=settings.token_budget,
+                max_grad_norm=settings.max_grad_norm,
+                epochs=settings.epochs,
+                rng=random.Random(derive(recipe.seed, iteration, "minibatches")),
+            )
+        stats["kl"] = self._moved(batch)
+        self._check(stats)
+        self.version = iteration
+        return {
+            **noise,
+            **{f"update_{name}": value for name, value in stats.items()},
+            "trained": stats["trained_tokens"],
+            "trained_groups": float(len(chosen)),
+            "seconds_update": time.perf_counter() - started,
+        }
+
+    def _noise(self, batch: Batch) -> float:
+        recipe = self.recipe
+        with recomputing(self.model, recipe.weights.checkpointing):
+            return signal_to_noise(
+                self.model,
+                batch,
+                recipe.loss,
+                temperature=recipe.sampling.temperature,
+                token_budget=recipe.optimizer.token_budget,
+                parameters=trained(self.optimizer),
+            )
+
+    def _moved(self, batch: Batch) -> float:
+        """How far the update went: mean divergence of the sampler from the new policy, on some rows it learnt from."""
+        recipe, some = self.recipe, batch.select(range(0, len(batch.rows), MEASURED))
+        budget = recipe.optimizer.token_budget
+        new = trainer_logprobs(self.model, some, temperature=recipe.sampling.temperature, token_budget=budget).flat()
+        gap = np.minimum(new.old - new.sampling, LOG_RATIO_LIMIT)
+        return float(np.average(np.minimum(np.exp(gap) - gap - 1, recipe.loss.kl_clamp), weights=new.weight))
+
+    def _check(self, stats: dict[str, float]) -> None:
+        limit = self.recipe.optimizer.max_kl
+        for name in ("reference_kl", "old_kl", "kl"):
+            if not stats[name] <= limit:
+                raise TrainingDiverged(
+                    f"the update's {name} {stats[name]:.3f} exceeds optimizer.max_kl {limit}; lower the learning rate"
+                )

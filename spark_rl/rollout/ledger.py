@@ -1,0 +1,61 @@
+"""Who may open how many leaves.
+
+Invariants
+----------
+* A tree never holds more leaves than its cap, counting every leaf that was ever created, and a forest of T tasks never more
+  than T * budget. With `TreeShape.counted` "active", finished leaves are not charged.
+* Where the cap is not above the budget the forest's bound holds by itself, so that trees need not know of one another.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+from spark_rl.contracts import Branching, PlansOnly
+from spark_rl.types import Tree, TreeShape
+
+__all__ = ["Ledger"]
+
+
+@dataclass
+class Ledger:
+    """The leaves of a forest that are not opened yet."""
+
+    shape: TreeShape
+    left: int
+    """Leaves that the forest may still open."""
+
+    @classmethod
+    def of(cls, shape: TreeShape, tasks: int) -> Ledger:
+        """The ledger of a forest with so many tasks."""
+        return cls(shape, tasks * shape.budget)
+
+    @property
+    def cap(self) -> int:
+        """Most leaves of one tree."""
+        return self.shape.cap or self.shape.budget
+
+    @property
+    def counts_active(self) -> bool:
+        """Whether only leaves that are not finished are charged."""
+        return self.shape.counted == "active"
+
+    def shared(self, rule: Branching) -> bool:
+        """Whether trees compete for leaves while they grow, so that the order in which they ask decides who gets them."""
+        return self.cap > self.shape.budget and not (isinstance(rule, PlansOnly) and rule.plans_only)
+
+    def grant(self, tree: Tree, wish: int, *, finished: int = 0) -> int:
+        """Charge at most `wish` leaves to a tree and to the forest.
+
+        Args:
+            tree: `opened` is raised by what is granted.
+            wish: how many are wanted.
+            finished: leaves of the tree that are not charged any more.
+
+        Returns:
+            How many were granted.
+        """
+        granted = max(0, min(wish, self.cap - (tree.opened - finished), self.left))
+        tree.opened += granted
+        self.left -= 0 if self.counts_active else granted
+        return granted

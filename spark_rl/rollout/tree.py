@@ -1,0 +1,232 @@
+"""One tree while it grows: a coroutine that waits for nothing but its own answers.
+
+Invariants
+----------
+* A finished trajectory is never forked, nor a step at the horizon.
+* Every step that was carried out is a node: `Spent.env_steps` is the number of nodes (of trees that did not fail).
+* Every sample's seed comes from (run seed, iteration, task, path), the rule's generator from (run seed, iteration, task). So
+  a tree does not depend on what grows beside it.
+* What an environment raises drops this tree, which is named and counted. Wrong settings still stop the run.
+
+A round takes the open continuations, asks for them, carries out each action in its own copy of the state, and asks the rule
+where to fork. `grow` opens the roots; `extend` opens forks that were planned for the whole forest. Both run rounds until
+nothing is open, so a process elsewhere can be asked for the same two things.
+"""
+
+from __future__ import annotations
+
+import random
+from collections.abc import Callable, Generator, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass, field, replace
+
+from spark_rl.common.seeding import derive
+from spark_rl.contracts import Encoder, Environment, Growth, World
+from spark_rl.errors import MissingExtra, PromptTooLong, UsageError
+from spark_rl.rollout.asking import LAST, Answers, Asking
+from spark_rl.rollout.clock import Clock
+from spark_rl.rollout.ledger import Ledger
+from spark_rl.rollout.resampling import resample
+from spark_rl.rollout.states import KEPT_STATES, States
+from spark_rl.rollout.steps import Name, Open, accepted, carry_out, excluded, overlapping, record, request_of
+from spark_rl.types import Completion, Fork, Observation, Request, Spent, Task, Tree
+
+__all__ = ["Grove", "GrowingTree"]
+
+
+@dataclass
+class Grove:
+    """What the trees of a forest share."""
+
+    world: World
+    growth: Growth
+    encoder: Encoder | None
+    ledger: Ledger
+    trees: int
+    """How many there are; each keeps its share of the states."""
+    spent: Spent = field(default_factory=Spent)
+    clock: Clock = field(init=False)
+
+    def __post_init__(self) -> None:
+        self.clock = Clock(self.spent)
+
+
+@dataclass
+class _Guard:
+    """Turns what an environment raises into one dropped, named tree; what it is entered for is time of the environment."""
+
+    task: str
+    clock: Clock
+    failed: str = ""
+    """Why the tree was dropped; empty while it was not."""
+
+    @contextmanager
+    def __call__(self) -> Generator[None]:
+        try:
+            with self.clock.phase("environment"):
+                yield
+        except (UsageError, MissingExtra, PromptTooLong):
+            raise
+        except Exception as error:
+            self.failed = self.failed or f"{self.task}: {type(error).__name__}: {error}"
+
+
+@dataclass
+class _Branch:
+    """One sampled step that may still be continued."""
+
+    node: int
+    state: Environment
+    observation: Observation
+
+
+class GrowingTree:
+    """A tree, with what the rollout must remember of it and the record does not."""
+
+    def __init__(self, index: int, task: Task, name: Name, grove: Grove) -> None:
+        """A tree without a node; `index` is its place in the forest."""
+        self.index, self.name, self.grove = index, name, grove
+        self.tree = Tree(task, "", cap=grove.ledger.cap, horizon=grove.growth.shape.horizon)
+        self.rounds = self.pending = 0
+        """Rounds carried out so far, and continuations that are open."""
+        self._open: list[Open] = []
+        self._guarded = _Guard(task.id, grove.clock)
+        self._rng = random.Random(derive(*name, "branching"))
+        self._states = States(grove.world, grove.spent, KEPT_STATES // max(grove.trees, 1))
+        self._born = [0]
+        """Children created so far of each node; the last entry is the roots."""
+        self._finished = 0
+        """Finished leaves that are not charged to the budget any more."""
+
+    @property
+    def failed(self) -> str:
+        """Why it was dropped; empty while it was not."""
+        return self._guarded.failed
+
+    async def grow(self, asking: Asking, after_round: Callable[[], None]) -> None:
+        """Reset a fresh environment, open the roots, and grow until nothing is open."""
+        shape = self.grove.growth.shape
+        with self._guarded():
+            environment = self.grove.world.make()
+            first = await overlapping(environment, lambda: environment.reset(self.tree.task))
+            self.tree.observation = first.text
+            self.tree.actions = first.shown if self.grove.growth.prompt.list_actions else ()
+            self.grove.ledger.grant(self.tree, shape.roots)
+            self._open.append(Open(-1, shape.roots, environment, first))
+        await self._run(asking, after_round)
+
+    async def extend(self, forks: Sequence[tuple[int, Fork]], asking: Asking, after_round: Callable[[], None]) -> None:
+        """Open granted forks, each with its place in the plan, and grow until nothing is open."""
+        with self._guarded():
+            for rank, fork in forks:
+                self._reopen(fork, rank)
+        await self._run(asking, after_round)
+
+    def may_fork(self, node: int) -> bool:
+        """Whether anything may follow a step."""
+        return not self.tree.nodes[node].done and self.tree.nodes[node].depth < self.grove.growth.shape.horizon
+
+    def close(self) -> None:
+        """Let go of every state."""
+        with self._guarded():
+            self._states.close()
+        for item in self._open:
+            with self._guarded():
+                item.state.close()
+        self._open, self.pending = [], 0
+
+    async def _run(self, asking: Asking, after_round: Callable[[], None]) -> None:
+        """Rounds until nothing is open, or the environment has failed."""
+        turn = 0
+        try:
+            while self._open and not self.failed:
+                await self._round(asking, turn)
+                turn, self.rounds = turn + 1, self.rounds + 1
+                after_round()
+        finally:
+            asking.leave(self.index)
+        if self.failed:
+            self.close()
+
+    async def _round(self, asking: Asking, turn: int) -> None:
+        """Sample every open continuation, carry the actions out, and ask the rule where to fork."""
+        items, self._open = self._open, []
+        self.pending = sum(item.count for item in items)
+        answers, requests = await self._answers(items, asking, turn)
+        branches: list[_Branch] = []
+        for item, request, answer in zip(items, requests, answers, strict=True):
+            with self._guarded():
+                branches += await self._steps(item, request, accepted(answer, item.state))
+        if self.grove.ledger.shared(self.grove.growth.branching):
+            await asking.ask(self.index, (turn, LAST), (), ())  # trees take from the common budget in their order
+        with self.grove.clock.phase("environment"):
+            self._fork(branches)
+        self.pending = sum(item.count for item in self._open)
+
+    async def _answers(self, items: Sequence[Open], asking: Asking, turn: int) -> tuple[Answers, list[Request]]:
+        """What the policy says to every open continuation, and what it was asked; all of it is charged."""
+        prompt = self.grove.growth.prompt
+        with self.grove.clock.phase("prompt"):
+            requests: list[Request] = []
+            for item in items:
+                requests.append(request_of(self.tree, self.index, self.name, item, self._born[item.parent], self.grove))
+                self._born[item.parent] += item.count
+        answers = await asking.ask(self.index, (turn, 0), requests, [item.rank for item in items])
+        if taken := excluded(self.tree, items):
+
+            async def again(attempt: int, some: Sequence[Request], of: Sequence[int]) -> Answers:
+                return await asking.ask(self.index, (turn, attempt), some, [items[index].rank for index in of])
+
+            await resample(again, requests, answers, taken, prompt.parse)
+        for answer in answers:
+            for completion in answer:
+                self.grove.spent.charge(completion.cost)
+        return answers, requests
+
+    async def _steps(self, item: Open, request: Request, answer: Sequence[Completion]) -> list[_Branch]:
+        """Carry out each sampled action in its own copy of the state, and record the steps."""
+        prompt, spent = self.grove.growth.prompt, self.grove.spent
+        read = [prompt.parse(completion.text) for completion in answer]
+        actions = [parsed.action for parsed in read]
+        taken = await overlapping(item.state, lambda: carry_out(item, actions, show=prompt.list_actions))
+        spent.env_forks += item.count - 1
+        spent.env_steps += item.count
+        if item.state.fork_cost == "cheap":
+            self._states.keep(item.parent, item.state, item.observation)
+        branches: list[_Branch] = []
+        for number, (completion, parsed) in enumerate(zip(answer, read, strict=True)):
+            self.tree.nodes.append(record(item, request, number, completion, parsed, taken))
+            self._born.insert(-1, 0)
+            branches.append(_Branch(len(self.tree.nodes) - 1, taken.states[number], taken.observations[number]))
+        return branches
+
+    def _fork(self, branches: Sequence[_Branch]) -> None:
+        """Ask the rule about every fresh step, and open what follows."""
+        if self.grove.ledger.counts_active:
+            self._finished += sum(not self.may_fork(branch.node) for branch in branches)
+        # The budget is first come, first served: in a random order, so that no root is favoured.
+        for branch in self._rng.sample(branches, len(branches)):
+            with self._guarded():
+                if not self.failed and self.may_fork(branch.node):
+                    self._wish(branch)
+                else:
+                    branch.state.close()
+
+    def _wish(self, branch: _Branch) -> None:
+        """Ask the rule about a fresh step and open its continuations."""
+        extra, exclude = 0, False
+        fork = self.grove.growth.branching.after_step(self.tree, self.index, branch.node, self._rng)
+        if fork is not None and (granted := self.grove.ledger.grant(self.tree, fork.extra, finished=self._finished)):
+            self.tree.forks.append(replace(fork, extra=granted))
+            if fork.at == "after":
+                extra, exclude = granted, fork.exclude
+            else:
+                self._reopen(replace(fork, node=branch.node, extra=granted))
+        self._open.append(Open(branch.node, 1 + extra, branch.state, branch.observation, exclude))
+
+    def _reopen(self, fork: Fork, rank: int = 0) -> None:
+        """Open a granted fork from a state that has been passed already."""
+        parent = -1 if fork.node is None else fork.node
+        if fork.node is not None and fork.at == "decision":
+            parent = self.tree.nodes[fork.node].parent
+        self._open.append(Open(parent, fork.extra, *self._states.reach(self.tree, parent), fork.exclude, rank))
