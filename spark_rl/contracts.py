@@ -429,15 +429,29 @@ class Encoder(Protocol):
 class Context(Protocol):
     """The component `prompt.context`: how much of the path so far a prompt shows, and in which form.
 
-    Called by `Prompt.render` for each step, with less history, then fewer actions, until the prompt fits its limit.
+    Called by `Prompt.render` for each step, with less and less history, then with fewer and fewer actions, until the prompt
+    fits its limit.
+
+    * The task and the current observation are in every prompt, whole.
+    * The same situation and the same arguments give the same text and the same token ids.
     """
 
-    def history(self, taken: int) -> int:
+    def steps(self, taken: int) -> int:
         """How many of the `taken` steps a prompt shows when there is room."""
         ...
 
     def write(self, situation: Situation, *, history: int, listed: int | None, encoder: Encoder | None) -> Rendered:
-        """The prompt with so much history and so many listed actions (None: all), whatever its length."""
+        """The prompt, whatever its length.
+
+        Args:
+            situation: the path, and what stands before it.
+            history: how many of the last steps to show, from `steps(len(path))` down to 0.
+            listed: how many of the admissible actions to list at the end; None lists all.
+            encoder: turns the messages into `Rendered.ids`; None leaves them out.
+
+        Returns:
+            The prompt; its `truncated` counts the steps and actions that were left out for want of room.
+        """
         ...
 
 

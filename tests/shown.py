@@ -4,15 +4,18 @@ from __future__ import annotations
 
 import asyncio
 import json
+from collections.abc import Iterable
 from functools import cache
 from pathlib import Path
+from typing import Any
 
 from spark_rl.branching.chains import Chains
 from spark_rl.contracts import Growth
-from spark_rl.data.demonstrations import collect, kept
+from spark_rl.data.demonstrations import collect, kept, texts
 from spark_rl.data.format import Demonstration, origin, prompt_version, read_records
 from spark_rl.environments.household import Household
 from spark_rl.policies.scripted import Script
+from spark_rl.prompting.encoder import ChatEncoder
 from spark_rl.prompting.prompt import Prompt
 from spark_rl.rollout.grow import grow_forest
 from spark_rl.types import Sampling, TreeShape
@@ -44,3 +47,11 @@ def as_first_version(path: Path) -> None:
         actions = record["actions"].split("\n") if record["actions"] else []
         lines.append(json.dumps({**record, "format": "spark-rl-demonstration/1", "actions": actions}) + "\n")
     path.write_text("".join(lines))
+
+
+def learnt_encoder(demonstrations: Iterable[Demonstration], prompt: Prompt) -> ChatEncoder:
+    """A tokenizer learnt from demonstrations, as prompts use it."""
+    from spark_rl.models.tokenizer import learn_tokenizer
+
+    tokenizer: Any = learn_tokenizer(texts(demonstrations, prompt))
+    return ChatEncoder(tokenizer)

@@ -2,23 +2,43 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from functools import lru_cache
-from typing import Any, cast
+from typing import Protocol
 
 from spark_rl.errors import UsageError
 from spark_rl.types import Message
 
-__all__ = ["ChatEncoder"]
+__all__ = ["ChatEncoder", "ChatTokenizer"]
+
+
+class ChatTokenizer(Protocol):
+    """What prompts need of a `transformers` tokenizer (whose declared types are wider, so it enters as `Any`)."""
+
+    @property
+    def eos_token_id(self) -> int:
+        """Id of the token that ends a turn."""
+        ...
+
+    def apply_chat_template(self, conversation: Sequence[Message], /, *, tokenize: bool, add_generation_prompt: bool) -> str:
+        """The messages as one text (`tokenize` is False), up to where the assistant starts to answer if asked for."""
+        ...
+
+    def __call__(self, text: str, /, *, add_special_tokens: bool, verbose: bool) -> Mapping[str, Sequence[int]]:
+        """The ids of a text, under `input_ids`."""
+        ...
+
+    def decode(self, ids: Sequence[int], /) -> str:
+        """The text of ids."""
+        ...
 
 
 @dataclass(frozen=True)
 class ChatEncoder:
     """A tokenizer with a chat template, reduced to the three things the prompts need."""
 
-    tokenizer: Any
-    """A `transformers` tokenizer."""
+    tokenizer: ChatTokenizer
     _turn: Callable[[str], tuple[int, ...]] = field(init=False, repr=False, compare=False)
 
     def __post_init__(self) -> None:
@@ -28,7 +48,7 @@ class ChatEncoder:
     @property
     def end(self) -> int:
         """Id of the token that ends a turn."""
-        return cast(int, self.tokenizer.eos_token_id)
+        return self.tokenizer.eos_token_id
 
     def conversation(self, messages: Sequence[Message]) -> tuple[int, ...]:
         """Ids of the messages through the chat template, up to where the assistant starts to answer."""
@@ -52,13 +72,13 @@ class ChatEncoder:
         answer = before.rfind("b" + end) + 1
         if answer == 0 or not after.startswith(before[:answer]):
             raise UsageError(
-                "prompt.context is Transcript, but this tokenizer's chat template rewrites earlier turns or does not close "
-                "them with its end-of-sequence token; use --prompt.context Window"
+                "prompt.context continues a conversation (as Transcript does), but this tokenizer's chat template rewrites "
+                "earlier turns or does not close them with its end-of-sequence token; use --prompt.context Window"
             )
         return self._ids(after[answer:])
 
     def _render(self, messages: Sequence[Message], *, generate: bool) -> str:
-        return cast(str, self.tokenizer.apply_chat_template(messages, tokenize=False, add_generation_prompt=generate))
+        return self.tokenizer.apply_chat_template(messages, tokenize=False, add_generation_prompt=generate)
 
     def _ids(self, text: str) -> tuple[int, ...]:
         return tuple(self.tokenizer(text, add_special_tokens=False, verbose=False)["input_ids"])

@@ -1,4 +1,4 @@
-"""What an agent is told about its answers, and the modes that it may reason in."""
+"""What every agent is told, whatever the context: about its answers, the modes that it may reason in, and its actions."""
 
 from __future__ import annotations
 
@@ -6,7 +6,7 @@ from typing import Literal
 
 from spark_rl.types import Mode
 
-__all__ = ["HEADS", "INSTRUCTIONS", "MODES", "PLAIN", "REACT", "Modes", "Style"]
+__all__ = ["ADMISSIBLE", "CHANGED", "INSTRUCTIONS", "MODES", "PLAIN", "REACT", "Modes", "Style"]
 
 _SPARK = """\
 You are an expert agent in a text world. You are given a task, and at each step what you see and what you can do.
@@ -51,4 +51,8 @@ MODES: dict[Modes, tuple[Mode, ...]] = {
 
 INSTRUCTIONS: dict[Modes, str] = {"spark": _SPARK, "rlvmr": _RLVMR}
 """What full instructions say, by modes."""
-HEADS: dict[Style, str] = {"none": "", "react": REACT, "plain": PLAIN}
+
+ADMISSIBLE = "Admissible actions:"
+"""What stands above a list of actions."""
+CHANGED = "Admissible actions, new (+) and gone (-):"
+"""What stands above the changes of a list of actions."""

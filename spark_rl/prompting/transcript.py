@@ -1,9 +1,17 @@
-"""A prompt that is the whole episode as a growing conversation."""
+"""A prompt that is the whole episode as a growing conversation.
+
+Invariant: a step's prompt is its parent's prompt and completion plus new tokens, id for id, unless the prompt was shortened;
+so keys and values can be kept from step to step.
+"""
 
 from __future__ import annotations
 
 from dataclasses import dataclass
 from typing import Literal
+
+from spark_rl.contracts import Encoder
+from spark_rl.prompting.instructions import ADMISSIBLE, CHANGED
+from spark_rl.types import Message, Rendered, Situation
 
 __all__ = ["Transcript"]
 
@@ -16,3 +24,53 @@ class Transcript:
     """At which turns admissible actions are listed: the first; the first, and then what is new and what is gone; all."""
     repeat_task: bool = False
     """Say the task again after every observation, where a small model finds it."""
+
+    def steps(self, taken: int) -> int:
+        """All steps."""
+        return taken
+
+    def write(self, situation: Situation, *, history: int, listed: int | None, encoder: Encoder | None) -> Rendered:
+        """The conversation of the last `history` answers; only its last turn loses actions."""
+        path, tree = situation.path, situation.tree
+        start = len(path) - history
+        messages: list[Message] = []
+        cut = 0
+        for step in range(start, len(path) + 1):
+            heading, lines = self._listing(situation, step, opening=step == start)
+            if step == len(path):
+                cut = len(lines) - len(lines[:listed])
+                lines = lines[:listed]
+            content = self._turn(situation, step, heading, lines, opening=step == start)
+            messages.append({"role": "user", "content": content})
+            if step < len(path):
+                messages.append({"role": "assistant", "content": tree.nodes[path[step]].text})
+        if encoder is None:
+            ids = None
+        elif path and start == 0 and not cut:
+            last = tree.nodes[path[-1]]
+            ids = encoder.extend((*last.prompt, *last.completion), messages[-1]["content"])
+        else:
+            ids = encoder.conversation(messages)
+        return Rendered(tuple(messages), ids, start + cut)
+
+    def _turn(self, situation: Situation, step: int, heading: str, lines: tuple[str, ...], *, opening: bool) -> str:
+        """What the user says before step `step`: the first turn of a conversation opens with the task."""
+        parts = [situation.head] if opening else []
+        parts.append(situation.observation(step))
+        if lines:
+            parts += [heading, *lines]
+        if self.repeat_task:
+            parts.append(f"Task: {situation.tree.task.instruction}")
+        return "\n".join(parts)
+
+    def _listing(self, situation: Situation, step: int, *, opening: bool) -> tuple[str, tuple[str, ...]]:
+        """Heading and lines of the actions that the turn before step `step` lists."""
+        now = situation.actions(step)
+        if opening or self.actions == "all":
+            return ADMISSIBLE, now
+        if self.actions == "first":
+            return "", ()
+        before = situation.actions(step - 1)
+        new = (f"+ {action}" for action in now if action not in before)
+        gone = (f"- {action}" for action in before if action not in now)
+        return CHANGED, (*new, *gone)

@@ -17,6 +17,7 @@ from spark_rl.config.options import INLINE, parse, parse_recipe, take
 from spark_rl.config.recipe import Recipe
 from spark_rl.environments.household import Household
 from spark_rl.errors import UsageError
+from spark_rl.prompting.transcript import Transcript
 from spark_rl.prompting.window import Window
 from spark_rl.recipes import RECIPES, load_recipe
 from spark_rl.recipes.algorithms import with_algorithm
@@ -93,7 +94,7 @@ def test_fields_of_all_depths():
     )  # fmt: skip
     assert recipe.iterations == 20
     assert recipe.tree == replace(RECIPE.tree, budget=16, roots=12)
-    assert recipe.prompt == replace(RECIPE.prompt, context=replace(RECIPE.prompt.context, actions="changes"))
+    assert recipe.prompt == replace(RECIPE.prompt, context=Transcript("changes", repeat_task=True))
     assert recipe.env == replace(RECIPE.env, kinds=("place", "heat"), receptacles=(8, 9))  # pyright: ignore[reportArgumentType]
     assert type(recipe) is Recipe
     assert type(recipe.env) is Household

@@ -9,17 +9,14 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from shown import WORLD, as_first_version, lost, won
+from shown import WORLD, as_first_version, learnt_encoder, lost, won
 
 from spark_rl.cli import main
 from spark_rl.config.codec import encode
 from spark_rl.data.checks import check
-from spark_rl.data.demonstrations import texts
 from spark_rl.data.format import Record, read_records, save
 from spark_rl.data.profile import choose, profile
 from spark_rl.environments.household import Household
-from spark_rl.models.tokenizer import learn_tokenizer
-from spark_rl.prompting.encoder import ChatEncoder
 from spark_rl.prompting.prompt import Prompt
 from spark_rl.prompting.transcript import Transcript
 from spark_rl.prompting.window import Window
@@ -57,13 +54,13 @@ def test_a_good_file_has_no_objections_token_for_token(tmp_path, prompt):
     file = tmp_path / "demos.jsonl"
     some = [*won(prompt=prompt), *lost(prompt)]
     save(some, file, prompt)
-    found = check(file, lambda _: WORLD, replay=True, encoder=ChatEncoder(learn_tokenizer(texts(some, prompt))))
+    found = check(file, lambda _: WORLD, replay=True, encoder=learnt_encoder(some, prompt))
     assert (found.objections, found.notes) == ([], [])
     assert found.replayed == len(found.groups) == 7
 
 
 def test_a_prompt_that_rl_shortens_is_told_and_one_that_does_not_fit_is_an_objection(tmp_path):
-    encoder = ChatEncoder(learn_tokenizer(texts(won(), PROMPTS[0])))
+    encoder = learnt_encoder(won(), PROMPTS[0])
     file = tmp_path / "demos.jsonl"
     longest = max(len(encoder.conversation(PROMPTS[0].render(one.tree, -1, None).messages)) for one in won())
     prompt = Prompt(limit=longest)  # of a first step: later ones lose history

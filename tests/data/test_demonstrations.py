@@ -8,16 +8,15 @@ from collections.abc import Iterator
 from dataclasses import dataclass, replace
 
 import pytest
+from shown import learnt_encoder
 
-from spark_rl.data.demonstrations import collect, texts, tokenize
+from spark_rl.data.demonstrations import collect, tokenize
 from spark_rl.data.format import Demonstration, load, save
 from spark_rl.environments.household import Household
 from spark_rl.environments.replay import replay
 from spark_rl.errors import StorageError, UsageError
 from spark_rl.learning.batch import packed_sequences
 from spark_rl.learning.finetuning.sft import _examples
-from spark_rl.models.tokenizer import learn_tokenizer
-from spark_rl.prompting.encoder import ChatEncoder
 from spark_rl.prompting.prompt import Prompt
 from spark_rl.prompting.transcript import Transcript
 from spark_rl.prompting.window import Window
@@ -70,7 +69,7 @@ def test_a_file_comes_back_with_the_tokens_of_a_rollout(tmp_path, context):
     prompt = Prompt(context, instructions="none")
     shown = demonstrations(6, prompt, slips=0.2)
     save(shown, tmp_path / "demos.jsonl", prompt)
-    encoder = ChatEncoder(learn_tokenizer(texts(shown, prompt)))
+    encoder = learnt_encoder(shown, prompt)
     read = load(tmp_path / "demos.jsonl")
     assert [one.slips for one in read] == [one.slips for one in shown]
     for original, again in zip(shown, read, strict=True):
@@ -91,7 +90,7 @@ def test_slips_are_shown_and_recovered_from_but_not_learnt():
     assert any(action.split()[1] not in before for action, before in takes), "the expert's idea of a beginner's mistake"
     assert all(node.well_formed for node in wrong)
     assert all(node.admissible for one in shown for i, node in enumerate(one.tree.nodes) if i not in one.slips)
-    encoder = ChatEncoder(learn_tokenizer(texts(shown, PROMPT)))
+    encoder = learnt_encoder(shown, PROMPT)
     for one in shown:
         tree = tokenize(one.tree, PROMPT, encoder)
         (row,) = packed_sequences([tree], [one.slips])
@@ -102,7 +101,7 @@ def test_slips_are_shown_and_recovered_from_but_not_learnt():
 @pytest.mark.parametrize("prompt_weight", [0.0, 0.3])
 def test_a_slip_has_no_weight_even_where_prompts_have_some(prompt_weight):
     shown = demonstrations(20, slips=0.3)
-    encoder = ChatEncoder(learn_tokenizer(texts(shown, PROMPT)))
+    encoder = learnt_encoder(shown, PROMPT)
     tokenized = [replace(one, tree=tokenize(one.tree, PROMPT, encoder)) for one in shown]
     for one, example in zip(tokenized, _examples(tokenized, prompt_weight), strict=True):
         nodes = one.tree.nodes
