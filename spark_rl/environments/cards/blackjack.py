@@ -168,20 +168,20 @@ class Blackjack:
         check_names(level, split)
         return _tasks(self, "L0" if (level, split) == ("L1", "train") else level, split)
 
-    def task(self, id: str) -> Task:
+    def task(self, task_id: str) -> Task:
         """The task with this id (`L0/train/17`).
 
         Raises:
             UsageError: there is no such task.
         """
-        level, _, rest = id.partition("/")
+        level, _, rest = task_id.partition("/")
         split, _, number = rest.partition("/")
         known = level in LEVELS and split in SPLITS and (level, split) != ("L1", "train")
         if known and number.isdecimal() and str(int(number)) == number and int(number) < self._count(split):
             deal = _deal(level, split, int(number))
             kind = "soft" if 1 in Table(deal).hand else "hard"
-            return Task(self.name, id, "beat the dealer without going over 21: hit or stand", kind, {"deal": deal})
-        raise UsageError(f'blackjack has no task "{id}"; `spark-rl env tasks blackjack` lists them')
+            return Task(self.name, task_id, "beat the dealer without going over 21: hit or stand", kind, {"deal": deal})
+        raise UsageError(f'blackjack has no task "{task_id}"; `spark-rl env tasks blackjack` lists them')
 
     def make(self) -> GameEnvironment[Table]:
         """A fresh environment."""

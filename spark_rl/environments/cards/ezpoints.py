@@ -188,20 +188,20 @@ class EZPoints:
             raise UsageError(f"env.targets {self.targets[0]} to {self.targets[1]} leave {level}/{split} nothing: widen them")
         return found[: int(getattr(self, f"{split}_tasks"))]
 
-    def task(self, id: str) -> Task:
+    def task(self, task_id: str) -> Task:
         """The task with this id (`3,7,5/22`), in a level or not.
 
         Raises:
             UsageError: it is none, or cannot be won.
         """
-        hand, _, target = id.partition("/")
+        hand, _, target = task_id.partition("/")
         words = hand.split(",")
         if all(word.isdecimal() and str(int(word)) == word for word in (*words, target)) and 2 <= len(words) <= 5:
             formula = Formula(tuple(map(int, words)), int(target))
             if all(1 <= card <= _HIGHEST for card in formula.cards) and formula.winnable:
                 instruction = f"use each card once, with + and *, to make {target}; close the formula with ="
-                return Task(self.name, id, instruction, f"{len(words)} cards")
-        raise UsageError(f'ezpoints has no task "{id}"; `spark-rl env tasks ezpoints` lists some')
+                return Task(self.name, task_id, instruction, f"{len(words)} cards")
+        raise UsageError(f'ezpoints has no task "{task_id}"; `spark-rl env tasks ezpoints` lists some')
 
     def make(self) -> GameEnvironment[Formula]:
         """A fresh environment."""

@@ -121,19 +121,19 @@ class NumberLine:
             raise UsageError(f"env.end is {self.end}, which leaves {level}/{split} nothing to ask: make the line longer")
         return found[: int(getattr(self, f"{split}_tasks"))]
 
-    def task(self, id: str) -> Task:
+    def task(self, task_id: str) -> Task:
         """The task with this id (`3-8/20`), in a level or not.
 
         Raises:
             UsageError: there is no such task.
         """
-        pair, _, end = id.partition("/")
+        pair, _, end = task_id.partition("/")
         at, _, target = pair.partition("-")
         if all(word.isdecimal() and len(word) <= 4 and str(int(word)) == word for word in (at, target, end)):
             line = Line(int(at), int(target), int(end))
             if line.at != line.target and max(line.at, line.target) <= line.end:
-                return Task(self.name, id, f"get to {target} on a line from 0 to {end} with + and -")
-        raise UsageError(f'numberline has no task "{id}"; `spark-rl env tasks numberline` lists some')
+                return Task(self.name, task_id, f"get to {target} on a line from 0 to {end} with + and -")
+        raise UsageError(f'numberline has no task "{task_id}"; `spark-rl env tasks numberline` lists some')
 
     def make(self) -> GameEnvironment[Line]:
         """A fresh environment."""

@@ -96,18 +96,18 @@ class Household:
         check_names(level, split)
         return _tasks(self, "L0" if (level, split) == ("L1", "train") else level, split, self._count(split))
 
-    def task(self, id: str) -> Task:
+    def task(self, task_id: str) -> Task:
         """The task with this id (`L0/train/17`).
 
         Raises:
             UsageError: there is no such task.
         """
-        level, _, rest = id.partition("/")
+        level, _, rest = task_id.partition("/")
         split, _, number = rest.partition("/")
         known = level in LEVELS and split in SPLITS and (level, split) != ("L1", "train")
         if known and number.isdecimal() and str(int(number)) == number and int(number) < self._count(split):
             return self._draw(level, split, int(number))
-        raise UsageError(f'household has no task "{id}"; `spark-rl env tasks household` lists them')
+        raise UsageError(f'household has no task "{task_id}"; `spark-rl env tasks household` lists them')
 
     def make(self) -> HouseholdEnvironment:
         """A fresh environment."""

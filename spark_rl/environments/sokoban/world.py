@@ -85,13 +85,13 @@ class Sokoban:
         level = "L0" if split == "train" else level
         return tuple(self._task(level, split, number) for number in range(self._count(split)))
 
-    def task(self, id: str) -> Task:
+    def task(self, task_id: str) -> Task:
         """The task with this id (`L0/train/17`).
 
         Raises:
             UsageError: there is no such task.
         """
-        return self._task(*self._named(id))
+        return self._task(*self._named(task_id))
 
     def make(self) -> GameEnvironment[Board]:
         """A fresh environment."""
