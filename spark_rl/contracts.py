@@ -78,6 +78,7 @@ __all__ = [
     "PromptFormat",
     "Restarts",
     "SelectsTasks",
+    "SeveralExperts",
     "Slipping",
     "Tracker",
     "Unlimited",
@@ -187,6 +188,16 @@ class Demonstrates(Protocol):
         Args:
             tags: `sparse` says explore at true pivots only, `dense` at every step of a search.
         """
+        ...
+
+
+@runtime_checkable
+class SeveralExperts(Protocol):
+    """A world with several experts, of which it hands out the one that its setting `solver` names."""
+
+    @property
+    def solver(self) -> str:
+        """Name of the expert, kept with its demonstrations."""
         ...
 
 

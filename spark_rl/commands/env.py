@@ -14,7 +14,7 @@ from typing import Any
 from spark_rl.commands.base import Call, show
 from spark_rl.common.files import write_bytes
 from spark_rl.config.options import take
-from spark_rl.contracts import World
+from spark_rl.contracts import Describes, Fetches, Unlimited, World
 from spark_rl.environments.registry import WORLDS, find_task, load_world
 from spark_rl.errors import UsageError
 from spark_rl.types import Level, Split
@@ -110,8 +110,8 @@ def check(call: Call) -> int:
 
     name, call = call.positional("an environment", WORLDS)
     options = call.options(_Check(load_world(name)))
-    if (about := getattr(options.env, "about", None)) is not None:
-        print(about())
+    if isinstance(options.env, Describes):
+        print(options.env.about())
     report = check_world(options.env, tasks=options.tasks, steps=options.steps, seed=options.seed)
     table = Table(title=report.world, title_justify="left", box=None, show_header=False, pad_edge=False)
     for clause in report.checks:
@@ -129,12 +129,11 @@ def fetch(call: Call) -> int:
     source, argv = take(call.argv, "--from")
     size, argv = take(argv, "--size")
     world = load_world(name, **({} if size is None else {"size": size}))
-    get = getattr(world, "fetch", None)
-    if get is None:
+    if not isinstance(world, Fetches):
         raise UsageError(f"{world.name} has nothing to fetch: its tasks come with it")
     options = replace(call, argv=argv).options(_Fetch())
     with call.watching() as watcher:
-        found = get(None if source is None else Path(source), options.to, link=options.link, tell=watcher)
+        found = world.fetch(None if source is None else Path(source), options.to, link=options.link, tell=watcher)
     heading, *rows = found.table()
     table = Table(box=None, header_style="bold", pad_edge=False)
     for number, column in enumerate(heading):
@@ -181,7 +180,7 @@ def replay(call: Call) -> int:
     if options.out is None:
         raise UsageError(f"{call.prog} needs --out FILE")
     # A recording may be longer than the world lets an agent's episode be.
-    world = getattr(options.env, "unlimited", lambda: options.env)()
+    world = options.env.unlimited() if isinstance(options.env, Unlimited) else options.env
     lines: list[str] = []
     for number, task_id, actions in _episodes(Path(source)):
         try:

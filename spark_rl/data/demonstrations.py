@@ -14,17 +14,18 @@ from __future__ import annotations
 from collections.abc import Callable, Iterable
 from dataclasses import replace
 from itertools import islice
+from typing import Literal
 
 from spark_rl.branching.chains import Chains
 from spark_rl.common.seeding import derive
-from spark_rl.contracts import Encoder, Growth, World
+from spark_rl.contracts import Demonstrates, Encoder, Growth, SelectsTasks, SeveralExperts, World
 from spark_rl.data.format import Demonstration, Origin, origin
 from spark_rl.errors import UsageError
 from spark_rl.policies.four_modes import in_modes
 from spark_rl.policies.scripted import Slips
 from spark_rl.prompting.prompt import Prompt
 from spark_rl.rollout.grow import grow_forest
-from spark_rl.types import Sampling, Task, Tree, TreeShape
+from spark_rl.types import Sampling, Tree, TreeShape
 
 __all__ = ["collect", "kept", "texts", "tokenize"]
 
@@ -43,7 +44,7 @@ async def collect(
     prompt: Prompt,
     seed: int = 0,
     shown: int = 0,
-    tags: str = "sparse",
+    tags: Literal["sparse", "dense"] = "sparse",
     slips: float = 0.0,
     advance: Callable[[int], None] = lambda _: None,
 ) -> list[Demonstration]:
@@ -54,21 +55,20 @@ async def collect(
     Raises:
         UsageError: the world has no expert, or it does not win often enough.
     """
-    expert = getattr(world, "expert", None)
-    if expert is None:
+    if not isinstance(world, Demonstrates):
         raise UsageError(
             f"{world.name} has no expert: set cold_start.demonstrations 0 and give a model that is cold-started"
         )
     growth = Growth(TreeShape(budget=1, roots=1, horizon=horizon), Chains(), prompt, Sampling(1.0))
-    come_from = origin(world, level, "expert", f"{world.name} {getattr(world, 'solver', 'expert')}")
+    solver = world.solver if isinstance(world, SeveralExperts) else "expert"
+    come_from = origin(world, level, "expert", f"{world.name} {solver}")
     tasks = sorted(world.tasks(level, "train"), key=lambda task: derive(seed, task.id, "shown"))[: shown or None]
     won: list[Demonstration] = []
-    choose: Callable[[list[Task], int], Iterable[Task]] | None = getattr(world, "demonstrable", None)
     for attempt in range(ATTEMPTS):
         drawn = sorted(tasks, key=lambda task, attempt=attempt: derive(seed, attempt, task.id, "demonstrations"))
-        order = iter(choose(drawn, horizon) if choose is not None else drawn)
+        order = iter(world.demonstrable(drawn, horizon) if isinstance(world, SelectsTasks) else drawn)
         while len(won) < count and (batch := list(islice(order, min(BATCH, count - len(won))))):
-            policy = Slips(expert(tags), slips)
+            policy = Slips(world.expert(tags), slips)
             forest = await grow_forest(batch, world, in_modes(policy, prompt, world), growth, seed=seed, iteration=attempt)
             for tree in forest:
                 if tree.nodes[-1].success:

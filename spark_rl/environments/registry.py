@@ -6,7 +6,7 @@ from contextlib import suppress
 from typing import Any, cast
 
 from spark_rl.common.loading import load_object
-from spark_rl.contracts import World
+from spark_rl.contracts import FindsTasks, World
 from spark_rl.errors import UsageError, unknown_name
 from spark_rl.types import Task
 
@@ -41,9 +41,13 @@ def load_world(name: str, **options: Any) -> World:
 
 
 def find_task(world: World, task_id: str) -> Task:
-    """The task with this id, from whichever level and split holds it."""
-    if (lookup := getattr(world, "task", None)) is not None:
-        return cast(Task, lookup(task_id))
+    """The task with this id, from whichever level and split holds it.
+
+    Raises:
+        UsageError: the world has no such task.
+    """
+    if isinstance(world, FindsTasks):
+        return world.task(task_id)
     for split in ("test", "dev", "train"):
         for level in ("L0", "L1", "L2"):
             with suppress(UsageError):  # a world need not have every level

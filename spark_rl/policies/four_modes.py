@@ -18,7 +18,7 @@ from __future__ import annotations
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 
-from spark_rl.contracts import Policy, World
+from spark_rl.contracts import Policy, WithPlan, World
 from spark_rl.policies.pace import in_rounds
 from spark_rl.prompting.parsing import parse, respond
 from spark_rl.prompting.prompt import Prompt
@@ -29,7 +29,9 @@ __all__ = ["FourModes", "in_modes"]
 
 def in_modes(policy: Policy, prompt: Prompt, world: World) -> Policy:
     """A policy that explores and thinks, in the modes that the prompt asks for."""
-    return policy if prompt.modes == "spark" else FourModes(policy, getattr(world, "plan", None))
+    if prompt.modes == "spark":
+        return policy
+    return FourModes(policy, world.plan if isinstance(world, WithPlan) else None)
 
 
 @dataclass

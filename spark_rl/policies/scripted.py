@@ -10,7 +10,7 @@ import re
 from collections.abc import Sequence
 from dataclasses import dataclass, field
 
-from spark_rl.contracts import Policy
+from spark_rl.contracts import Policy, Slipping
 from spark_rl.prompting.parsing import parse, respond
 from spark_rl.types import Completion, Request
 
@@ -56,7 +56,7 @@ class RandomActions:
 class Slips:
     """Another policy that now and then does something wrong, as a beginner does.
 
-    Where the policy knows what a beginner would do here (a method `mistake(request)`, which may answer None), every other
+    Where the policy knows what a beginner would do here (`contracts.Slipping`; it may have no answer), every other
     slip is that. Else it keeps its words and, a third each, takes some other admissible action, its own with another
     number, or the one it took last. What follows shows how to go on, which demonstrations without a flaw never do: what
     a learner does wrong and never saw mended, it repeats to the end.
@@ -79,8 +79,7 @@ class Slips:
         return answers
 
     def _wrong(self, request: Request, completion: Completion, rng: random.Random) -> Completion | None:
-        mistake = getattr(self.policy, "mistake", None)
-        if mistake is not None and rng.random() < 0.5 and (wrong := mistake(request)):
+        if isinstance(self.policy, Slipping) and rng.random() < 0.5 and (wrong := self.policy.mistake(request)):
             return wrong
         meant = parse(completion.text)
         kind = rng.randrange(3)
