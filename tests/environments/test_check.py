@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import copy
 import itertools
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any, ClassVar
 
 import pytest
@@ -146,6 +146,62 @@ class Dead(Counter):
         raise OSError("the engine is gone")
 
 
+class Coy(Counter):
+    """Copies show prompts something else."""
+
+    forked = False
+
+    def observe(self) -> Observation:
+        return replace(super().observe(), brief=("<up>",) if self.forked else ("<up or down>",))
+
+    def fork(self) -> Counter:
+        other = copy.copy(self)
+        other.forked = True
+        return other
+
+
+class Weary(Counter):
+    """Every time that it is begun again prompts are shown something else, and only when they look."""
+
+    resets = itertools.count()
+
+    def reset(self, task: Task) -> Observation:
+        self.number = next(self.resets)
+        return super().reset(task)
+
+    def observe(self) -> Observation:
+        number = self.number
+        return replace(super().observe(), brief=lambda: (f"<up or down, attempt {number}>",))
+
+
+class Parting(Counter):
+    """Copies list their actions in another order."""
+
+    order = ("up", "down")
+
+    def observe(self) -> Observation:
+        return replace(super().observe(), listing=lambda: self.order)
+
+    def fork(self) -> Counter:
+        other = copy.copy(self)
+        other.order = ("down", "up")
+        return other
+
+
+class Distracted(Counter):
+    """Copies show prompts something else, but only below zero."""
+
+    forked = False
+
+    def observe(self) -> Observation:
+        return replace(super().observe(), brief=("<lost>",) if self.forked and self.value < 0 else ("<up or down>",))
+
+    def fork(self) -> Counter:
+        other = copy.copy(self)
+        other.forked = True
+        return other
+
+
 # -- worlds that are wrong in one way ---------------------------------------------------------------------------------
 
 
@@ -221,6 +277,13 @@ def test_what_is_right_passes(world):
         (Boastful, "listed actions", '"fly" is listed, but not admissible'),
         (Gullible, "other actions", "is called admissible"),
         (Fidgety, "other actions", "after nonsense"),
+        (Coy, "fork == replay", "the short form of the list of actions differs: ('<up or down>',) and ('<up>',)"),
+        (Coy, "isolation", "the short form of the list of actions differs"),
+        (Weary, "determinism", "the short form of the list of actions differs: ('<up or down, attempt "),
+        (Weary, "fork == replay", "the short form of the list of actions differs"),
+        (Weary, "isolation", "the short form of the list of actions differs"),
+        (Distracted, "isolation", "the short form of the list of actions differs: ('<lost>',) and ('<up or down>',)"),
+        (Parting, "fork == replay", "the list of actions differs: ('up', 'down') and ('down', 'up')"),
         (Endless, "outcomes", "success without an end"),
         (Infinite, "outcomes", "a reward is inf"),
         (Dead, "determinism", "raised OSError: the engine is gone"),
