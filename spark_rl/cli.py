@@ -12,7 +12,6 @@ from __future__ import annotations
 
 import contextlib
 import errno
-import importlib
 import os
 import signal
 import sys
@@ -25,6 +24,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from spark_rl import __version__
+from spark_rl.common.loading import load_object
 from spark_rl.errors import SparkError, unknown_name
 
 if TYPE_CHECKING:
@@ -225,9 +225,8 @@ def _run(words: Sequence[str], flags: set[str]) -> int:
     if name not in COMMANDS:
         raise unknown_name("command", name, COMMANDS)
     command = COMMANDS[name]
-    module, _, function = command.place.partition(":")
     call = _call(name, command, words[len(name.split()) :], flags)
-    return getattr(importlib.import_module(f"spark_rl.commands.{module}"), function)(call)
+    return load_object(f"spark_rl.commands.{command.place}", "command", kind="function")(call)
 
 
 def _call(name: str, command: Command, argv: Sequence[str], flags: set[str]) -> Call:

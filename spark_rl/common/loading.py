@@ -1,13 +1,14 @@
-"""Objects by the place where they are defined."""
+"""Objects by the place where they are defined: the one loader of `package.module:Name`."""
 
 from __future__ import annotations
 
 import importlib
+from operator import attrgetter
 from typing import Any
 
 from spark_rl.errors import UsageError
 
-__all__ = ["load_object"]
+__all__ = ["load_object", "place_of"]
 
 
 def load_object(place: str, what: str, *, kind: str = "Class") -> Any:
@@ -23,6 +24,11 @@ def load_object(place: str, what: str, *, kind: str = "Class") -> Any:
     """
     module, _, name = place.partition(":")
     try:
-        return getattr(importlib.import_module(module), name)
+        return attrgetter(name)(importlib.import_module(module))
     except (ModuleNotFoundError, AttributeError, ValueError) as error:
         raise UsageError(f'{what} "{place}" cannot be imported ({error}); give package.module:{kind}') from error
+
+
+def place_of(kind: type) -> str:
+    """The place of a class, as `load_object` takes it."""
+    return f"{kind.__module__}:{kind.__qualname__}"

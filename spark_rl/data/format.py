@@ -9,7 +9,8 @@ Invariants
   text with a line each (an empty list has no type), and a date is no bare ISO date, which would be read as a time.
 * Won and lost trajectories have the same format; only `success` differs.
 
-Files of the first version (`spark-rl-demonstration/1`) are read: what they do not say is empty.
+Files of the first version (`spark-rl-demonstration/1`) are read: what they do not say is empty. Lines name classes as
+the version did that wrote them; they are read under today's names, so that lines of several versions agree.
 """
 
 from __future__ import annotations
@@ -18,13 +19,15 @@ import json
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass, is_dataclass, replace
 from datetime import UTC, datetime
+from functools import cache
 from hashlib import sha256
 from itertools import groupby
 from pathlib import Path
 from typing import Any, Literal, cast
 
 from spark_rl.common.files import write_bytes
-from spark_rl.config.codec import encode
+from spark_rl.config.codec import current, encode
+from spark_rl.config.old_names import hashed_name
 from spark_rl.contracts import World
 from spark_rl.errors import StorageError
 from spark_rl.prompting.instructions import INSTRUCTIONS, MODES
@@ -133,18 +136,34 @@ def origin(world: World, level: str, source: Source, author: str, prompt_version
 
 def prompt_version(prompt: Prompt) -> str:
     """A short name of how RL's prompts are written: instructions and settings; another text, another name."""
-    settings = _rendering(prompt)
-    for name in ("prompt", "window", "transcript"):  # a version does not depend on where code lies
-        settings = settings.replace(f"spark_rl.prompting.{name}:", "spark_rl.prompting:")
-    return "prompt-" + sha256((INSTRUCTIONS[prompt.modes] + settings).encode()).hexdigest()[:8]
+    settings = _without_sparks_modes(encode(prompt, hashed_name))
+    return "prompt-" + sha256((INSTRUCTIONS[prompt.modes] + as_text(settings)).encode()).hexdigest()[:8]
 
 
 def _rendering(prompt: Prompt) -> str:
-    """A prompt's settings as text. SPARK's modes are not said, so that files older than the choice say the same."""
-    settings = encode(prompt)
-    if prompt.modes == Prompt.modes:
-        del settings["modes"]
-    return as_text(settings)
+    """A prompt's settings as text."""
+    return as_text(_without_sparks_modes(encode(prompt)))
+
+
+def _without_sparks_modes(settings: Record) -> Record:
+    """A prompt's settings, encoded. SPARK's modes are not said, so that files older than the choice say the same."""
+    return {name: value for name, value in settings.items() if (name, value) != ("modes", Prompt.modes)}
+
+
+@cache
+def _current(text: str) -> str:
+    """The column `world` or `rendering` as it is written today, so that files of several versions say the same alike.
+
+    What is no JSON, or no settings, is left as it is: whoever needs it objects.
+    """
+    try:
+        settings: Any = json.loads(text)
+    except ValueError:
+        return text
+    if not isinstance(settings, dict) or "type" not in settings:
+        return text
+    found = cast(Record, current(settings))
+    return as_text(_without_sparks_modes(found) if found["type"] == "prompt" else found)
 
 
 def as_text(value: Any) -> str:
@@ -273,7 +292,7 @@ def _read(line: str) -> Record | str:
             return f'has {record[column]!r} in the column "{column}", which must be of type {kind.__name__}'
     if not all(isinstance(m, dict) and sorted(cast(Record, m)) == ["content", "role"] for m in record["prompt"]):
         return 'has a column "prompt" that is no list of messages with role and content'
-    return record
+    return {**record, "world": _current(record["world"]), "rendering": _current(record["rendering"])}
 
 
 def _upgraded(record: Record) -> Record:

@@ -13,16 +13,17 @@ from spark_rl.types import Task
 __all__ = ["WORLDS", "find_task", "load_world"]
 
 WORLDS: dict[str, str] = {
-    "household": "spark_rl.environments.household:Household",
-    "alfworld": "spark_rl.environments.alfworld:Alfworld",
-    "scienceworld": "spark_rl.environments.scienceworld:ScienceWorld",
-    "sokoban": "spark_rl.environments.sokoban:Sokoban",
-    "ezpoints": "spark_rl.environments.cards:EZPoints",
-    "numberline": "spark_rl.environments.cards:NumberLine",
-    "blackjack": "spark_rl.environments.cards:Blackjack",
-    "webshop": "spark_rl.environments.webshop:Webshop",
+    "household": "spark_rl.environments.household.world:Household",
+    "alfworld": "spark_rl.environments.alfworld.world:Alfworld",
+    "scienceworld": "spark_rl.environments.scienceworld.world:ScienceWorld",
+    "sokoban": "spark_rl.environments.sokoban.world:Sokoban",
+    "ezpoints": "spark_rl.environments.cards.ezpoints:EZPoints",
+    "numberline": "spark_rl.environments.cards.numberline:NumberLine",
+    "blackjack": "spark_rl.environments.cards.blackjack:Blackjack",
+    "webshop": "spark_rl.environments.webshop.world:Webshop",
 }
-"""Name on the command line -> `module:Class`. A new world is one file and one line here."""
+"""Name on the command line (and in saved files) -> `module:Class`, the module that defines the class. A new world is one
+file and one line here."""
 
 
 def load_world(name: str, **options: Any) -> World:

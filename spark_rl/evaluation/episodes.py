@@ -23,6 +23,7 @@ from pathlib import Path
 from typing import Any, cast
 
 from spark_rl.common.files import Lines, read_lines, write_json
+from spark_rl.config.codec import current
 from spark_rl.errors import StorageError, UsageError
 from spark_rl.evaluation.lookahead import Choose, alone, along, by_rule
 from spark_rl.rollout.metrics import step_counts
@@ -191,7 +192,7 @@ def open_folder(path: Path, settings: Mapping[str, Any], shard: Shard | None = N
     if file.exists():
         begun: dict[str, Any] = json.loads(file.read_text())
         for name in asked:
-            if begun.get(name) != asked[name]:
+            if current(begun.get(name)) != asked[name]:  # whichever version wrote it
                 raise UsageError(
                     f"{path} was begun with {name} {json.dumps(begun.get(name))}, not {json.dumps(asked[name])}: "
                     "give another --out, or the same settings"

@@ -82,7 +82,7 @@ def test_changed_settings_come_back_too():
 def test_every_field_is_saved():
     saved = stored(load_recipe("quickstart"))
     assert set(saved) == {"type", *(field.name for field in fields(Recipe))}
-    assert saved["prompt"]["context"]["type"] == "spark_rl.prompting.transcript:Transcript"
+    assert saved["prompt"]["context"]["type"] == "transcript"
 
 
 def test_a_class_from_elsewhere_is_imported_only_when_allowed():
@@ -97,10 +97,12 @@ def test_a_class_from_elsewhere_is_imported_only_when_allowed():
 @pytest.mark.parametrize(
     ("change", "message"),
     [
-        ({"type": "spark_rl.types:TreeSize"}, "TreeSize"),
-        ({"type": "spark_rl.nowhere:TreeShape"}, "nowhere"),
-        ({"type": "spark_rl.recipes:load_recipe"}, "is no dataclass"),
-        ({"leaves": 4}, "TreeShape refuses its settings .*leaves"),
+        ({"type": "tree_size"}, '"tree_size", which this version does not know .the nearest name it knows is "tree_shape"'),
+        ({"type": "spark_rl.types:TreeSize"}, '"spark_rl.types:TreeSize", which this version does not know'),
+        ({"type": "spark_rl.types:TreeShape"}, '"spark_rl.types:TreeShape", which this version does not know'),
+        ({"type": "spark_rl.recipes:load_recipe"}, '"spark_rl.recipes:load_recipe", which this version does not know'),
+        ({"type": "evaluation"}, 'the saved evaluation has the setting "budget", which this version does not know'),
+        ({"leaves": 4}, 'the saved tree_shape has the setting "leaves", which this version does not know'),
         ({"budget": 0}, "tree.budget is 0: it must be at least 1"),
     ],
 )
@@ -109,6 +111,16 @@ def test_a_recipe_of_another_version_is_refused(change, message):
     saved["tree"] |= change
     with pytest.raises(UsageError, match=message):
         decode(saved)
+
+
+def test_a_class_from_elsewhere_must_be_a_dataclass():
+    with pytest.raises(UsageError, match="collections:Counter is no dataclass"):
+        decode({"type": "collections:Counter"}, foreign=lambda _: True)
+
+
+def test_a_setting_that_is_missing_is_named():
+    with pytest.raises(UsageError, match=r"the saved recipe refuses its settings .*'env'"):
+        decode({"type": "recipe", "name": "half"})
 
 
 @pytest.mark.parametrize(

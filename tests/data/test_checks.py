@@ -230,7 +230,7 @@ def test_sample_takes_some(file, tmp_path, capsys):
 
 
 def test_a_world_from_elsewhere_is_not_imported_unasked(file, capsys):
-    foreign = json.dumps(encode(WORLD)).replace("spark_rl.environments.household.world", "elsewhere.world")
+    foreign = json.dumps(encode(WORLD) | {"type": "elsewhere.world:Household"})
     for number in range(1, len(records(file)) + 1):
         change(file, number, world=foreign)
     assert main(["data", "check", str(file), "--quiet"]) == 2

@@ -59,6 +59,28 @@ def test_sparks_modes_are_not_said_so_that_older_files_agree(tmp_path):
         assert ("modes" in first["rendering"]) == (modes == "rlvmr")
 
 
+def test_lines_of_an_older_version_are_read_under_todays_names(tmp_path):
+    prompt = Prompt(Window(2))
+    save(won(2, prompt), tmp_path / "new.jsonl", prompt)
+    today, *_ = read_records(tmp_path / "new.jsonl")
+    renamed = {
+        "rendering": {"type": "spark_rl.prompting:Prompt", "context": {"type": "spark_rl.prompting:Window", "history": 2}},
+        "world": {"type": "spark_rl.environments.household.world:Household", "train_tasks": 40},
+    }  # and without what has its default
+    lines = [{**record, **{name: json.dumps(value) for name, value in renamed.items()}} for record in today]
+    (tmp_path / "old.jsonl").write_text("\n".join(map(json.dumps, lines)))
+    (read,) = read_records(tmp_path / "old.jsonl")
+    assert read == today
+
+
+@pytest.mark.parametrize("text", ["", "no JSON", "[1]", "7", '{"history": 2}'])
+def test_a_rendering_that_is_none_is_read_as_it_is(tmp_path, text):
+    save(won(1), tmp_path / "demos.jsonl", Prompt())
+    lines = [{**json.loads(line), "rendering": text} for line in (tmp_path / "demos.jsonl").read_text().splitlines()]
+    (tmp_path / "demos.jsonl").write_text("\n".join(map(json.dumps, lines)))
+    assert {record["rendering"] for group in read_records(tmp_path / "demos.jsonl") for record in group} == {text}
+
+
 def test_every_column_has_one_type_for_datasets(tmp_path):
     datasets = pytest.importorskip("datasets", reason="datasets is part of the extra sft")
     bare = Prompt(list_actions=False)

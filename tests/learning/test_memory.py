@@ -204,7 +204,7 @@ def test_a_dry_run_prints_fields_and_memory_and_makes_nothing(tmp_path, monkeypa
     lines = {line.split()[0]: line.split()[1:] for line in out.splitlines() if line.strip()}
     assert lines["tree.budget"] == ["6"]
     assert lines["weights.lora_rank"] == ["2"]
-    assert lines["branching"] == ["spark_rl.branching.explore_tag:ExploreTag"]
+    assert lines["branching"] == ["explore_tag"]
     assert "gradients and optimiser" in out
     assert not list(tmp_path.iterdir())
 

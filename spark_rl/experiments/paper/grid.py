@@ -4,7 +4,8 @@ Invariants
 ----------
 * A cell is known by its recipe (and ETO's settings): its name holds a hash of all settings but the seed, so that two rows
   which come to the same settings are one cell, in one table or in several, in one call or in two. Settings at their
-  defaults are left out of the hash, so that one which comes with a later version changes no name.
+  defaults are left out of the hash, so that one which comes with a later version changes no name. Nor does a move of
+  code: classes and fields are hashed under the names that version 0.1.0 gave them (`old_names`).
 * Fields that a user sets belong to the base; what a row changes comes after them, so that the axis of a table stays its own.
 * Cells that begin alike (same world, model, level, cold start, seed) share a cold start, under a hash of what they share.
 """
@@ -18,6 +19,7 @@ from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import MISSING, Field, dataclass, field, fields, is_dataclass, replace
 from typing import Any, cast
 
+from spark_rl.config.old_names import hashed_name, hashed_settings
 from spark_rl.config.options import parse_recipe
 from spark_rl.config.recipe import Recipe
 from spark_rl.experiments.compare.cells import Cell, shared
@@ -163,12 +165,11 @@ def _digest(value: Any) -> str:
 
 
 def _said(value: Any) -> Any:
-    """Settings as JSON values (`recipe.encode`), without those at their defaults."""
+    """Settings as JSON values, without those at their defaults, under the names that digests use."""
     if is_dataclass(value) and not isinstance(value, type):
         given = {f.name: getattr(value, f.name) for f in fields(value) if f.init and getattr(value, f.name) != _default(f)}
-        return {"type": f"{type(value).__module__}:{type(value).__qualname__}"} | {
-            name: _said(inner) for name, inner in given.items()
-        }
+        given = hashed_settings(given) if isinstance(value, Recipe) else given
+        return {"type": hashed_name(type(value))} | {name: _said(inner) for name, inner in given.items()}
     if isinstance(value, list | tuple):
         return [_said(item) for item in cast("list[Any]", value)]
     return value

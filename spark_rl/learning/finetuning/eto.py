@@ -27,7 +27,7 @@ import torch
 from spark_rl.branching.chains import Chains
 from spark_rl.common.files import atomic_directory
 from spark_rl.common.seeding import derive
-from spark_rl.config.codec import encode
+from spark_rl.config.codec import current, encode
 from spark_rl.config.recipe import Recipe
 from spark_rl.contracts import Encoder, Executor, Growth, ModelSource, Watcher
 from spark_rl.data.demonstrations import tokenize
@@ -74,7 +74,7 @@ def begin(directory: Path, source: Run, recipe: Recipe, settings: Preferences, p
     asked = {SETTINGS: {"from": str(source.directory), "probe": probe, "preferences": encode(settings)}}
     if (directory / "recipe.json").exists():
         run = Run.open(directory, foreign=lambda _: True)  # the source's classes, which were allowed
-        if run.settings.get(SETTINGS) != asked[SETTINGS] or run.recipe != recipe:
+        if current(run.settings.get(SETTINGS)) != asked[SETTINGS] or run.recipe != recipe:
             raise UsageError(f"{directory} holds a run with other settings: give another --out, or delete it")
         return run
     if directory.exists() and any(directory.iterdir()):
