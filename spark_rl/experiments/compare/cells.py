@@ -26,7 +26,7 @@ import subprocess
 import sys
 import threading
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, field, fields, replace
 from pathlib import Path
 from typing import Any
 
@@ -56,6 +56,16 @@ KEPT_WHOLE = ("kinds", "averages", "pass_at", "branching")
 """What it holds besides, as it is, where it is there."""
 SUMS = ("leaves", "generated", "env_steps", "unique_steps", "trained", "seconds")
 """What a result adds up from iteration to iteration."""
+FREE = frozenset(
+    (
+        *("name", "iterations", "tasks_per_iteration", "keep", "log", "engine.cache_gb"),
+        *("branching", "tree.budget", "tree.roots", "tree.cap", "tree.counted", "sampling.temperature"),
+        *("rewards", "advantage", "loss", "optimizer"),
+        *("evaluation.levels", "evaluation.every"),
+    )
+)
+"""Settings in which cells that are compared may differ: what an algorithm chooses, what says where files and memory go, and
+which levels are evaluated and how often. All others must be equal, those included that a recipe may get one day."""
 
 
 @dataclass(frozen=True)
@@ -303,11 +313,22 @@ def _cold_recipe(recipe: Recipe) -> Recipe:
     return replace(recipe, iterations=0, evaluation=replace(recipe.evaluation, levels=(), every=0))
 
 
-def shared(recipe: Recipe) -> tuple[Any, ...]:
-    """What cells that begin alike must have in common; which levels are evaluated, and how often, is not part of it."""
-    settings = replace(recipe.evaluation, levels=(), every=0)
-    world = (recipe.env, recipe.level, recipe.prompt, recipe.tree.horizon, recipe.sampling.max_tokens)
-    return (*world, recipe.model, recipe.weights, recipe.seed, recipe.cold_start, settings, recipe.threads)
+def shared(recipe: Recipe) -> dict[str, Any]:
+    """What cells that begin alike must have in common, by name: every setting that is not in `FREE`.
+
+    Of a component with a free setting the class and the other settings are given one by one.
+    """
+    found: dict[str, Any] = {}
+    for field_ in fields(recipe):
+        name, value = field_.name, getattr(recipe, field_.name)
+        if name in FREE:
+            continue
+        found[name] = value
+        if any(free.startswith(f"{name}.") for free in FREE):
+            found[name] = type(value)
+            parts = [f"{name}.{part.name}" for part in fields(value) if f"{name}.{part.name}" not in FREE]
+            found |= {part: getattr(value, part.partition(".")[2]) for part in parts}
+    return found
 
 
 def _kept(levels: Mapping[str, Mapping[str, Any]]) -> dict[str, dict[str, Any]]:

@@ -31,6 +31,13 @@ __all__ = ["Grid"]
 
 BY_LEVEL = ("success", "repetitive", "pass_at", "tokens")
 """Measures that a world which stands for another shows at each of its levels."""
+STARTS = frozenset(
+    (
+        *("env", "level", "prompt", "tree.horizon", "sampling.max_tokens"),
+        *("model", "weights", "seed", "cold_start", "evaluation", "threads"),
+    )
+)
+"""Settings that the name of a cold start has always held (`_start`)."""
 
 
 @dataclass
@@ -106,7 +113,7 @@ class Grid:
         if (key := (world, row.size, row.arm, place)) not in self._made:
             recipe = self._changed(base, row.arm, world, place)
             anywhere = replace(recipe, seed=0)
-            start = f"{recipe.name}.{_digest(shared(anywhere))}"
+            start = f"{recipe.name}.{_digest(_start(anywhere))}"
             asked = (row.arm.evaluation,) if row.arm.evaluation else ()
             learns = row.arm.preferences
             known = _digest((anywhere, learns) if learns else anywhere)
@@ -159,6 +166,25 @@ def _merged(cells: Iterable[Cell]) -> list[Cell]:
     return list(found.values())
 
 
+def _start(recipe: Recipe) -> list[Any]:
+    """What the name of a cold start is a hash of: `shared`, in the form that version 0.1.0 gave it.
+
+    That form is a list of values without names, in this order, and is frozen: cold starts and results on disk are found
+    by its hash. `shared` says what must be equal today, and grows with the recipe; what it holds besides is added here
+    under its name, where it is not at its default, so that it gets a cold start of its own and changes no name otherwise.
+    """
+    place = (recipe.env, recipe.level, recipe.prompt, recipe.tree.horizon, recipe.sampling.max_tokens)
+    settings = replace(recipe.evaluation, levels=(), every=0)
+    frozen = [*place, recipe.model, recipe.weights, recipe.seed, recipe.cold_start, settings, recipe.threads]
+    usual = shared(type(recipe)(recipe.name, recipe.env))
+    later = [
+        [name, value]
+        for name, value in shared(recipe).items()
+        if not {name, name.partition(".")[0]} & STARTS and value != usual.get(name, MISSING)
+    ]
+    return frozen + later
+
+
 def _digest(value: Any) -> str:
     """Eight hexadecimal digits of settings."""
     return hashlib.sha256(json.dumps(_said(value), sort_keys=True).encode()).hexdigest()[:8]
@@ -166,6 +192,8 @@ def _digest(value: Any) -> str:
 
 def _said(value: Any) -> Any:
     """Settings as JSON values, without those at their defaults, under the names that digests use."""
+    if isinstance(value, type):
+        return hashed_name(value)
     if is_dataclass(value) and not isinstance(value, type):
         given = {f.name: getattr(value, f.name) for f in fields(value) if f.init and getattr(value, f.name) != _default(f)}
         given = hashed_settings(given) if isinstance(value, Recipe) else given

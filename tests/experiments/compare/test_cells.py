@@ -10,25 +10,31 @@ import subprocess
 import sys
 import threading
 import time
-from dataclasses import replace
+from dataclasses import dataclass, fields, replace
+from operator import attrgetter
 from pathlib import Path
 from typing import Any
 
 import pytest
 from tiny import RECIPE
 
+from spark_rl.advantage.rows import Rows
+from spark_rl.branching.chains import Chains
 from spark_rl.cli import main
 from spark_rl.commands.compare import _groups
 from spark_rl.config.codec import encode
-from spark_rl.config.recipe import Recipe
+from spark_rl.config.recipe import Log, Optimizer, Recipe
 from spark_rl.data.format import load
 from spark_rl.engines.local.settings import Local
 from spark_rl.errors import SparkError, UsageError
-from spark_rl.experiments.compare.cells import Cell, Plan, curve, prepared
+from spark_rl.experiments.compare.cells import FREE, Cell, Plan, curve, prepared, shared
 from spark_rl.models.load import load_tokenizer
+from spark_rl.objective.loss import Loss
+from spark_rl.objective.rewards import Rewards
 from spark_rl.prompting.instructions import MODES
 from spark_rl.recipes.algorithms import with_algorithm
 from spark_rl.runs.run import Run
+from spark_rl.types import TreeShape
 
 ARMS = ["--arms", "grpo,strategic", "--seeds", "2", "--jobs", "2"]
 SMALL = [
@@ -99,6 +105,66 @@ def test_what_cannot_be_compared_is_refused(tmp_path):
     Run.create(tmp_path / "runs" / "seed-0" / "grpo", replace(grpo.recipe, iterations=9))
     with pytest.raises(UsageError, match="begun with other settings"):
         plan.check([grpo])
+
+
+@dataclass(frozen=True)
+class Telepathy(Local):
+    """Another engine."""
+
+
+@dataclass(frozen=True)
+class LaterTree(TreeShape):
+    """With a setting of a later version."""
+
+    spread: int = 1
+
+
+@dataclass(frozen=True)
+class LaterRecipe(Recipe):
+    """With settings of a later version."""
+
+    tree: TreeShape = LaterTree()
+    curriculum: str = "none"
+
+
+@pytest.mark.parametrize(
+    "change",
+    [{"curriculum": "hard"}, {"tree": LaterTree(spread=2)}, {"engine": Telepathy()}, {"threads": 2}],
+)
+def test_a_setting_that_comes_later_is_compared_unless_somebody_frees_it(tmp_path, change):
+    before = prepared(RECIPE)
+    known: dict[str, Any] = {field.name: getattr(before, field.name) for field in fields(before)} | {"tree": LaterTree()}
+    recipe = LaterRecipe(**known)
+    cells = [Cell("first", recipe), Cell("second", replace(recipe, iterations=9))]
+    Plan(tmp_path).check(cells)
+    with pytest.raises(UsageError, match="arm second changes world, model"):
+        Plan(tmp_path).check([cells[0], replace(cells[1], recipe=replace(recipe, **change), start="")])
+
+
+def test_what_is_free_is_a_setting_and_not_compared():
+    for name in FREE:
+        assert attrgetter(name)(RECIPE) is not None, "a name that is no setting frees nothing"
+    other = replace(
+        RECIPE,
+        name="other",
+        iterations=77,
+        tasks_per_iteration=5,
+        keep=replace(RECIPE.keep, every=9),
+        tree=replace(RECIPE.tree, budget=9, roots=3, cap=11, counted="active"),
+        branching=Chains(),
+        sampling=replace(RECIPE.sampling, temperature=0.3),
+        evaluation=replace(RECIPE.evaluation, every=7, levels=("L2",)),
+        engine=Local(cache_gb=3.0),
+        rewards=Rewards(scale=2.0),
+        advantage=Rows(),
+        loss=Loss(entropy=0.5),
+        optimizer=Optimizer(epochs=7),
+        log=Log(wandb="project"),
+    )
+    assert shared(other) == shared(RECIPE)
+    assert shared(replace(RECIPE, tree=replace(RECIPE.tree, horizon=9))) != shared(RECIPE)
+    assert shared(replace(RECIPE, sampling=replace(RECIPE.sampling, max_tokens=5))) != shared(RECIPE)
+    assert shared(replace(RECIPE, evaluation=replace(RECIPE.evaluation, dev_tasks=5))) != shared(RECIPE)
 
 
 def test_an_arm_with_another_prompt_cold_start_or_adapters_has_a_start_of_its_own(tmp_path):

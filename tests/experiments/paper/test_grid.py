@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import itertools
 import json
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, field, fields, replace
 
 import pytest
 
@@ -13,11 +13,13 @@ from spark_rl.branching.chains import Chains
 from spark_rl.branching.probability import Probability
 from spark_rl.cli import main
 from spark_rl.config.codec import decode, encode
+from spark_rl.config.recipe import Recipe
+from spark_rl.engines.local.settings import Local
 from spark_rl.errors import UsageError
 from spark_rl.experiments.compare.cells import prepared
 from spark_rl.experiments.paper.benchmarks import BENCHMARKS, base_recipe
 from spark_rl.experiments.paper.costs import Cost, cost, memory_bytes
-from spark_rl.experiments.paper.grid import Grid, _digest
+from spark_rl.experiments.paper.grid import Grid, _digest, _start
 from spark_rl.experiments.paper.published import TABLES
 from spark_rl.experiments.paper.table import Arm, Row
 from spark_rl.recipes import load_recipe
@@ -130,6 +132,26 @@ def test_a_setting_of_a_later_version_changes_no_name():
     Later.__qualname__ = Now.__qualname__
     assert _digest(Now(3)) == _digest(Later(3))
     assert len({_digest(Later(3)), _digest(Later(4)), _digest(Later(3, pace=(1,)))}) == 3
+
+
+def test_a_setting_that_begins_alike_later_names_its_own_cold_start_where_it_is_set():
+    @dataclass(frozen=True)
+    class Later(Recipe):
+        curriculum: str = "none"
+
+    @dataclass(frozen=True)
+    class Other(Local):
+        share: float = 0.5
+
+    recipe = load_recipe("household-tiny")
+    later = Later(**{each.name: getattr(recipe, each.name) for each in fields(recipe)})
+    assert _start(later) == _start(recipe)
+    assert len(_start(recipe)) == 11
+    for free in ({"iterations": 3}, {"engine": Local(cache_gb=9.0)}, {"tree": replace(recipe.tree, budget=9, roots=2)}):
+        assert _digest(_start(replace(recipe, **free))) == _digest(_start(recipe)), free
+    changes = [{"curriculum": "hard"}, {"engine": Other()}, {"engine": Other(share=0.7)}, {"threads": 3}]
+    digests = [_digest(_start(replace(later, **change))) for change in [{}, *changes]]
+    assert len(set(digests)) == len(digests)
 
 
 def test_a_teachers_file_is_named_by_world_and_level(full):
