@@ -12,6 +12,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any
 
+from spark_rl.common.tables import markdown_table
 from spark_rl.experiments.compare.curves import Interval, interval, paired
 from spark_rl.experiments.paper.grid import Grid
 from spark_rl.experiments.paper.measures import DIGITS, RELATIVE, Result, value
@@ -137,7 +138,7 @@ def markdown(outcome: Outcome) -> str:
     parts = [
         f"{table.title} ({table.source}). Ours, mean over seeds with its 95 % interval (Student's t), then a stroke and "
         f"the paper's number.",
-        _table(["", *(column.name for column in columns)], [
+        markdown_table(["", *(column.name for column in columns)], [
             [name, *(_cell(outcome, number, place) for place in range(len(columns)))] for number, name in enumerate(names)
         ]),
     ]  # fmt: skip
@@ -148,7 +149,7 @@ def markdown(outcome: Outcome) -> str:
             [names[number], *(_change(outcome, number, place) for place in range(len(columns))), outcome.tested(number)]
             for number in compared
         ]
-        parts.append(f"Difference to {table.reference}, paired by seed; then the paper's.\n\n{_table(head, lines)}")
+        parts.append(f"Difference to {table.reference}, paired by seed; then the paper's.\n\n{markdown_table(head, lines)}")
         if any(len(outcome.pairs(number)) < FEWEST for number in compared):
             parts.append(f"Of fewer than {FEWEST} pairs of benchmark and seed no p below 0.05 can come.")
     return "\n\n".join([*parts, *filter(None, [table.note])])
@@ -194,8 +195,3 @@ def _change(outcome: Outcome, number: int, place: int) -> str:
 
 def _form(column: Column) -> str:
     return f".{DIGITS.get(column.measure, 1)}f"
-
-
-def _table(head: list[str], rows: list[list[str]]) -> str:
-    lines = [f"| {' | '.join(row)} |" for row in (head, *rows)]
-    return "\n".join([lines[0], "|---" * len(head) + "|", *lines[1:]])

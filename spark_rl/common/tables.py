@@ -1,0 +1,21 @@
+"""Markdown tables: the one place that writes them."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+__all__ = ["markdown_table"]
+
+
+def markdown_table(head: Sequence[str], rows: Sequence[Sequence[str]], *, spaced: bool = False) -> str:
+    """A table in Markdown.
+
+    Args:
+        head: the headings; empty for a table without, which Markdown writes with a heading of empty cells.
+        rows: the cells, as many in each row as there are headings.
+        spaced: whether the line below the headings has spaces. It looks the same once it is shown.
+    """
+    width = len(head) if head else len(rows[0]) if rows else 0
+    top = f"| {' | '.join(head)} |" if head else "| " * width + "|"
+    rule = "| " + " | ".join(["---"] * width) + " |" if spaced else "|---" * width + "|"
+    return "\n".join([top, rule, *(f"| {' | '.join(row)} |" for row in rows)])
