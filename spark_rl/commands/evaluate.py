@@ -25,6 +25,7 @@ from spark_rl.engines.openai import Endpoint
 from spark_rl.errors import UsageError, at_least, unknown_name
 from spark_rl.evaluation.episodes import Folder, Played, Shard, open_folder
 from spark_rl.evaluation.lookahead import CHOICES, Choose
+from spark_rl.evaluation.results import LevelResult, Levels, conclude, levels_to_json
 from spark_rl.policies.voting import Voting
 from spark_rl.rollout.executors.in_process import InProcess, open_executor
 from spark_rl.types import Level, Split, Task
@@ -32,7 +33,7 @@ from spark_rl.types import Level, Split, Task
 __all__ = ["evaluate"]
 
 POLICIES = ("branching", "model", "openai")
-Results = dict[str, Any]
+Results = dict[str, LevelResult]
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -238,9 +239,8 @@ async def _play(
 ) -> Results | None:
     """The numbers of each level; None while other shards have not played all."""
     from spark_rl.evaluation.play import play
-    from spark_rl.evaluation.results import conclude
 
-    results: dict[str, Any] = {}
+    results: Results = {}
     for level, chosen in tasks.items():
         before = folder.level(level) if folder else Played()
         wanted = {(task.id, sample) for task in chosen for sample in range(options.samples)}
@@ -267,13 +267,13 @@ async def _play(
     return results if len(results) == len(tasks) else None
 
 
-def _tell(results: Mapping[str, Any], options: _Evaluate) -> None:
+def _tell(results: Levels, options: _Evaluate) -> None:
     from spark_rl.evaluation.tables import report
 
     tables = report(results)
     print(tables)
     if options.folder:
-        write_json(options.folder / "results.json", results)
+        write_json(options.folder / "results.json", levels_to_json(results))
         write_bytes(options.folder / "results.md", f"{tables}\n".encode())
     elif options.out:
-        write_json(options.out, results)
+        write_json(options.out, levels_to_json(results))

@@ -136,7 +136,12 @@ async def _learn_and_probe(run: Run, count: int, watcher: Watcher) -> Mapping[st
     watcher.phase("probe", len(tasks))
     async with open_executor(recipe.engine, recipe.env, ModelSource(loaded=(model, tokenizer))) as executor:
         result = await measure(executor, recipe, tasks, watcher.advance)
-    said = {"asked": count, "level": recipe.evaluation.dev_level, "split": "dev", **{name: result[name] for name in FIGURES}}
+    said = {
+        "asked": count,
+        "level": recipe.evaluation.dev_level,
+        "split": "dev",
+        **{name: getattr(result, name) for name in FIGURES},
+    }
     write_json(file, said)
     return said
 

@@ -14,14 +14,14 @@ from spark_rl.contracts import Grows, Growth
 from spark_rl.errors import EnvironmentFailure, UsageError
 from spark_rl.evaluation.episodes import Played, Shard, episode
 from spark_rl.evaluation.lookahead import Choose, ahead
-from spark_rl.evaluation.results import Result, conclude
+from spark_rl.evaluation.results import LevelResult, conclude
 from spark_rl.rollout.playing import chains
 from spark_rl.types import Forest, Task
 
 __all__ = ["evaluate", "measure", "play"]
 
 
-async def evaluate(executor: Grows, tasks: Sequence[Task], growth: Growth, **settings: Any) -> Result:
+async def evaluate(executor: Grows, tasks: Sequence[Task], growth: Growth, **settings: Any) -> LevelResult:
     """Play each task of a level `samples` times; takes what `play` takes.
 
     Returns:
@@ -36,7 +36,7 @@ async def evaluate(executor: Grows, tasks: Sequence[Task], growth: Growth, **set
 
 async def measure(
     executor: Grows, recipe: Recipe, tasks: Sequence[Task], advance: Callable[[int], None] = lambda _: None
-) -> Result:
+) -> LevelResult:
     """Play each task once, as a run of the recipe evaluates itself; returns and raises what `evaluate` does."""
     settings = recipe.evaluation
     return await evaluate(

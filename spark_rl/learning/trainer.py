@@ -14,7 +14,6 @@ from __future__ import annotations
 import time
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
-from typing import Any
 
 from spark_rl.common.running import run as run_loop
 from spark_rl.config.recipe import Recipe
@@ -22,6 +21,7 @@ from spark_rl.contracts import Executor, ModelSource, Tracker, Watcher
 from spark_rl.data.leaks import refuse_held_out
 from spark_rl.errors import TrainingDiverged, UsageError
 from spark_rl.evaluation.play import measure
+from spark_rl.evaluation.results import LevelResult, development
 from spark_rl.learning import dynamic_sampling, memory
 from spark_rl.learning.learner import LocalLearner
 from spark_rl.learning.prepare import prepare, set_threads
@@ -130,20 +130,19 @@ class _Session:
 
     # -- evaluation -------------------------------------------------------------------------------------------------
 
-    async def _evaluate(self, tasks: Sequence[Task], advance: Callable[[int], None] = lambda _: None) -> dict[str, Any]:
+    async def _evaluate(self, tasks: Sequence[Task], advance: Callable[[int], None] = lambda _: None) -> LevelResult:
         return await measure(self.executor, self.recipe, tasks, advance)
 
     async def _development(self) -> dict[str, float]:
         """The development slice: part of no test split, so that looking at it often costs nothing."""
         tasks = self.recipe.env.tasks(self.recipe.evaluation.dev_level, "dev")
-        result = await self._evaluate(tasks[: self.recipe.evaluation.dev_tasks or None])
-        return {f"dev_{name}": result[name] for name in ("success", "low", "high", "steps", "invalid_ratio")}
+        return development(await self._evaluate(tasks[: self.recipe.evaluation.dev_tasks or None]))
 
     async def evaluate_levels(self, moment: str) -> None:
         """Every test task of every level once; skipped when the run already holds the result."""
         if moment in self.run.evaluations():
             return
-        results: dict[str, Any] = {}
+        results: dict[str, LevelResult] = {}
         for level in self.recipe.evaluation.levels:
             tasks = self.recipe.env.tasks(level, "test")
             self.watcher.phase(f"evaluate {level} {moment}", len(tasks))

@@ -3,10 +3,11 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from typing import Any
 
 from spark_rl import __version__
+from spark_rl.common.tables import markdown_table
 from spark_rl.config.recipe import Recipe
+from spark_rl.evaluation.results import Levels
 from spark_rl.evaluation.tables import markdown
 from spark_rl.objective.preferences import Preferences
 from spark_rl.prompting.instructions import MODES
@@ -18,7 +19,7 @@ def card(
     recipe: Recipe,
     *,
     checkpoint: str,
-    evaluations: Mapping[str, Any],
+    evaluations: Mapping[str, Levels],
     precision: str,
     kept: float | None,
     preferences: Preferences | None = None,
@@ -65,7 +66,7 @@ def _training(recipe: Recipe, checkpoint: str, preferences: Preferences | None, 
         rows += _reinforcement(recipe)
     if kept is not None:
         rows.append(("merging", f"{kept:.1%} of the adapters' change is kept in this precision"))
-    return "\n".join(["## Training", "", "| | |", "|---|---|", *(f"| {name} | {value} |" for name, value in rows)])
+    return f"## Training\n\n{markdown_table([], rows)}"
 
 
 def _reinforcement(recipe: Recipe) -> list[tuple[str, str]]:
@@ -80,7 +81,7 @@ def _reinforcement(recipe: Recipe) -> list[tuple[str, str]]:
     ]
 
 
-def _evaluations(evaluations: Mapping[str, Any]) -> str:
+def _evaluations(evaluations: Mapping[str, Levels]) -> str:
     if not any(evaluations.values()):
         return "## Evaluation\n\nThe run was not evaluated on test tasks."
     moments = {"before": "After the cold start", "after": "After reinforcement learning"}

@@ -18,6 +18,7 @@ from collections.abc import Mapping, Sequence
 from typing import Any
 
 from spark_rl.config.recipe import Recipe
+from spark_rl.evaluation.results import levels_to_json
 from spark_rl.report.reading import Reading
 from spark_rl.rollout.metrics import repeated
 from spark_rl.types import Forest, Node, Task, Tree
@@ -59,7 +60,7 @@ def run_payload(reading: Reading, key: str, name: str, entries: Sequence[Json]) 
         "notes": list(reading.notes),
         "settings": reading.settings,
         "metrics": _columns(reading.rows),
-        "evaluations": _finite(reading.evaluations),
+        "evaluations": _finite({moment: levels_to_json(levels) for moment, levels in reading.evaluations.items()}),
         "tasks": table,
         "forests": forests,
     }

@@ -16,6 +16,7 @@ from spark_rl import __version__
 from spark_rl.config.codec import decode
 from spark_rl.config.recipe import Recipe
 from spark_rl.errors import SparkError, StorageError, UsageError
+from spark_rl.evaluation.results import LevelResult, from_json
 from spark_rl.runs.forests import iterations, load_forest
 from spark_rl.runs.run import read_rows
 from spark_rl.types import Forest
@@ -23,8 +24,6 @@ from spark_rl.types import Forest
 __all__ = ["Reading", "find_runs", "is_run", "names", "read_run"]
 
 Row = dict[str, Any]
-RESULT = {"success", "low", "high", "wins", "tasks"}
-"""What a result in eval.json holds at least."""
 
 
 @dataclass(frozen=True)
@@ -38,7 +37,7 @@ class Reading:
     """The recipe as JSON, whether or not it can be read."""
     rows: tuple[Row, ...]
     """The lines of metrics.jsonl, oldest first."""
-    evaluations: dict[str, dict[str, Row]]
+    evaluations: dict[str, dict[str, LevelResult]]
     """The content of eval.json: moment -> level -> result."""
     forests: tuple[int, ...]
     """Iterations whose forests are kept."""
@@ -165,16 +164,16 @@ def _object(file: Path, notes: list[str]) -> dict[str, Any]:
     return {}
 
 
-def _evaluations(file: Path, notes: list[str]) -> dict[str, dict[str, Row]]:
+def _evaluations(file: Path, notes: list[str]) -> dict[str, dict[str, LevelResult]]:
     """Results that have what a table of results needs."""
     saved = _object(file, notes) if file.exists() else {}
-    found: dict[str, dict[str, Row]] = {}
+    found: dict[str, dict[str, LevelResult]] = {}
     for moment, levels in saved.items():
         results = cast("dict[str, Any]", levels) if isinstance(levels, dict) else {"": levels}
         for level, result in results.items():
-            if isinstance(result, dict) and cast(Row, result).keys() >= RESULT:
-                found.setdefault(moment, {})[level] = cast(Row, result)
-            else:
+            try:
+                found.setdefault(moment, {})[level] = from_json(result)
+            except StorageError:
                 notes.append(f"{file.name} has no readable result of {moment} {level}, which is left out.")
         if not results:  # no level was asked for
             found[moment] = {}

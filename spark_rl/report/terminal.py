@@ -15,7 +15,6 @@ import statistics
 from collections import defaultdict
 from collections.abc import Mapping, Sequence
 from itertools import pairwise
-from typing import Any
 
 from rich.console import Group, RenderableType
 from rich.table import Table
@@ -24,6 +23,7 @@ from rich.tree import Tree as RichTree
 
 from spark_rl.common.progress import duration
 from spark_rl.config.recipe import Recipe
+from spark_rl.evaluation.results import Levels
 from spark_rl.evaluation.statistics import wilson
 from spark_rl.report.reading import Reading
 from spark_rl.rollout.metrics import summarise
@@ -183,7 +183,7 @@ def sparkline(values: Sequence[float], width: int = 40) -> str:
     return "".join("▁▂▃▄▅▆▇█"[int((value - low) * scale + 0.5)] if math.isfinite(value) else " " for value in values)
 
 
-def evaluation_table(evaluations: Mapping[str, Mapping[str, Mapping[str, Any]]]) -> Table:
+def evaluation_table(evaluations: Mapping[str, Levels]) -> Table:
     """Success of each level at each moment (`before`, `after`), with its fraction and 95 % interval."""
     table = Table(title="success on test tasks", title_justify="left", box=None, header_style="bold", pad_edge=False)
     table.add_column("level")
@@ -197,14 +197,14 @@ def evaluation_table(evaluations: Mapping[str, Mapping[str, Mapping[str, Any]]])
                 cells += ["", ""]
             else:
                 cells += [
-                    f"{found['success']:.3f}  {found['wins']}/{found['tasks']}",
-                    f"{found['low']:.2f} to {found['high']:.2f}",
+                    f"{found.success:.3f}  {found.wins}/{found.tasks}",
+                    f"{found.low:.2f} to {found.high:.2f}",
                 ]
         table.add_row(level, *cells)
     return table
 
 
-def kinds_table(evaluations: Mapping[str, Mapping[str, Mapping[str, Any]]]) -> Table | None:
+def kinds_table(evaluations: Mapping[str, Levels]) -> Table | None:
     """Wins by task type, and means: a column a level, the moments in turn; None where no level has two types.
 
     Means over types of success and of each measure of progress, of the latter over tasks as well.
@@ -213,12 +213,12 @@ def kinds_table(evaluations: Mapping[str, Mapping[str, Mapping[str, Any]]]) -> T
     means: dict[str, dict[str, list[str]]] = {}
     for results in evaluations.values():
         for level, result in results.items():
-            for kind, pair in result.get("kinds", {}).items():
-                found.setdefault(kind, {}).setdefault(level, []).append(f"{pair['wins']}/{pair['tasks']}")
-            for measure, mean in result.get("averages", {}).items():
+            for kind, of_kind in result.kinds.items():
+                found.setdefault(kind, {}).setdefault(level, []).append(f"{of_kind.wins}/{of_kind.tasks}")
+            for measure, mean in result.averages.items():
                 if measure != "success":  # which the table of levels says
-                    means.setdefault(f"{measure}, tasks alike", {}).setdefault(level, []).append(f"{mean['tasks']:.3f}")
-                means.setdefault(f"{measure}, types alike", {}).setdefault(level, []).append(f"{mean['types']:.3f}")
+                    means.setdefault(f"{measure}, tasks alike", {}).setdefault(level, []).append(f"{mean.tasks:.3f}")
+                means.setdefault(f"{measure}, types alike", {}).setdefault(level, []).append(f"{mean.types:.3f}")
     if len(found) < 2:
         return None
     title = f"won by type, {' → '.join(evaluations)}"

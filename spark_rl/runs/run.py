@@ -5,7 +5,7 @@
     metrics.jsonl          one line an iteration
     forests/               every tree grown, newest kept (`store`)
     checkpoints/           cold-start, then numbered ones (`checkpoint`)
-    eval.json              {"before" | "after": {level: {success, low, high, wins, tasks, ...}}}
+    eval.json              {"before" | "after": {level: the fields of `evaluation.results.LevelResult`}}
 
 Invariant: each file is written whole or appended by whole lines, so a run that was killed at any moment can be read
 and resumed. This module reads and writes files and imports no torch.
@@ -23,6 +23,7 @@ from spark_rl.common.files import write_bytes, write_json
 from spark_rl.config.codec import decode, encode
 from spark_rl.config.recipe import Recipe
 from spark_rl.errors import StorageError, UsageError
+from spark_rl.evaluation.results import LevelResult, Levels, levels_from_json, levels_to_json
 from spark_rl.objective.preferences import Preferences
 from spark_rl.runs.forests import forest_path, prune_forests, save_forest
 from spark_rl.types import Forest
@@ -149,16 +150,27 @@ class Run:
         save_forest(forest, forest_path(self.forests, forest.iteration))
         prune_forests(self.forests, self.recipe.keep.forests)
 
-    def evaluations(self) -> dict[str, Any]:
-        """The content of eval.json; empty before the first evaluation."""
+    def evaluations(self) -> dict[str, dict[str, LevelResult]]:
+        """The content of eval.json, by moment and level; empty before the first evaluation.
+
+        Raises:
+            StorageError: it holds something else.
+        """
+        try:
+            return {moment: levels_from_json(levels) for moment, levels in self._evaluations().items()}
+        except StorageError as error:
+            file = self.directory / "eval.json"
+            raise StorageError(f"{file}: {error}; delete it to evaluate again with --resume") from error
+
+    def save_evaluation(self, moment: str, results: Levels) -> None:
+        """Set eval.json's `before` or `after`; the other stays as it is."""
+        write_json(self.directory / "eval.json", {**self._evaluations(), moment: levels_to_json(results)})
+
+    def _evaluations(self) -> dict[str, Any]:
         file = self.directory / "eval.json"
         return json.loads(file.read_text()) if file.exists() else {}
-
-    def save_evaluation(self, moment: str, results: Mapping[str, Any]) -> None:
-        """Set eval.json's `before` or `after`."""
-        write_json(self.directory / "eval.json", {**self.evaluations(), moment: dict(results)})
 
     @property
     def finished(self) -> bool:
         """Whether the run has trained all its iterations and evaluated what came out."""
-        return "after" in self.evaluations()
+        return "after" in self._evaluations()

@@ -404,7 +404,7 @@ def test_eval_repeats_the_runs_own_evaluation(run, capsys, tmp_path):
     said = capsys.readouterr()
     assert said.err == ""
     assert said.out.startswith("| level |")
-    assert json.loads(out.read_text()) == Run.open(run).evaluations()["after"]
+    assert json.loads(out.read_text()) == json.loads((run / "eval.json").read_text())["after"]
 
 
 def test_eval_of_a_model_directory(run, capsys):

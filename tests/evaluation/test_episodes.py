@@ -20,7 +20,7 @@ from spark_rl.errors import StorageError, UsageError
 from spark_rl.evaluation.episodes import Played, Shard, open_folder
 from spark_rl.evaluation.lookahead import majority
 from spark_rl.evaluation.play import play
-from spark_rl.evaluation.results import conclude
+from spark_rl.evaluation.results import LevelResult, conclude
 from spark_rl.policies.scripted import RandomActions
 from spark_rl.rollout.grow import grow_forest
 from spark_rl.types import Task, TreeShape
@@ -59,11 +59,11 @@ def run(executor: Chance, played: Played, shard: Shard | None = None, choose=Non
     return asyncio.run(play(executor, TASKS, GROWTH, **settings, played=played, shard=shard))
 
 
-def result(played: Played, tasks: Sequence[Task] = TASKS) -> dict:
+def result(played: Played, tasks: Sequence[Task] = TASKS) -> LevelResult:
     return conclude(tasks, played, samples=3, pass_at=(1, 2, 3))
 
 
-def in_folder(path: Path, executor: Chance, shard: Shard | None = None, **settings) -> dict:
+def in_folder(path: Path, executor: Chance, shard: Shard | None = None, **settings) -> LevelResult:
     with open_folder(path, SETTINGS, shard) as folder:
         run(executor, folder.level("L0"), shard, **settings)
         return result(folder.level("L0"))
@@ -84,7 +84,8 @@ def test_interrupted_and_resumed_is_uninterrupted(tmp_path, choose):
     assert rounds == 4  # nine batches, two at a time
     assert resumed == whole == in_folder(tmp_path / "out", Chance(alive=0), choose=choose)
     if choose:
-        assert whole["branching"]["leaves"] > 2
+        assert whole.branching is not None
+        assert whole.branching.leaves > 2
 
 
 @pytest.mark.parametrize("cut", range(1, 40, 6))
@@ -129,7 +130,7 @@ def test_more_samples_can_be_asked_for_later(tmp_path):
 def test_failed_episodes_are_tried_again(tmp_path):
     broken = frozenset(task.id for task in TASKS[:3])
     first = in_folder(tmp_path, Chance(broken=broken))
-    assert (first["failed"], first["episodes"]) == (9, 21)
+    assert (first.failed, first.episodes) == (9, 21)
     assert in_folder(tmp_path, Chance()) == result(run(Chance(), Played()))
 
 

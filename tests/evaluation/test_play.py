@@ -24,7 +24,7 @@ from spark_rl.evaluation.episodes import Played, episode
 from spark_rl.evaluation.lookahead import majority
 from spark_rl.evaluation.play import evaluate
 from spark_rl.evaluation.play import play as play_on
-from spark_rl.evaluation.results import conclude, summary
+from spark_rl.evaluation.results import KindResult, Mean, conclude, summary, to_json
 from spark_rl.evaluation.statistics import clustered, pass_at, wilson
 from spark_rl.evaluation.tables import averages, branching, markdown, report
 from spark_rl.models.load import load_model, load_tokenizer
@@ -79,7 +79,7 @@ def test_every_task_is_played_exactly_once(batch):
     assert max(map(len, executor.asked)) <= batch
     assert done == [min(n, 7) for n in range(batch, 7 + batch, batch)]
     assert result == play(Expert()), "the number of tasks played at once changes nothing"
-    assert result["tasks"] == sum(kind["tasks"] for kind in result["kinds"].values()) == 7
+    assert result.tasks == sum(kind.tasks for kind in result.kinds.values()) == 7
 
 
 def test_the_policy_s_own_way_of_forking_is_left_out():
@@ -105,13 +105,13 @@ def test_greedy_equals_a_plain_loop_over_the_environment():
     tasks = WORLD.tasks("L1", "test")
     trees = [by_hand(executor, task) for task in tasks]
     result = play(executor, tasks, batch=2)
-    assert result["wins"] == sum(tree.nodes[-1].success for tree in trees)
-    assert result["steps"] == fmean(len(tree.nodes) for tree in trees)
-    assert result["tokens"] == fmean(sum(len(node.completion) for node in tree.nodes) for tree in trees)
+    assert result.wins == sum(tree.nodes[-1].success for tree in trees)
+    assert result.steps == fmean(len(tree.nodes) for tree in trees)
+    assert result.tokens == fmean(sum(len(node.completion) for node in tree.nodes) for tree in trees)
     nodes = [node for tree in trees for node in tree.nodes]
-    assert result["invalid_ratio"] == fmean(not (node.well_formed and node.admissible) for node in nodes)
-    assert result["explore_ratio"] == fmean(node.mode == "explore" for node in nodes)
-    assert run.evaluations()["before"]["L1"]["tokens"] == result["tokens"]
+    assert result.invalid_ratio == fmean(not (node.well_formed and node.admissible) for node in nodes)
+    assert result.explore_ratio == fmean(node.mode == "explore" for node in nodes)
+    assert run.evaluations()["before"]["L1"].tokens == result.tokens
 
 
 def by_hand(executor: InProcess, task: Task) -> Tree:
@@ -142,11 +142,11 @@ def test_a_task_whose_environment_fails_is_not_solved_and_stays_in_the_denominat
     """Even where a whole batch fails."""
     growth = replace(RECIPE.growth, shape=TreeShape(horizon=40))
     result = play(flaky(TASKS[-2:]), batch=batch, growth=growth)
-    assert (result["wins"], result["tasks"], result["failed"]) == (5, 7, 2)
-    assert result["success"] == 5 / 7
-    assert (result["low"], result["high"]) == wilson(5, 7)
-    assert result["kinds"] == {"place": {"wins": 5, "tasks": 7}}
-    assert all("the door is stuck" in failure for failure in result["failures"])
+    assert (result.wins, result.tasks, result.failed) == (5, 7, 2)
+    assert result.success == 5 / 7
+    assert (result.low, result.high) == wilson(5, 7)
+    assert result.kinds == {"place": KindResult(wins=5, tasks=7)}
+    assert all("the door is stuck" in failure for failure in result.failures)
 
 
 @pytest.mark.parametrize("batch", [64, 3])
@@ -175,15 +175,15 @@ def test_a_summary_by_hand():
     won.task, lost.task = tasks[0], tasks[2]
     won.nodes[-1].progress, lost.nodes[-1].progress = {"score": 1.0}, {"score": 0.25}
     result = summary(tasks, [won, lost], Spent(generated=60), ["drawn/1: no"])
-    assert (result["wins"], result["tasks"], result["success"], result["failed"]) == (1, 3, 1 / 3, 1)
-    assert (result["steps"], result["steps_won"], result["score"], result["tokens"]) == (2.5, 2.0, 1 / 3, 20.0)
-    assert result["explore_ratio"] == 1 / 5
-    assert result["repetitive_ratio"] == 2 / 5  # the second step of the won one, and the third of the lost one
-    assert result["kinds"] == {"bring": {"wins": 0, "tasks": 1}, "find": {"wins": 1, "tasks": 2}}
+    assert (result.wins, result.tasks, result.success, result.failed) == (1, 3, 1 / 3, 1)
+    assert (result.steps, result.steps_won, result.score, result.tokens) == (2.5, 2.0, 1 / 3, 20.0)
+    assert result.explore_ratio == 1 / 5
+    assert result.repetitive_ratio == 2 / 5  # the second step of the won one, and the third of the lost one
+    assert result.kinds == {"bring": KindResult(wins=0, tasks=1), "find": KindResult(wins=1, tasks=2)}
     # Over tasks (1 + 0 + 0.25) / 3; over types the mean of 1 / 2 and 0.25.
-    assert result["averages"] == {
-        "success": {"tasks": 1 / 3, "types": 1 / 4},
-        "score": {"tasks": 1.25 / 3, "types": 0.375},
+    assert result.averages == {
+        "success": Mean(tasks=1 / 3, types=1 / 4),
+        "score": Mean(tasks=1.25 / 3, types=0.375),
     }
     assert averages({"L1": result}).splitlines()[2:] == [
         "| success, over tasks | 0.333 |",
@@ -198,7 +198,7 @@ def test_a_summary_by_hand():
 
 def test_no_tasks_are_no_success():
     result = play(Expert(), tasks=[])
-    assert (result["success"], result["tasks"], result["low"], result["high"]) == (0.0, 0, 0.0, 1.0)
+    assert (result.success, result.tasks, result.low, result.high) == (0.0, 0, 0.0, 1.0)
     assert averages({"L0": result}) == averages({"L0": summary(TASKS[:1], [], Spent(), [])}) == ""
 
 
@@ -224,7 +224,7 @@ def test_every_task_is_played_as_often_as_was_asked():
     wanted = [f"{task.id} {sample}" for sample in range(3) for task in TASKS]
     assert [name for part in executor.asked for name in part] == wanted
     assert done == [4, 7, 11, 14, 18, 21]
-    assert (result["tasks"], result["samples"], result["episodes"]) == (7, 3, 21)
+    assert (result.tasks, result.samples, result.episodes) == (7, 3, 21)
     assert result == play(Clumsy(), samples=3, batch=7)
 
 
@@ -251,16 +251,16 @@ def test_samples_agree_with_a_plain_loop_over_tasks_and_seeds():
     played = [one for row in outcomes for one in row]
     wins = [sum(success for success, _, _ in row) for row in outcomes]
     assert 0 < sum(wins) < 28
-    assert result["wins"] == sum(wins)
-    assert result["steps"] == fmean(steps for _, steps, _ in played)
-    assert result["score"] == pytest.approx(fmean(score for _, _, score in played))
-    assert result["env_steps"] == sum(steps for _, steps, _ in played) / 28
-    assert (result["low"], result["high"]) == clustered(wins, 4)
+    assert result.wins == sum(wins)
+    assert result.steps == fmean(steps for _, steps, _ in played)
+    assert result.score == pytest.approx(fmean(score for _, _, score in played))
+    assert result.env_steps == sum(steps for _, steps, _ in played) / 28
+    assert (result.low, result.high) == clustered(wins, 4)
     settings = {"temperature": 1.0, "seed": 1, "samples": 4}
     found = conclude(TASKS, asyncio.run(play_on(Clumsy(), TASKS, growth, **settings)), samples=4, pass_at=(1, 2, 4))
-    assert found["pass_at"] == {str(k): fmean(pass_at(k, 4, won) for won in wins) for k in (1, 2, 4)}
-    assert found["pass_at"]["1"] == pytest.approx(result["success"])
-    assert found["pass_at"]["4"] == fmean(won > 0 for won in wins)
+    assert found.pass_at == {str(k): fmean(pass_at(k, 4, won) for won in wins) for k in (1, 2, 4)}
+    assert found.pass_at["1"] == pytest.approx(result.success)
+    assert found.pass_at["4"] == fmean(won > 0 for won in wins)
     assert markdown({"L0": found}).splitlines()[0].endswith("| Pass@1 | Pass@2 | Pass@4 |")
 
 
@@ -285,9 +285,9 @@ def test_a_choice_by_hand():
     spent = Spent(generated=14, env_steps=7, replayed=2)
     played.add(tasks, 0, [episode(mended, 0, majority), episode(spoilt, 0, majority)], spent)
     result = conclude(tasks, played)
-    assert (result["wins"], result["episodes"], result["steps"]) == (1, 3, 1.0)
-    assert (result["tokens"], result["env_steps"]) == (14 / 3, 3.0)
-    assert result["branching"] == {
+    assert (result.wins, result.episodes, result.steps) == (1, 3, 1.0)
+    assert (result.tokens, result.env_steps) == (14 / 3, 3.0)
+    assert to_json(result)["branching"] == {
         "leaves": 6 / 3,
         "by_majority": 1 / 3,
         "by_likelihood": 2 / 3,
@@ -309,8 +309,9 @@ def test_a_policy_without_logprobs_is_asked_by_majority_alone():
     played = Played()
     played.add([tree.task], 0, [episode(tree, 0, majority)], Spent())
     result = conclude([tree.task], played)
-    assert result["branching"]["by_majority"] == 0
-    assert "by_likelihood" not in result["branching"]
+    assert result.branching is not None
+    assert result.branching.by_rule == {"majority": 0}
+    assert "by_likelihood" not in to_json(result)["branching"]
     assert "by likelihood" not in branching({"L0": result})
 
 
@@ -318,13 +319,14 @@ def test_what_is_alone_is_what_is_played_without_branching():
     growth = replace(RECIPE.growth, shape=TreeShape(budget=6, roots=2, horizon=12), branching=ExploreTag(3))
     chosen = play(Clumsy(), growth=growth, temperature=1.0, choose=majority)
     plain = play(Clumsy(), growth=growth, temperature=1.0)
-    found = chosen["branching"]
-    assert (found["alone"], found["alone_steps"]) == (plain["success"], plain["steps"])
-    assert 2 < found["leaves"] <= 6
-    assert 0 < plain["success"] <= found["pass_at_leaves"]
-    assert chosen["env_steps"] > plain["env_steps"]
-    assert chosen["success"] <= found["pass_at_leaves"]
-    assert chosen["success"] == pytest.approx(found["alone"] + (found["gained"] - found["lost"]) / 7)
+    found = chosen.branching
+    assert found is not None
+    assert (found.alone, found.alone_steps) == (plain.success, plain.steps)
+    assert 2 < found.leaves <= 6
+    assert 0 < plain.success <= found.pass_at_leaves
+    assert chosen.env_steps > plain.env_steps
+    assert chosen.success <= found.pass_at_leaves
+    assert chosen.success == pytest.approx(found.alone + (found.gained - found.lost) / 7)
 
 
 # -- whole splits ---------------------------------------------------------------------------------------------------
@@ -337,8 +339,8 @@ def covers(world: World, level: Level, count: int, batch: int = 64) -> None:
     tasks = world.tasks(level, "test")
     result = play(executor, tasks=tasks, growth=growth, batch=batch)
     assert Counter(executor.played) == Counter({task.id: 1 for task in tasks})
-    assert (result["tasks"], result["episodes"], result["failed"], result["steps"]) == (count, count, 0, 1.0)
-    assert sum(kind["tasks"] for kind in result["kinds"].values()) == count
+    assert (result.tasks, result.episodes, result.failed, result.steps) == (count, count, 0, 1.0)
+    assert sum(kind.tasks for kind in result.kinds.values()) == count
 
 
 @dataclass
@@ -394,4 +396,4 @@ def test_the_ids_of_large_splits_are_covered(name, level, count):
     result = play(executor, tasks=tasks, samples=2)
     assert Counter(executor.played) == Counter({task.id: 2 for task in tasks})
     assert len(tasks) == count
-    assert (result["episodes"], result["failed"]) == (2 * count, 0)
+    assert (result.episodes, result.failed) == (2 * count, 0)

@@ -155,7 +155,7 @@ def test_cold_start_iterations_checkpoints_and_evaluation(lora):
         assert row["update_sampled_tokens"] > 0
         assert row["update_reference_kl"] >= 0
     assert run.metrics()[0]["update_reference_kl"] < 1e-3, "before the first step the policy is its reference"
-    assert run.evaluations()["after"]["L0"]["tasks"] == 5
+    assert run.evaluations()["after"]["L0"].tasks == 5
     files = {path.name for path in (run.checkpoints / "000002").iterdir()}
     assert {"adapter_model.safetensors" if lora else "model.safetensors", "training.pt", "tokenizer.json"} <= files
     first, last = (state(run.checkpoints / name) for name in ("000001", "000002"))
@@ -235,7 +235,7 @@ def test_a_merged_model_loads_by_itself_says_what_it_is_and_plays(lora, tmp_path
     assert text.startswith("---\nlibrary_name: transformers\n")
     assert ("adapters of rank 4, merged" if lora else "all weights") in text
     result = run.evaluations()["after"]["L0"]
-    assert f"{result['wins']}/{result['tasks']}" in text
+    assert f"{result.wins}/{result.tasks}" in text
     assert str(tmp_path) not in text
     assert str(qwen.scratch()) not in text
 

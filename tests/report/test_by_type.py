@@ -2,18 +2,17 @@
 
 from __future__ import annotations
 
-from typing import Any
-
 from rich.console import Console
 
+from spark_rl.evaluation.results import LevelResult, from_json
 from spark_rl.evaluation.tables import by_kind
 from spark_rl.report.terminal import kinds_table
 
 COOL, HEAT = "pick_cool_then_place_in_recep", "pick_heat_then_place_in_recep"
 
 
-def result(**kinds: tuple[int, int]) -> dict[str, Any]:
-    return {"kinds": {kind: {"wins": wins, "tasks": tasks} for kind, (wins, tasks) in kinds.items()}}
+def result(**kinds: tuple[int, int]) -> LevelResult:
+    return from_json({"kinds": {kind: {"wins": wins, "tasks": tasks} for kind, (wins, tasks) in kinds.items()}}, needed=())
 
 
 L0, L2 = result(**{HEAT: (3, 16), COOL: (0, 25)}), result(**{COOL: (5, 21)})
@@ -31,7 +30,7 @@ def test_a_column_a_level():
 def test_one_type_needs_no_table():
     assert by_kind({"L2": L2}) == ""
     assert kinds_table({"after": {"L2": L2}}) is None
-    assert kinds_table({"after": {"L0": {"success": 0.0}}}) is None
+    assert kinds_table({"after": {"L0": result()}}) is None
 
 
 def test_before_and_after_side_by_side():

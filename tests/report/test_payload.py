@@ -16,6 +16,7 @@ from trees import draw
 from spark_rl.advantage.group import GroupMean
 from spark_rl.config.recipe import Recipe
 from spark_rl.environments.household import Household
+from spark_rl.evaluation.results import from_json
 from spark_rl.prompting.instructions import MODES
 from spark_rl.report.payload import MODES as LETTERS
 from spark_rl.report.payload import forest_entry, forest_payload, missing_entry, run_payload
@@ -103,10 +104,11 @@ def test_the_index_of_a_run_knows_each_task_once():
 
 def test_numbers_that_json_has_no_word_for_are_null():
     rows = ({"iteration": 1.0, "kl": math.nan}, {"iteration": 2.0, "late": 1 / 3}, {"iteration": 3.0, "kl": -math.inf})
-    evaluations = {"after": {"L0": {"success": math.nan, "failures": [math.inf, "x"]}}}
+    evaluations = {"after": {"L0": from_json({"success": 1, "score": -math.inf}, needed=())}}
     payload = run_payload(reading(rows=rows, evaluations=evaluations), "0", "one", [])
     assert payload["metrics"] == {"iteration": [1.0, 2.0, 3.0], "kl": [None] * 3, "late": [None, 0.33333, None]}
-    assert payload["evaluations"] == {"after": {"L0": {"success": None, "failures": [None, "x"]}}}
+    result = payload["evaluations"]["after"]["L0"]
+    assert (result["success"], result["score"], result["low"]) == (1.0, None, None)
     json.dumps(payload, allow_nan=False)
 
 

@@ -12,6 +12,7 @@ from trees import draw
 from spark_rl.config.recipe import Recipe
 from spark_rl.environments.household import Household
 from spark_rl.errors import UsageError
+from spark_rl.evaluation.results import from_json
 from spark_rl.report.reading import find_runs, names, read_run
 from spark_rl.runs.run import Run
 from spark_rl.types import Forest
@@ -42,7 +43,7 @@ def test_a_sound_run_is_read_without_remarks(run):
     assert [row["iteration"] for row in reading.rows] == [1, 2]
     assert reading.forests == (1, 2)
     assert reading.notes == ()
-    run.save_evaluation("after", {"L0": {"success": 1.0, "low": 0.2, "high": 1.0, "wins": 1, "tasks": 1}})
+    run.save_evaluation("after", {"L0": from_json({"success": 1.0, "low": 0.2, "high": 1.0, "wins": 1, "tasks": 1})})
     assert read_run(run.directory).state == "finished"
 
 

@@ -13,6 +13,7 @@ from rich.console import Console, RenderableType
 from trees import draw, node
 
 from spark_rl.advantage.group import GroupMean
+from spark_rl.evaluation.results import from_json
 from spark_rl.recipes import load_recipe
 from spark_rl.report.reading import read_run
 from spark_rl.report.terminal import (
@@ -154,11 +155,11 @@ def test_a_sparkline_is_never_wider_than_asked(values, width):
     assert len(sparkline(values, width)) == min(len(values), width)
 
 
-RESULT = {"success": 0.75, "low": 0.30, "high": 0.95, "wins": 3, "tasks": 4}
+RESULT = from_json({"success": 0.75, "low": 0.30, "high": 0.95, "wins": 3, "tasks": 4})
 
 
 def test_evaluations_show_fraction_and_interval():
-    drawn = text(evaluation_table({"before": {"L0": RESULT, "L1": RESULT}, "after": {"L1": RESULT | {"wins": 4}}}))
+    drawn = text(evaluation_table({"before": {"L0": RESULT, "L1": RESULT}, "after": {"L1": replace(RESULT, wins=4)}}))
     first, second = [line for line in drawn.splitlines() if line.startswith("L")]
     assert first.split() == ["L0", "0.750", "3/4", "0.30", "to", "0.95"]
     assert "4/4" in second

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 from dataclasses import dataclass, replace
 from pathlib import Path
 
@@ -13,8 +12,9 @@ from spark_rl import load_forest
 from spark_rl.config.recipe import Keep, Recipe
 from spark_rl.environments.household import Household
 from spark_rl.errors import StorageError, UsageError
+from spark_rl.evaluation.results import summary
 from spark_rl.runs.run import Run
-from spark_rl.types import Forest
+from spark_rl.types import Forest, Spent
 
 RECIPE = Recipe("drawn", Household(), keep=Keep(forests=2))
 
@@ -98,12 +98,19 @@ def test_the_newest_forests_are_kept(run):
 
 
 def test_evaluations_are_kept_side_by_side_and_finish_the_run(run):
-    run.save_evaluation("before", {"L0": {"wins": 1}})
+    tree = draw([-1], {0: 1.0})
+    won, lost = (summary([tree.task], trees, Spent(), []) for trees in ([tree], []))
+    run.save_evaluation("before", {"L0": lost})
     assert not run.finished
-    run.save_evaluation("after", {"L0": {"wins": 2}})
+    run.save_evaluation("after", {"L0": won})
     assert run.finished
-    assert run.evaluations() == {"before": {"L0": {"wins": 1}}, "after": {"L0": {"wins": 2}}}
-    assert json.loads((run.directory / "eval.json").read_text()) == run.evaluations()
+    assert run.evaluations() == {"before": {"L0": lost}, "after": {"L0": won}}
+
+
+def test_an_evaluation_that_cannot_be_read_is_named(run):
+    (run.directory / "eval.json").write_text('{"before": {"L0": {"wins": 1}}}')
+    with pytest.raises(StorageError, match=r"eval.json: a result has no success.* delete it to evaluate again"):
+        run.evaluations()
 
 
 @pytest.mark.skipif(not Path("/dev/full").exists(), reason="needs a device that is always full")

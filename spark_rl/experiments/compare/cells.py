@@ -34,6 +34,7 @@ from spark_rl.common.files import atomic_directory, write_json
 from spark_rl.config.codec import decode, encode
 from spark_rl.config.recipe import Recipe
 from spark_rl.errors import SparkError, UsageError
+from spark_rl.evaluation.results import LevelResult, Levels, levels_from_json, to_json
 from spark_rl.objective.preferences import Preferences
 from spark_rl.runs.run import Run, read_rows
 
@@ -166,10 +167,10 @@ class Plan:
         if levels := cell.recipe.evaluation.levels:
             self._evaluate(log, directory, "test", *cold, *levels)
 
-    def _evaluate(self, log: Path, directory: Path, split: str, *options: str) -> dict[str, Any]:
+    def _evaluate(self, log: Path, directory: Path, split: str, *options: str) -> dict[str, LevelResult]:
         if not (path := directory / f"{split}.json").exists():
             self._call(log, "eval", str(directory), *options, "--out", str(path))
-        return json.loads(path.read_text())
+        return _read(path)
 
     def run(self, cell: Cell) -> dict[str, Any]:
         """Train a cell from its cold start, or go on with it; evaluate it as it asks; write its result.
@@ -188,10 +189,10 @@ class Plan:
     def _train(self, cell: Cell) -> dict[str, Any]:
         """The result of a run."""
         directory, cold, levels = self._run(cell), self._cold(cell), cell.recipe.evaluation.levels
-        before: dict[str, Any] = json.loads((cold / "test.json").read_text()) if levels else {}
+        before = _read(cold / "test.json") if levels else {}
         evaluations = self._learn_from_failures(cell, before) if cell.preferences else self._reinforce(cell, before)
         rows, _ = read_rows(directory / "metrics.jsonl")
-        start = json.loads((cold / "dev.json").read_text())[cell.recipe.evaluation.dev_level]["success"]
+        start = _read(cold / "dev.json")[cell.recipe.evaluation.dev_level].success
         result = {
             "arm": cell.arm,
             "seed": cell.recipe.seed,
@@ -207,7 +208,7 @@ class Plan:
         write_json(self._file(cell), result)
         return result
 
-    def _reinforce(self, cell: Cell, before: dict[str, Any]) -> dict[str, Any]:
+    def _reinforce(self, cell: Cell, before: Levels) -> Mapping[str, Levels]:
         """Evaluations before and after RL."""
         directory = self._run(cell)
         if not (directory / "recipe.json").exists():
@@ -218,9 +219,9 @@ class Plan:
                     run.save_evaluation("after", before)
                 shutil.copytree(self._cold(cell) / "checkpoints" / "cold-start", run.checkpoints / "cold-start")
         self._call(self._log(cell), "train", "--resume", str(directory))
-        return json.loads((directory / "eval.json").read_text())
+        return Run.open(directory, foreign=lambda _: True).evaluations()
 
-    def _learn_from_failures(self, cell: Cell, before: dict[str, Any]) -> dict[str, Any]:
+    def _learn_from_failures(self, cell: Cell, before: Levels) -> Mapping[str, Levels]:
         """Evaluations before and after ETO."""
         directory, log = self._run(cell), self._log(cell)
         words = cell.preferences.words() if cell.preferences else []
@@ -239,7 +240,7 @@ class Plan:
         folder = directory / "evaluations" / _slug(options)
         words = [*shlex.split(options), "--level", *cell.recipe.evaluation.levels, "--out", str(folder)]
         self._call(self._log(cell), "eval", str(directory), *words)
-        return _kept(json.loads((folder / "results.json").read_text()))
+        return _kept(_read(folder / "results.json"))
 
     def stop(self) -> None:
         """End what is running; it can be continued."""
@@ -331,11 +332,17 @@ def shared(recipe: Recipe) -> dict[str, Any]:
     return found
 
 
-def _kept(levels: Mapping[str, Mapping[str, Any]]) -> dict[str, dict[str, Any]]:
-    """What a result holds of an evaluation, by level."""
+def _read(file: Path) -> dict[str, LevelResult]:
+    """What `spark-rl eval` wrote."""
+    return levels_from_json(json.loads(file.read_text()))
+
+
+def _kept(levels: Levels) -> dict[str, dict[str, Any]]:
+    """What a result holds of an evaluation, by level; `from_json(..., needed=())` reads it."""
+    whole = {level: to_json(found) for level, found in levels.items()}
     return {
         level: {name: round(found[name], 4) for name in KEPT} | {name: found[name] for name in KEPT_WHOLE if name in found}
-        for level, found in levels.items()
+        for level, found in whole.items()
     }
 
 

@@ -6,10 +6,13 @@ arm's success *at equal x* is read where the first of the seed's arms ends.
 
 from __future__ import annotations
 
+import math
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
+from spark_rl.common.tables import markdown_table
+from spark_rl.evaluation.results import from_json
 from spark_rl.experiments.compare.curves import Curve, crossing_ratio, interval, paired
 
 __all__ = ["AXES", "Comparison", "markdown"]
@@ -138,13 +141,16 @@ def _tests(comparison: Comparison) -> str:
 
 def _tested(comparison: Comparison, moment: str, level: str, measure: str) -> list[list[float]]:
     """Success on a test split, or how far a world says its tasks have come: [arm][seed]; empty where none was measured."""
-    found = [[result.get(moment, {}).get(level, {}) for result in results] for results in comparison.results]
-    try:
-        if measure == "success":
-            return [[one["success"] for one in of_arm] for of_arm in found]
-        return [[one["averages"][measure]["tasks"] for one in of_arm] for of_arm in found]
-    except KeyError:
+    found = [
+        [from_json(result.get(moment, {}).get(level, {}), needed=()) for result in results] for results in comparison.results
+    ]
+    if measure == "success":
+        values = [[one.success for one in of_arm] for of_arm in found]
+    elif all(measure in one.averages for of_arm in found for one in of_arm):
+        values = [[one.averages[measure].tasks for one in of_arm] for of_arm in found]
+    else:
         return []
+    return [] if any(math.isnan(value) for of_arm in values for value in of_arm) else values
 
 
 def _spent(comparison: Comparison) -> str:
@@ -159,10 +165,8 @@ def _spent(comparison: Comparison) -> str:
 
 
 def _table(arms: Sequence[str], columns: Mapping[str, Sequence[str]]) -> str:
-    head = ["arm", *columns]
-    rows = zip(arms, *columns.values(), strict=True)
-    lines = [head, ["---"] * len(head), *([f"`{arm}`", *values] for arm, *values in rows)]
-    return "\n".join(f"| {' | '.join(line)} |" for line in lines)
+    rows = [[f"`{arm}`", *values] for arm, *values in zip(arms, *columns.values(), strict=True)]
+    return markdown_table(["arm", *columns], rows, spaced=True)
 
 
 def _curve(result: Result, axis: str) -> Curve:

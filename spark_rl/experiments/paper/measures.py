@@ -5,9 +5,11 @@ Shares are in percent, but for the explore ratio, which the paper prints as a sh
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable, Mapping
 from typing import Any
 
+from spark_rl.evaluation.results import LevelResult, from_json
 from spark_rl.experiments.paper.benchmarks import BENCHMARKS
 from spark_rl.experiments.paper.table import Column, Measure
 
@@ -35,9 +37,9 @@ def value(column: Column, result: Callable[[str], Result], evaluation: str = "",
         None where it was not measured (a user's own `evaluation.levels`, a run without iterations).
     """
 
-    def found(level: str) -> Mapping[str, Any]:
+    def found(level: str) -> LevelResult:
         whole = result(level)
-        return (whole["evaluations"][evaluation] if evaluation else whole["after"]).get(level, {})
+        return from_json((whole["evaluations"][evaluation] if evaluation else whole["after"]).get(level, {}), needed=())
 
     match column.measure:
         case "generated":
@@ -49,22 +51,27 @@ def value(column: Column, result: Callable[[str], Result], evaluation: str = "",
             ratios = result(column.level)["explore_ratio"]
             return float(ratios[max(1, round(float(column.key) * len(ratios))) - 1]) if ratios else None
         case "drop":
-            before, after = (found(level).get("success") for level in (column.level, column.key))
-            return 100 * (1 - after / before) if before and after is not None else None
+            before, after = (found(level).success for level in (column.level, column.key))
+            return _measured(100 * (1 - after / before)) if before else None
         case "kind":
-            of = found(column.level).get("kinds", {}).get(BENCHMARKS[column.world].kinds[column.key])
-            return 100 * of["wins"] / of["tasks"] if of else None
+            of = found(column.level).kinds.get(BENCHMARKS[column.world].kinds[column.key])
+            return 100 * of.wins / of.tasks if of else None
         case "score":
-            of = found(column.level).get("averages", {}).get("score")
-            return 100 * of["tasks"] if of else None
+            score = found(column.level).averages.get("score")
+            return 100 * score.tasks if score else None
         case "pass_at":
-            share = found(column.level).get("pass_at", {}).get(column.key)
-            return None if share is None else 100 * share
+            return _measured(100 * found(column.level).pass_at.get(column.key, math.nan))
         case "tokens":
-            return found(column.level).get("tokens")
+            return _measured(found(column.level).tokens)
         case "success" if rule:
-            share = found(column.level).get("branching", {}).get(f"by_{rule}")
-            return None if share is None else 100 * share
-        case "success" | "repetitive":
-            share = found(column.level).get("success" if column.measure == "success" else "repetitive_ratio")
-            return None if share is None else 100 * share
+            branching = found(column.level).branching
+            return _measured(100 * branching.by_rule.get(rule, math.nan)) if branching else None
+        case "success":
+            return _measured(100 * found(column.level).success)
+        case "repetitive":
+            return _measured(100 * found(column.level).repetitive_ratio)
+
+
+def _measured(number: float) -> float | None:
+    """None where nobody measured it."""
+    return None if math.isnan(number) else number

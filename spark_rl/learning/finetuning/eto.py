@@ -35,6 +35,7 @@ from spark_rl.data.format import Demonstration, load, origin, prompt_version
 from spark_rl.data.pairs import Pair, pair_up, save_pairs
 from spark_rl.errors import UsageError
 from spark_rl.evaluation.play import measure
+from spark_rl.evaluation.results import development
 from spark_rl.learning.finetuning.dpo import learn
 from spark_rl.learning.prepare import set_threads
 from spark_rl.models.load import load_model, load_tokenizer
@@ -217,5 +218,4 @@ async def _probe(executor: Executor, recipe: Recipe, count: int, iteration: int,
         return {}
     tasks = recipe.env.tasks(recipe.evaluation.dev_level, "dev")[:count]
     watcher.phase(f"probe, iteration {iteration}", len(tasks))
-    result = await measure(executor, recipe, tasks, watcher.advance)
-    return {f"dev_{name}": result[name] for name in ("success", "low", "high", "steps", "invalid_ratio")}
+    return development(await measure(executor, recipe, tasks, watcher.advance))
