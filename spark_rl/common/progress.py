@@ -22,12 +22,13 @@ from rich.progress import BarColumn, MofNCompleteColumn, Progress, ProgressColum
 from rich.table import Column
 from rich.text import Text
 
+from spark_rl.common.metrics import PROGRESS
 from spark_rl.contracts import Watcher
 
 __all__ = ["Quiet", "RichProgress", "duration", "figures", "resident_bytes", "watching"]
 
-SHOWN = ("success", "reward")
-"""Figures of an iteration that are shown while it runs; all are in metrics.jsonl."""
+SHOWN = (*PROGRESS, "loss")
+"""Figures that are shown: those of an iteration, which are in metrics.jsonl, and what a cold start tells while it learns."""
 
 
 @contextlib.contextmanager
@@ -174,7 +175,7 @@ class _Pace:
 
 def figures(row: Mapping[str, float]) -> str:
     """Success, reward and tokens a second of an iteration (or what else a phase reports), those that are there."""
-    shown = [f"{name} {row[name]:.2f}" for name in (*SHOWN, "dev_success", "loss") if name in row]
+    shown = [f"{name} {row[name]:.2f}" for name in SHOWN if name in row]
     seconds = row.get("seconds_generate") or row.get("seconds")
     if seconds and row.get("generated"):
         shown.append(f"{row['generated'] / seconds:,.0f} tokens/s")

@@ -102,9 +102,9 @@ class LevelResult:
     success: float
     """Share of the episodes that solved their task."""
     low: float
-    """Lower end of its 95 % interval (`statistics.clustered`)."""
+    """Lower end of the 95 % interval of `success` (`statistics.clustered`)."""
     high: float
-    """Upper end of its 95 % interval."""
+    """Upper end of the 95 % interval of `success`."""
     wins: int
     """Episodes that solved their task."""
     tasks: int
@@ -112,7 +112,7 @@ class LevelResult:
     samples: int
     """Episodes of each task."""
     episodes: int
-    """Episodes, which is `tasks` times `samples`."""
+    """Episodes: `tasks` times `samples`."""
     score: float
     """Mean sum of rewards of an episode; an episode that failed has 0."""
     steps: float
@@ -146,7 +146,7 @@ class LevelResult:
     failed: int
     """Episodes whose environment failed."""
     failures: tuple[str, ...]
-    """A sentence for each of them."""
+    """A sentence for each environment that failed."""
     kinds: Mapping[str, KindResult]
     """Wins and episodes by task type."""
     averages: Mapping[str, Mean]
@@ -154,7 +154,7 @@ class LevelResult:
     pass_at: Mapping[str, float] = field(default_factory=dict[str, float])
     """Unbiased Pass@k by k; empty, and not written, where none was asked for."""
     branching: BranchingResult | None = None
-    """None, and not written, where there was nothing to choose."""
+    """What choosing brought; None, and not written, where there was nothing to choose."""
 
 
 Levels = Mapping[str, LevelResult]

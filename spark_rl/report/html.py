@@ -23,11 +23,11 @@ from collections.abc import Callable, Mapping, Sequence, Set
 from importlib import resources
 from typing import Any
 
-from spark_rl.report.payload import forest_entry, forest_payload, missing_entry, run_payload
+from spark_rl.report.payload import forest_entry, forest_payload, metrics_payload, missing_entry, run_payload
 from spark_rl.report.reading import Reading
 from spark_rl.types import Forest
 
-__all__ = ["POLICY", "asset", "fill", "packed", "report"]
+__all__ = ["POLICY", "asset", "fill", "metrics_element", "packed", "report"]
 
 Json = dict[str, Any]
 Key = tuple[int, int]
@@ -86,9 +86,14 @@ def _page(runs: str, forests: Sequence[str]) -> str:
     return fill(
         csp=POLICY.format(script=_hash(script), style=_hash(style), connect="'none'"),
         style=f"<style>{style}</style>",
-        data="".join([f'<script type="application/json" id="runs">{runs}</script>\n', *forests]),
+        data="".join([metrics_element(), f'<script type="application/json" id="runs">{runs}</script>\n', *forests]),
         script=f"<script>{script}</script>",
     )
+
+
+def metrics_element() -> str:
+    """What the page says of metrics, for a report and for the server."""
+    return f'<script type="application/json" id="metrics">{_escaped(metrics_payload())}</script>\n'
 
 
 def packed(value: Json) -> bytes:
@@ -110,8 +115,12 @@ def fill(**parts: str) -> str:
 
 def _runs(readings: Sequence[Reading], names: Sequence[str], entries: Sequence[Sequence[Json]]) -> str:
     each = enumerate(zip(readings, names, entries, strict=True))
-    # Within a script element only `<` can end it or begin a comment.
-    return _json([run_payload(reading, str(i), name, known) for i, (reading, name, known) in each]).replace("<", "\\u003c")
+    return _escaped([run_payload(reading, str(i), name, known) for i, (reading, name, known) in each])
+
+
+def _escaped(value: Any) -> str:
+    """JSON for a script element, where only `<` can end it or begin a comment."""
+    return _json(value).replace("<", "\\u003c")
 
 
 def _json(value: Any) -> str:

@@ -17,16 +17,46 @@ import math
 from collections.abc import Mapping, Sequence
 from typing import Any
 
+from spark_rl.common.metrics import CURVES, METRICS, Curve
 from spark_rl.config.recipe import Recipe
 from spark_rl.evaluation.results import levels_to_json
 from spark_rl.report.reading import Reading
 from spark_rl.rollout.metrics import repeated
 from spark_rl.types import Forest, Node, Task, Tree
 
-__all__ = ["forest_entry", "forest_payload", "missing_entry", "run_payload"]
+__all__ = ["forest_entry", "forest_payload", "metrics_payload", "missing_entry", "run_payload"]
 
 Json = dict[str, Any]
 MODES = {"explore": "e", "think": "t", "planning": "p", "reflection": "r", "monitor": "m", None: "-"}
+
+
+def metrics_payload() -> Json:
+    """What the page says of metrics, whatever the runs: its charts in order, and what each name means."""
+    return {
+        "curves": [_curve(curve) for curve in CURVES],
+        "metrics": [{"name": each.name, "about": _plain(each.about), "unit": each.unit} for each in METRICS],
+    }
+
+
+def _curve(curve: Curve) -> Json:
+    """A chart: its lines, and the interval around them where there is one. A single line says what it is about."""
+    shown = [metric for metric in METRICS if metric.curve == curve.id]
+    lines = [metric for metric in shown if metric.role == "line"]
+    band = [metric.name for role in ("low", "high") for metric in shown if metric.role == role]
+    about = _plain(lines[0].about) if len(lines) == 1 else ""
+    return {
+        "id": curve.id,
+        "title": curve.title,
+        "why": " ".join(filter(None, (about, curve.hint))),
+        "columns": [{"name": metric.name, "label": metric.label} for metric in lines],
+        "band": band or None,
+        "share": all(metric.unit == "share" for metric in lines),
+    }
+
+
+def _plain(text: str) -> str:
+    """Text without the marks of Markdown."""
+    return text.replace("`", "")
 
 
 def run_payload(reading: Reading, key: str, name: str, entries: Sequence[Json]) -> Json:

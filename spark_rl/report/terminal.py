@@ -21,6 +21,7 @@ from rich.table import Table
 from rich.text import Text
 from rich.tree import Tree as RichTree
 
+from spark_rl.common.metrics import SUMMARY
 from spark_rl.common.progress import duration
 from spark_rl.config.recipe import Recipe
 from spark_rl.evaluation.results import Levels
@@ -44,15 +45,6 @@ __all__ = [
 FORK, WON, LOST = "⑂", "✓", "✗"
 SHOWN_STEPS = 3
 """A stretch of more steps without a fork shows its first and its last."""
-CURVES = (
-    ("success", "success"),
-    ("dev_success", "success, dev"),
-    ("explore_ratio", "explore ratio"),
-    ("invalid_ratio", "invalid steps"),
-    ("forks", "forks"),
-    ("update_reference_kl", "KL to cold start"),
-)
-"""Curves of a summary: name in metrics.jsonl, name on the screen."""
 
 
 def clean(text: str, most: int = 200) -> str:
@@ -272,9 +264,9 @@ def summary(reading: Reading) -> RenderableType:
 
 def _curves(rows: Sequence[Mapping[str, float]]) -> Table:
     table = Table(title="iterations, first to last", title_justify="left", box=None, show_header=False, pad_edge=False)
-    for name, shown in CURVES:
-        if values := [row[name] for row in rows if name in row]:
-            table.add_row(shown, Text(sparkline(values), style="cyan"), f"{values[0]:.3g} → {values[-1]:.3g}")
+    for metric in SUMMARY:
+        if values := [row[metric.name] for row in rows if metric.name in row]:
+            table.add_row(metric.summary, Text(sparkline(values), style="cyan"), f"{values[0]:.3g} → {values[-1]:.3g}")
     return table
 
 

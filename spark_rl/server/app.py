@@ -28,7 +28,7 @@ from starlette.requests import Request
 from starlette.responses import Response
 from starlette.routing import Route
 
-from spark_rl.report.html import POLICY, asset, fill
+from spark_rl.report.html import POLICY, asset, fill, metrics_element
 from spark_rl.server.shelf import Shelf
 
 __all__ = ["application"]
@@ -56,7 +56,7 @@ def application(shelf: Shelf, hosts: Sequence[str], every: float = EVERY) -> Sta
         html = fill(
             csp=HEADERS["Content-Security-Policy"],
             style='<link rel="stylesheet" href="page.css">',
-            data="",
+            data=metrics_element(),
             script='<script src="page.js"></script>',
         )
         return _answer(html.encode(), "text/html")

@@ -94,7 +94,7 @@ def test_a_report_holds_every_forest(run, tmp_path, capsys):
 def test_what_a_model_said_is_no_part_of_the_page(run, tmp_path):
     page = written(run.directory, tmp_path / "report.html")
     kinds = [(tag, given.get("type")) for tag, given, _ in page.found]
-    assert kinds.count(("script", "application/json")) == 1
+    assert kinds.count(("script", "application/json")) == 2
     assert kinds.count(("script", "text/plain")) == 30
     assert kinds.count(("script", None)) == 1
     assert kinds.count(("style", None)) == 1
@@ -135,7 +135,7 @@ def test_what_does_not_fit_is_left_out_evenly_and_said(run, tmp_path):
     assert len(shown["forests"]) == 30
     assert all(len(entry["trees"]) == 1 for entry in shown["forests"]), "the index tells of those left out as well"
     assert "--max-mb" in next(entry["missing"] for entry in shown["forests"] if "missing" in entry)
-    assert len(Elements(report([reading], ["run"], 1)).found) == 3, "without room: script, style and the runs"
+    assert len(Elements(report([reading], ["run"], 1)).found) == 4, "without room: script, style, metrics and the runs"
 
 
 def test_several_runs_have_names_that_tell_them_apart(run, tmp_path, capsys):

@@ -5,9 +5,10 @@ from __future__ import annotations
 import json
 import math
 import re
-from dataclasses import replace
+from dataclasses import MISSING, fields, replace
 from pathlib import Path
 
+import pytest
 from grown import grown, shapes
 from hypothesis import given
 from hypothesis import strategies as st
@@ -16,10 +17,10 @@ from trees import draw
 from spark_rl.advantage.group import GroupMean
 from spark_rl.config.recipe import Recipe
 from spark_rl.environments.household import Household
-from spark_rl.evaluation.results import from_json
+from spark_rl.evaluation.results import BranchingResult, KindResult, LevelResult, Mean, from_json
 from spark_rl.prompting.instructions import MODES
 from spark_rl.report.payload import MODES as LETTERS
-from spark_rl.report.payload import forest_entry, forest_payload, missing_entry, run_payload
+from spark_rl.report.payload import forest_entry, forest_payload, metrics_payload, missing_entry, run_payload
 from spark_rl.report.reading import Reading
 from spark_rl.types import Forest, Fork, Task
 
@@ -125,19 +126,57 @@ def test_every_node_of_every_tree_is_there(parents, seed):
         assert texts == [node.observation for node in tree.nodes]
 
 
+def contract(interface: str) -> dict[str, str]:
+    """The fields of an interface of the page's contract, those that may be absent with a question mark, and their types."""
+    [body] = re.findall(rf"export interface {interface} {{(.*?)^}}", CONTRACT.read_text(), re.DOTALL | re.MULTILINE)
+    return dict(re.findall(r"^  ([\w?]+|\[.*\]): (.+);$", body, re.MULTILINE))
+
+
 def test_the_page_reads_the_names_that_are_written():
-    source = CONTRACT.read_text()
-
-    def fields(interface: str) -> set[str]:
-        [body] = re.findall(rf"export interface {interface} {{(.*?)^}}", source, re.DOTALL | re.MULTILINE)
-        return set(re.findall(r"^  (\w+)\??:", body, re.MULTILINE))
-
     payload = forest_payload(forked(), RECIPE)
     run = run_payload(reading(), "0", "one", [forest_entry(forked())])
-    assert fields("Forest") == payload.keys()
-    assert fields("Task") == payload["tasks"][0].keys()
-    assert fields("Tree") == payload["trees"][0].keys()
-    assert fields("Nodes") == payload["trees"][0]["nodes"].keys()
-    assert fields("Run") == run.keys()
-    assert fields("ForestEntry") == missing_entry(1, "").keys()
-    assert fields("TreeEntry") == run["forests"][0]["trees"][0].keys()
+    metrics = metrics_payload()
+    for interface, written in (
+        ("Forest", payload),
+        ("Task", payload["tasks"][0]),
+        ("Tree", payload["trees"][0]),
+        ("Nodes", payload["trees"][0]["nodes"]),
+        ("Run", run),
+        ("ForestEntry", missing_entry(1, "")),
+        ("TreeEntry", run["forests"][0]["trees"][0]),
+        ("Declared", metrics),
+        ("Curve", metrics["curves"][0]),
+        ("Metric", metrics["metrics"][0]),
+    ):
+        assert {name.rstrip("?") for name in contract(interface)} == written.keys(), interface
+
+
+TYPES = {
+    "int": "number",
+    "float": "number | null",
+    "tuple[str, ...]": "string[]",
+    "Mapping[str, float]": "Record<string, number>",
+    "Mapping[str, KindResult]": "Record<string, Kind>",
+    "Mapping[str, Mean]": "Record<string, Mean>",
+    "BranchingResult | None": "Branching",
+}
+"""Types of a result, and what the page calls them; a number of which an older file may know nothing is null there."""
+
+
+@pytest.mark.parametrize(
+    ("interface", "kind", "always"),
+    [
+        ("Evaluation", LevelResult, {"success", "low", "high"}),
+        ("Branching", BranchingResult, set()),
+        ("Kind", KindResult, set()),
+        ("Mean", Mean, {"tasks"}),
+    ],
+)
+def test_the_page_knows_every_number_of_a_result(interface, kind, always):
+    """`by_rule` is spread: the success of each rule is a number of its own, whose name begins with `by_`."""
+    expected: dict[str, str] = {}
+    for each in fields(kind):
+        optional = each.default is not MISSING or each.default_factory is not MISSING
+        name = "[by_rule: `by_${string}`]" if each.name == "by_rule" else f"{each.name}{'?' * optional}"
+        expected[name] = "number" if each.name in always | {"by_rule"} else TYPES[str(each.type)]
+    assert contract(interface) == expected

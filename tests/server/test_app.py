@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import json
+import re
 import socket
 import subprocess
 import sys
@@ -18,6 +19,7 @@ from spark_rl.cli import main
 from spark_rl.config.recipe import Keep, Recipe
 from spark_rl.environments.household import Household
 from spark_rl.errors import UsageError
+from spark_rl.report.payload import metrics_payload
 from spark_rl.runs.run import Run
 from spark_rl.types import Forest
 
@@ -67,6 +69,11 @@ def test_it_answers_what_the_files_say_now(client, run):
     forest = client.get("/api/runs/0/forests/3").json()
     assert len(forest["trees"][0]["nodes"]["parent"]) == 3
     assert forest["trees"][0]["nodes"]["advantage"][1] > 0
+
+
+def test_the_page_says_what_metrics_mean(client):
+    [content] = re.findall(r'<script type="application/json" id="metrics">(.*?)</script>', client.get("/").text)
+    assert json.loads(content) == metrics_payload()
 
 
 def test_a_run_that_appears_is_taken_in_and_keys_stay(client, run):

@@ -1,11 +1,42 @@
 /**
  * What the page is given: written by `spark_rl/report/payload.py`, which documents each field where it is made.
  *
- * A report embeds `Run[]` as JSON in `<script type="application/json" id="runs">` and each forest as base64 of gzipped
- * JSON in `<script type="text/plain" id="forest-RUN-ITERATION">`. The live server answers the same values:
+ * Every page holds `Declared` as JSON in `<script type="application/json" id="metrics">`. A report embeds `Run[]` in
+ * `<script type="application/json" id="runs">` and each forest as base64 of gzipped JSON in
+ * `<script type="text/plain" id="forest-RUN-ITERATION">`. The live server answers the same values:
  * `api/runs` -> `Run[]`, `api/runs/RUN` -> `Run`, `api/runs/RUN/forests/ITERATION` -> `Forest`, and `events` is a stream
  * of server-sent events named `changed` whose data is the id of a run to fetch again.
  */
+
+/** A metric, as `spark_rl/common/metrics.py` declares it. */
+export interface Metric {
+  /** `{word}` stands for what varies in the names of a family. */
+  name: string;
+  /** What it means, in a sentence. */
+  about: string;
+  /** `share` is written in per cent. */
+  unit: string;
+}
+
+/** A chart of metrics over the iterations. */
+export interface Curve {
+  id: string;
+  title: string;
+  /** What it is and what to look for, in a line. */
+  why: string;
+  /** Its lines; the label tells several apart, and is empty otherwise. */
+  columns: { name: string; label: string }[];
+  /** The ends of the interval around its line. */
+  band: [low: string, high: string] | null;
+  /** Shares are written in per cent, and their axis starts at zero. */
+  share: boolean;
+}
+
+/** What the page says of metrics, whatever the runs. */
+export interface Declared {
+  curves: Curve[];
+  metrics: Metric[];
+}
 
 /** Numbers by iteration, one column a metric; null where a row has no such number (or one that is not finite). */
 export type Metrics = Record<string, (number | null)[]>;
@@ -34,14 +65,59 @@ export interface ForestEntry {
   missing?: string;
 }
 
+export interface Kind {
+  wins: number;
+  tasks: number;
+}
+
+export interface Mean {
+  tasks: number;
+  types: number | null;
+}
+
+/** What choosing among the leaves of trees brought. */
+export interface Branching {
+  leaves: number | null;
+  alone: number | null;
+  gained: number;
+  lost: number;
+  pass_at_leaves: number | null;
+  alone_tokens: number | null;
+  alone_steps: number | null;
+  /** Success by each rule of choosing. */
+  [by_rule: `by_${string}`]: number;
+}
+
+/** `LevelResult` of `spark_rl/evaluation/results.py`, which documents each number; null where an older run has none. */
 export interface Evaluation {
   success: number;
   low: number;
   high: number;
   wins: number;
   tasks: number;
-  kinds?: Record<string, { wins: number; tasks: number }>;
-  [name: string]: unknown;
+  samples: number;
+  episodes: number;
+  score: number | null;
+  steps: number | null;
+  steps_won: number | null;
+  explore_ratio: number | null;
+  malformed_ratio: number | null;
+  inadmissible_ratio: number | null;
+  invalid_ratio: number | null;
+  repetitive_ratio: number | null;
+  truncated_ratio: number | null;
+  empty_ratio: number | null;
+  tokens: number | null;
+  env_steps: number | null;
+  prefilled: number;
+  reused: number;
+  discarded: number;
+  failed: number;
+  failures: string[];
+  kinds: Record<string, Kind>;
+  averages: Record<string, Mean>;
+  pass_at?: Record<string, number>;
+  branching?: Branching;
 }
 
 export interface Run {

@@ -5,9 +5,10 @@
  */
 import { useState } from "preact/hooks";
 import { Chart } from "./charts/chart";
-import { CURVES } from "./charts/curve-list";
-import { type Curve, described, has, iterationsOf, linesOption } from "./charts/lines";
-import type { Run } from "./contract";
+import { CURVES, METRICS } from "./charts/curve-list";
+import { described, has, iterationsOf, linesOption } from "./charts/lines";
+import { metricOf } from "./charts/metric-of";
+import type { Curve, Run } from "./contract";
 import { csv } from "./csv";
 import { LegendChips } from "./head";
 import { lookAtIteration, looked, place, runs, shown } from "./state";
@@ -52,6 +53,15 @@ function Multiples({ runs: some }: { runs: Run[] }) {
     .filter((name) => name !== "iteration" && !known.has(name))
     .sort();
   const chosen = others.includes(more) ? more : "";
+  const metric = metricOf(chosen, METRICS);
+  const other: Curve = {
+    id: "more",
+    title: chosen,
+    why: metric?.about ?? "",
+    columns: [{ name: chosen, label: "" }],
+    band: null,
+    share: metric?.unit === "share",
+  };
   return (
     <div class="multiples">
       {curves.map((curve) => (
@@ -70,7 +80,8 @@ function Multiples({ runs: some }: { runs: Run[] }) {
               ))}
             </select>
           </figcaption>
-          {chosen && <LineChart curve={{ id: "more", title: chosen, why: "", columns: [{ name: chosen }] }} runs={some} />}
+          {chosen && <p>{other.why}</p>}
+          {chosen && <LineChart curve={other} runs={some} />}
         </figure>
       )}
     </div>

@@ -1,6 +1,7 @@
 /** What is said of forks, trees and numbers. */
 import assert from "node:assert/strict";
 import { test } from "node:test";
+import { metricOf } from "../src/charts/metric-of";
 import type { Forest, Run } from "../src/contract";
 import { table } from "../src/csv";
 import { duration, line, number, short, signed } from "../src/format";
@@ -12,6 +13,15 @@ import { sentence, whys } from "../src/tree/why";
 import { tree } from "./trees";
 
 const act = (node: number) => `do ${node}`;
+
+test("a column's metric is that of its name, then of its family", () => {
+  const metrics = ["seconds", "seconds_{phase}", "seconds_update"].map((name) => ({ name, about: "", unit: "seconds" }));
+  const names = ["seconds", "seconds_update", "seconds_generate", "other", "more_seconds_x", "seconds_"];
+  assert.deepEqual(
+    names.map((name) => metricOf(name, metrics)?.name),
+    ["seconds", "seconds_update", "seconds_{phase}", undefined, undefined, undefined],
+  );
+});
 
 test("a fork after an exploring step", () => {
   //        0 - 1, 2 both after 0, in one round; then they end

@@ -14,6 +14,7 @@ import torch
 
 from spark_rl import load_forest
 from spark_rl.cli import main
+from spark_rl.common.metrics import declared
 from spark_rl.data.format import load
 from spark_rl.learning.finetuning.eto import begin, improve, pairs_file
 from spark_rl.models.load import load_model
@@ -63,6 +64,7 @@ def test_each_iteration_leaves_forest_pairs_row_and_a_whole_model(run):
             assert [node.text for node in other.tree.nodes] == [node.text for node in tree.nodes]
             assert (won.origin.source, other.origin.source) == ("expert", "played")
         assert {"dpo_loss", "dpo_margin", "dpo_accuracy", "dev_success", "trained", "seconds"} <= row.keys()
+        assert all(map(declared, row))
     cold, first, second = (weights(run, name) for name in ("cold-start", "000001", "000002"))
     for one, other in ((cold, first), (first, second)):
         assert any(not torch.equal(one[name], other[name]) for name in one)

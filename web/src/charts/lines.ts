@@ -4,21 +4,10 @@
  * Invariant: colour is the run's everywhere; several columns of one chart differ by dash, a run's line by its colour.
  * A value that is missing leaves a gap, but for columns that are measured now and then, whose points are joined.
  */
-import type { Run } from "../contract";
+import type { Curve, Run } from "../contract";
 import { percent, short } from "../format";
 import { colour, runColour } from "../theme";
 import { iterationAxis, type Option, tooltip, valueAxis } from "./chart";
-
-export interface Curve {
-  id: string;
-  title: string;
-  /** What it is and what to look for, in a line. */
-  why: string;
-  columns: { name: string; label?: string }[];
-  band?: [low: string, high: string];
-  /** Shares are written in per cent, and their axis starts at zero. */
-  share?: boolean;
-}
 
 const DASHES = ["solid", "dashed", "dotted"] as const;
 
@@ -47,7 +36,7 @@ export function linesOption(curve: Curve, runs: readonly Run[], order: (run: Run
         const sparse = known.length < points.length;
         return {
           type: "line",
-          name: [several ? run.name : "", label ?? (several ? "" : curve.title)].filter(Boolean).join(", "),
+          name: [several ? run.name : "", label || (several ? "" : curve.title)].filter(Boolean).join(", "),
           data: sparse ? known : points,
           showSymbol: known.length < 2 || (sparse && known.length <= 40),
           symbol: "circle",
