@@ -115,7 +115,7 @@ class Played:
     )
     """Counters of `Spent` by batch: its sample, its tasks."""
     failures: list[str] = field(default_factory=list[str])
-    write: Callable[[Sequence[dict[str, Any]]], None] = lambda _: None
+    write: Callable[[Sequence[Mapping[str, object]]], None] = lambda _: None
 
     @property
     def spent(self) -> Spent:
@@ -133,7 +133,7 @@ class Played:
         """Keep a batch: what of it is new, and its cost once."""
         batch = (sample, tuple(task.id for task in part))
         new = [one for one in found if (one.task, sample) not in self.episodes]
-        lines: list[dict[str, Any]] = [asdict(one) for one in new]
+        lines: list[dict[str, object]] = [asdict(one) for one in new]
         if batch not in self.costs:  # last, so that it is there only where all of the batch is
             lines.append({"batch": batch[1], "sample": sample, "spent": spent.counts()})
         self.write(lines)
@@ -176,7 +176,7 @@ class Folder:
 
 
 @contextlib.contextmanager
-def open_folder(path: Path, settings: Mapping[str, Any], shard: Shard | None = None) -> Generator[Folder]:
+def open_folder(path: Path, settings: Mapping[str, object], shard: Shard | None = None) -> Generator[Folder]:
     """A new evaluation's folder, or one to go on with.
 
     Args:
@@ -187,10 +187,10 @@ def open_folder(path: Path, settings: Mapping[str, Any], shard: Shard | None = N
     Raises:
         UsageError: it was begun with other settings, or another process writes this shard.
     """
-    asked = json.loads(json.dumps({"format": FORMAT, **settings}))
+    asked: dict[str, object] = json.loads(json.dumps({"format": FORMAT, **settings}))
     file = path / "settings.json"
     if file.exists():
-        begun: dict[str, Any] = json.loads(file.read_text())
+        begun: dict[str, object] = json.loads(file.read_text())
         for name in asked:
             if current(begun.get(name)) != asked[name]:  # whichever version wrote it
                 raise UsageError(

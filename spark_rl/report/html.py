@@ -118,12 +118,12 @@ def _runs(readings: Sequence[Reading], names: Sequence[str], entries: Sequence[S
     return _escaped([run_payload(reading, str(i), name, known) for i, (reading, name, known) in each])
 
 
-def _escaped(value: Any) -> str:
+def _escaped(value: object) -> str:
     """JSON for a script element, where only `<` can end it or begin a comment."""
     return _json(value).replace("<", "\\u003c")
 
 
-def _json(value: Any) -> str:
+def _json(value: object) -> str:
     return json.dumps(value, separators=(",", ":"), ensure_ascii=False, allow_nan=False)
 
 

@@ -15,7 +15,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Mapping, Sequence
-from typing import Any
+from typing import Any, cast
 
 from spark_rl.common.metrics import CURVES, METRICS, Curve
 from spark_rl.config.recipe import Recipe
@@ -187,27 +187,23 @@ def _tree_entry(tree: Tree) -> Json:
     }
 
 
-def _columns(rows: Sequence[Mapping[str, Any]]) -> dict[str, list[float | None]]:
+def _columns(rows: Sequence[Mapping[str, object]]) -> dict[str, list[float | None]]:
     """One list a metric, in the order in which the names appear."""
     known = dict.fromkeys(name for row in rows for name in row)
     return {name: [_number(row.get(name)) for row in rows] for name in known}
 
 
-def _number(value: Any) -> float | None:
+def _number(value: object) -> float | None:
     """Five significant digits are more than a picture shows; None for what is no finite number."""
     if not isinstance(value, int | float) or not math.isfinite(value):
         return None
     return value if isinstance(value, int) else float(f"{value:.5g}")
 
 
-def _finite(value: Any) -> Any:
+def _finite(value: object) -> object:
     """The same JSON, with null for what is not finite."""
-    match value:
-        case dict():
-            return {key: _finite(inner) for key, inner in value.items()}  # pyright: ignore[reportUnknownVariableType]
-        case list():
-            return [_finite(inner) for inner in value]  # pyright: ignore[reportUnknownVariableType]
-        case float():
-            return value if math.isfinite(value) else None
-        case _:
-            return value
+    if isinstance(value, dict):
+        return {key: _finite(inner) for key, inner in cast("dict[str, object]", value).items()}
+    if isinstance(value, list):
+        return [_finite(inner) for inner in cast("list[object]", value)]
+    return None if isinstance(value, float) and not math.isfinite(value) else value

@@ -33,7 +33,7 @@ class Reading:
     directory: Path
     recipe: Recipe | None
     """None where this version cannot read it, or may not import what it uses."""
-    settings: Any
+    settings: object
     """The recipe as JSON, whether or not it can be read."""
     rows: tuple[Row, ...]
     """The lines of metrics.jsonl, oldest first."""
@@ -146,8 +146,8 @@ def _below(path: Path) -> Iterator[Path]:
         yield from _below(folder)
 
 
-def _entry(settings: Any, name: str) -> Any:
-    return cast("dict[str, Any]", settings).get(name) if isinstance(settings, dict) else None
+def _entry(settings: object, name: str) -> object:
+    return cast("dict[str, object]", settings).get(name) if isinstance(settings, dict) else None
 
 
 def _object(file: Path, notes: list[str]) -> dict[str, Any]:
@@ -169,7 +169,7 @@ def _evaluations(file: Path, notes: list[str]) -> dict[str, dict[str, LevelResul
     saved = _object(file, notes) if file.exists() else {}
     found: dict[str, dict[str, LevelResult]] = {}
     for moment, levels in saved.items():
-        results = cast("dict[str, Any]", levels) if isinstance(levels, dict) else {"": levels}
+        results = cast("dict[str, object]", levels) if isinstance(levels, dict) else {"": levels}
         for level, result in results.items():
             try:
                 found.setdefault(moment, {})[level] = from_json(result)
@@ -192,7 +192,7 @@ def _rows(file: Path, notes: list[str]) -> list[Row]:
     return rows
 
 
-def _recipe(settings: Any, version: str, foreign: Callable[[str], bool], notes: list[str]) -> Recipe | None:
+def _recipe(settings: object, version: str, foreign: Callable[[str], bool], notes: list[str]) -> Recipe | None:
     if settings is None:
         notes.append("Without its recipe, advantages cannot be shown.")
         return None

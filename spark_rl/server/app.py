@@ -16,7 +16,6 @@ from __future__ import annotations
 import asyncio
 import json
 from collections.abc import AsyncGenerator, Sequence
-from typing import Any
 
 from sse_starlette import EventSourceResponse, ServerSentEvent
 from starlette.applications import Starlette
@@ -114,7 +113,7 @@ def _key(shelf: Shelf, request: Request) -> str:
     return key
 
 
-def _json(value: Any) -> Response:
+def _json(value: object) -> Response:
     return _answer(json.dumps(value, allow_nan=False).encode(), "application/json")
 
 
