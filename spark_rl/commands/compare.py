@@ -17,7 +17,8 @@ from spark_rl.config.options import INLINE, parse, take
 from spark_rl.config.recipe import Recipe
 from spark_rl.contracts import Watcher
 from spark_rl.errors import MissingExtra, UsageError
-from spark_rl.experiments.compare.cells import Cell, Plan, prepared, shared
+from spark_rl.experiments.compare.cells import Cell, prepared, shared
+from spark_rl.experiments.compare.results import Results, Study
 from spark_rl.experiments.compare.side_by_side import work
 from spark_rl.experiments.compare.tables import Comparison, markdown
 from spark_rl.recipes import RECIPES, load_recipe
@@ -44,6 +45,8 @@ class _Compare:
     """How many, from `seed` on."""
     jobs: int = 2
     """Processes side by side, each with one thread."""
+    results: tuple[str, ...] = ()
+    """Files of results (results/NAME.jsonl): a cell that one of them holds with the same settings is not run again."""
 
 
 def compare(call: Call) -> int:
@@ -59,12 +62,12 @@ def compare(call: Call) -> int:
         raise UsageError(f"seeds is {options.seeds} and jobs {options.jobs}: both must be at least 1")
     groups = _groups(arms, [each.recipe for each in chosen], options.seeds)
     cells = list(itertools.chain(*groups))
-    plan = Plan(options.out)
-    plan.check(cells)
+    results = Results(options.out, tuple(Study.read(Path(path)) for path in options.results))
+    results.check(cells)
     with call.watching() as watcher:
-        failures = work(plan, groups, options.jobs, watcher)
-        results = [found for cell in cells if (found := plan.result(cell)) is not None]
-        comparison = Comparison.of(arms, results)
+        failures = work(results, groups, options.jobs, watcher)
+        found = [result for cell in cells if (result := results.result(cell)) is not None]
+        comparison = Comparison.of(arms, found)
         command = f"spark-rl compare {name} --arms {','.join(arms)} {shlex.join(call.argv)}"
         tables = _report(comparison, options.out, command, watcher)
     print(tables)
@@ -84,7 +87,7 @@ def _groups(arms: Sequence[str], recipes: Sequence[Recipe], seeds: int) -> list[
 
     An arm that differs from the first in prompt, cold start or which weights are trained (LoRA or all) has a cold start of
     its own, named by the first arm that begins so; one that differs in anything else is left among the others, where
-    `Plan.check` refuses it.
+    `Results.check` refuses it.
     """
     first, starts = recipes[0], dict[str, str]()
     for arm, recipe in zip(arms, recipes, strict=True):

@@ -15,7 +15,8 @@ from spark_rl.config.codec import by_option, encode
 from spark_rl.config.options import INLINE, take
 from spark_rl.config.recipe import Recipe
 from spark_rl.errors import UsageError, at_least, unknown_name
-from spark_rl.experiments.compare.cells import Plan, prepared
+from spark_rl.experiments.compare.cells import prepared
+from spark_rl.experiments.compare.results import Results, Study
 from spark_rl.experiments.compare.side_by_side import work
 from spark_rl.experiments.paper.benchmarks import BENCHMARKS, Scale, Size, base_recipe
 from spark_rl.experiments.paper.costs import Cost, cost, memory_bytes, total
@@ -43,6 +44,8 @@ class _Paper:
     """How many, from `seed` on."""
     jobs: int = 2
     """Processes side by side, each with one thread."""
+    results: tuple[str, ...] = ()
+    """Files of results (results/NAME.jsonl): a cell that one of them holds with the same settings is not run again."""
 
     def __post_init__(self) -> None:
         at_least("", self, seeds=1, jobs=1)
@@ -155,14 +158,15 @@ def _dry_run(tables: Sequence[Table], grid: Grid, seeds: int) -> int:
 
 def _run(tables: Sequence[Table], grid: Grid, options: _Paper, call: Call, command: str) -> int:
     """Do what is missing, then write and print the tables."""
-    plan, groups = Plan(options.out), grid.groups(tables, options.seeds)
+    results = Results(options.out, tuple(Study.read(Path(path)) for path in options.results))
+    groups = grid.groups(tables, options.seeds)
     cells = list(itertools.chain(*groups))
-    plan.check(cells)
+    results.check(cells)
     with call.watching() as watcher:
-        failures = work(plan, groups, options.jobs, watcher)
-    results = {cell.name: found for cell in cells if (found := plan.result(cell)) is not None}
+        failures = work(results, groups, options.jobs, watcher)
+    found = {cell.name: result for cell in cells if (result := results.result(cell)) is not None}
     for table in tables:
-        outcome = Outcome.of(table, grid, results, options.seeds)
+        outcome = Outcome.of(table, grid, found, options.seeds)
         text = markdown(outcome)
         write_json(options.out / f"{table.name}.json", as_json(outcome))
         write_bytes(options.out / f"{table.name}.md", f"# {table.name}\n\n```sh\n{command}\n```\n\n{text}\n".encode())

@@ -8,28 +8,32 @@ from typing import Any
 
 from spark_rl.contracts import Watcher
 from spark_rl.errors import SparkError
-from spark_rl.experiments.compare.cells import Cell, Plan
+from spark_rl.experiments.compare.cells import Cell
+from spark_rl.experiments.compare.processes import Runner
+from spark_rl.experiments.compare.results import Results
+from spark_rl.experiments.compare.training import cold_start, run_cell
 
 __all__ = ["work"]
 
 
-def work(plan: Plan, groups: Sequence[Sequence[Cell]], jobs: int, watcher: Watcher) -> list[str]:
+def work(results: Results, groups: Sequence[Sequence[Cell]], jobs: int, watcher: Watcher) -> list[str]:
     """Do what is left of cells; returns what failed.
 
     Args:
-        plan: where they live.
+        results: where they lie.
         groups: cells that begin with one cold start, in the order to work through.
         jobs: processes side by side.
         watcher: told how far it is.
     """
-    missing = [left for cells in groups if (left := [cell for cell in cells if not plan.done(cell)])]
+    missing = [left for cells in groups if (left := [cell for cell in cells if not results.done(cell)])]
     total = sum(map(len, groups))
     done = total - sum(map(len, missing))
     watcher.phase("cells", total, done)
     failures: list[str] = []
+    runner = Runner()
     with ThreadPoolExecutor(jobs) as pool:
         try:
-            for future in as_completed(futures := _submit(plan, missing, jobs, pool)):
+            for future in as_completed(futures := _submit(results, runner, missing, jobs, pool)):
                 cell = futures[future]
                 try:
                     result = future.result()
@@ -41,7 +45,7 @@ def work(plan: Plan, groups: Sequence[Sequence[Cell]], jobs: int, watcher: Watch
                     watcher.advance(done)
                     watcher.note(f"{cell.name}: {result['curve'][-1]['success']:.3f} ({done}/{total})")
         except BaseException as error:
-            plan.stop()
+            runner.stop()
             pool.shutdown(cancel_futures=True)
             if isinstance(error, KeyboardInterrupt):
                 raise KeyboardInterrupt("the same command continues it") from None
@@ -50,7 +54,7 @@ def work(plan: Plan, groups: Sequence[Sequence[Cell]], jobs: int, watcher: Watch
 
 
 def _submit(
-    plan: Plan, missing: Sequence[Sequence[Cell]], jobs: int, pool: ThreadPoolExecutor
+    results: Results, runner: Runner, missing: Sequence[Sequence[Cell]], jobs: int, pool: ThreadPoolExecutor
 ) -> dict[Future[dict[str, Any]], Cell]:
     """Queue cold starts `jobs` groups ahead of their cells. A cell waits only for what was queued before it."""
     starts: list[Future[None]] = []
@@ -58,10 +62,10 @@ def _submit(
 
     def begin(cell: Cell, start: Future[None]) -> dict[str, Any]:
         start.result()
-        return plan.run(cell)
+        return run_cell(results, runner, cell)
 
     for place, cells in enumerate(missing):
         ahead = missing[len(starts) : place + jobs]
-        starts += [pool.submit(plan.cold_start, others[0]) for others in ahead]
+        starts += [pool.submit(cold_start, results, runner, others[0]) for others in ahead]
         futures |= {pool.submit(begin, cell, starts[place]): cell for cell in cells}
     return futures

@@ -27,7 +27,10 @@ from spark_rl.config.recipe import Log, Optimizer, Recipe
 from spark_rl.data.format import load
 from spark_rl.engines.local.settings import Local
 from spark_rl.errors import SparkError, UsageError
-from spark_rl.experiments.compare.cells import FREE, Cell, Plan, curve, prepared, shared
+from spark_rl.experiments.compare.cells import FREE, Cell, prepared, shared
+from spark_rl.experiments.compare.processes import Runner
+from spark_rl.experiments.compare.results import Results
+from spark_rl.experiments.compare.training import cold_start, curve, run_cell
 from spark_rl.models.load import load_tokenizer
 from spark_rl.objective.loss import Loss
 from spark_rl.objective.rewards import Rewards
@@ -72,39 +75,39 @@ def test_a_curve_adds_up_what_was_spent_and_starts_at_the_cold_start():
 
 
 def test_a_result_holds_its_settings_and_outlives_fields_that_came_later(tmp_path):
-    plan, cell = Plan(tmp_path), Cell("grpo", with_algorithm(prepared(RECIPE), "grpo"))
+    results, cell = Results(tmp_path), Cell("grpo", with_algorithm(prepared(RECIPE), "grpo"))
     settings = encode(cell.recipe)
     del settings["optimizer"]["resample"]
     path = tmp_path / "cells" / f"{cell.name}.json"
     path.parent.mkdir()
     path.write_text(json.dumps({"settings": settings}))
-    assert plan.result(cell) == {"settings": settings}
+    assert results.result(cell) == {"settings": settings}
     with pytest.raises(UsageError, match="made with other settings"):
-        plan.result(replace(cell, recipe=replace(cell.recipe, engine=Local(cache_gb=1.0))))
+        results.result(replace(cell, recipe=replace(cell.recipe, engine=Local(cache_gb=1.0))))
 
 
 def test_a_result_without_its_run_is_evaluated_no_further(tmp_path):
     cell = Cell("grpo", prepared(RECIPE), evaluations=("--samples 2",))
-    plan = Plan(tmp_path)
+    results = Results(tmp_path)
     (tmp_path / "cells").mkdir()
     (tmp_path / "cells" / f"{cell.name}.json").write_text(json.dumps({"settings": encode(cell.recipe)}))
-    assert not plan.done(cell)
+    assert not results.done(cell)
     with pytest.raises(UsageError, match=r"seed-0.grpo.json holds no evaluation --samples 2, and its run is not here"):
-        plan.run(cell)
+        run_cell(results, Runner(), cell)
 
 
 def test_what_cannot_be_compared_is_refused(tmp_path):
     grpo = Cell("grpo", with_algorithm(prepared(RECIPE), "grpo"))
-    plan = Plan(tmp_path)
-    plan.check([grpo, Cell("paper", with_algorithm(prepared(RECIPE), "paper"))])
+    results = Results(tmp_path)
+    results.check([grpo, Cell("paper", with_algorithm(prepared(RECIPE), "paper"))])
     with pytest.raises(UsageError, match="two arms are both grpo"):
-        plan.check([grpo, grpo])
+        results.check([grpo, grpo])
     colder = replace(grpo.recipe, cold_start=replace(RECIPE.cold_start, tags="sparse"))
     with pytest.raises(UsageError, match="arm own changes world, model, cold start"):
-        plan.check([grpo, Cell("own", colder)])
+        results.check([grpo, Cell("own", colder)])
     Run.create(tmp_path / "runs" / "seed-0" / "grpo", replace(grpo.recipe, iterations=9))
     with pytest.raises(UsageError, match="begun with other settings"):
-        plan.check([grpo])
+        results.check([grpo])
 
 
 @dataclass(frozen=True)
@@ -136,9 +139,9 @@ def test_a_setting_that_comes_later_is_compared_unless_somebody_frees_it(tmp_pat
     known: dict[str, Any] = {field.name: getattr(before, field.name) for field in fields(before)} | {"tree": LaterTree()}
     recipe = LaterRecipe(**known)
     cells = [Cell("first", recipe), Cell("second", replace(recipe, iterations=9))]
-    Plan(tmp_path).check(cells)
+    Results(tmp_path).check(cells)
     with pytest.raises(UsageError, match="arm second changes world, model"):
-        Plan(tmp_path).check([cells[0], replace(cells[1], recipe=replace(recipe, **change), start="")])
+        Results(tmp_path).check([cells[0], replace(cells[1], recipe=replace(recipe, **change), start="")])
 
 
 def test_what_is_free_is_a_setting_and_not_compared():
@@ -179,17 +182,38 @@ def test_an_arm_with_another_prompt_cold_start_or_adapters_has_a_start_of_its_ow
     ]
     adapted = replace(recipes[0], weights=replace(recipes[0].weights, lora_rank=4))
     assert [group[0].start for group in _groups(["grpo", "lora"], [recipes[0], adapted], 1)] == ["", "lora"]
-    plan = Plan(tmp_path)
-    plan.check([cell for group in groups for cell in group])
+    results = Results(tmp_path)
+    results.check([cell for group in groups for cell in group])
     longer = replace(recipes[1], tree=replace(recipes[1].tree, horizon=9))
     with pytest.raises(UsageError, match="arm own changes world"):
-        plan.check([cell for group in _groups(["grpo", "own"], [recipes[0], longer], 1) for cell in group])
+        results.check([cell for group in _groups(["grpo", "own"], [recipes[0], longer], 1) for cell in group])
 
 
 def test_a_failing_cell_names_its_log(tmp_path):
     broken: Recipe = replace(RECIPE, cold_start=replace(RECIPE.cold_start, demonstrations=0))
     with pytest.raises(SparkError, match=r"code 2 .*a model from nothing needs demonstrations.*see .*seed-0\.cold\.log"):
-        Plan(tmp_path).cold_start(Cell("grpo", broken))
+        cold_start(Results(tmp_path), Runner(), Cell("grpo", broken))
+
+
+def test_a_process_that_starts_while_all_are_stopped_is_stopped_too(tmp_path, monkeypatch):
+    runner, stopping = Runner(), list[threading.Thread]()
+    start = subprocess.Popen
+
+    def start_and_stop(*arguments: Any, **options: Any):
+        """A real process; before its caller knows of it another thread stops all, and is given the time to."""
+        process = start(*arguments, **options)
+        stopping.append(threading.Thread(target=runner.stop))
+        stopping[0].start()
+        stopping[0].join(0.2)
+        return process
+
+    monkeypatch.setattr(subprocess, "Popen", start_and_stop)
+    with pytest.raises(SparkError, match=r"`spark-rl train tiny:recipe --out` ended with code (-15 |130 .*stopped)"):
+        runner.call(tmp_path / "log", "train", "tiny:recipe", "--out", str(tmp_path / "run"))
+    stopping[0].join()
+    assert not (tmp_path / "run" / "checkpoints").exists(), "it was ended, and did not fail by itself"
+    with pytest.raises(SparkError, match=r"^stopped$"):
+        runner.call(tmp_path / "log", "--version")
 
 
 def test_arms_must_be_known(tmp_path, capsys):
@@ -254,11 +278,12 @@ def test_a_cell_that_was_killed_goes_on_and_the_others_are_not_run_again(out, tm
     (again / "cells" / "seed-1.strategic.json").unlink()
     stamps = {path: path.stat().st_mtime_ns for path in (again / "cells").iterdir()}
 
-    plan, cell, said = Plan(again), Cell("strategic", recipe), list[str]()
+    results, runner = Results(again), Runner()
+    cell, said = Cell("strategic", recipe), list[str]()
 
     def work() -> None:
         try:
-            plan.run(cell)
+            run_cell(results, runner, cell)
         except SparkError as error:
             said.append(str(error))
 
@@ -266,10 +291,10 @@ def test_a_cell_that_was_killed_goes_on_and_the_others_are_not_run_again(out, tm
     thread.start()
     while thread.is_alive() and not (run / "checkpoints" / "000001").exists():
         time.sleep(0.01)
-    plan.stop()
+    runner.stop()
     thread.join()
     assert said, "it was killed"
-    assert plan.result(cell) is None
+    assert results.result(cell) is None
     assert (run / "checkpoints" / "000001").exists()
 
     assert compare(again) == 0

@@ -13,7 +13,10 @@ import pytest
 
 from spark_rl.cli import main
 from spark_rl.errors import SparkError
-from spark_rl.experiments.compare.cells import Cell, Plan
+from spark_rl.experiments.compare.cells import Cell
+from spark_rl.experiments.compare.processes import Runner
+from spark_rl.experiments.compare.results import Results
+from spark_rl.experiments.compare.training import run_cell
 from spark_rl.experiments.paper.published import TABLES
 from spark_rl.experiments.paper.table import Arm, Column, Row, Table
 from spark_rl.objective.preferences import Preferences
@@ -80,19 +83,20 @@ def test_a_grid_that_was_stopped_goes_on_to_the_same_results_and_tables(tmp_path
     directory = again / "runs" / "seed-0" / voted["arm"]
     cell = Cell(voted["arm"], Run.open(directory).recipe, next((again / "cold").iterdir()).name.removeprefix("seed-0."))
     shutil.rmtree(directory)
-    stop_after_the_first_checkpoint(Plan(again), cell, directory)
+    stop_after_the_first_checkpoint(Results(again), cell, directory)
 
     assert run(again) == 0
     assert contents(again) == results
     assert (again / "toy.json").read_bytes() == (whole / "toy.json").read_bytes()
 
 
-def stop_after_the_first_checkpoint(plan: Plan, cell: Cell, directory: Path) -> None:
+def stop_after_the_first_checkpoint(results: Results, cell: Cell, directory: Path) -> None:
+    runner = Runner()
     stopped: list[SparkError] = []
 
     def work() -> None:
         try:
-            plan.run(cell)
+            run_cell(results, runner, cell)
         except SparkError as error:
             stopped.append(error)
 
@@ -100,7 +104,7 @@ def stop_after_the_first_checkpoint(plan: Plan, cell: Cell, directory: Path) -> 
     thread.start()
     while thread.is_alive() and not (directory / "checkpoints" / "000001").exists():
         time.sleep(0.01)
-    plan.stop()
+    runner.stop()
     thread.join()
     assert stopped, "it was stopped before its end"
-    assert plan.result(cell) is None
+    assert results.result(cell) is None
