@@ -3,9 +3,9 @@
     python benchmarks/eto.py --seeds 500 501 502 503 504 --jobs 2 -- --tasks 1000 --epochs 1
 
 What follows `--` goes to `spark-rl eto`. Each seed is a cold start (`spark-rl sft`), ETO from it (`spark-rl eto`) and an
-evaluation of both, in processes with one thread. Its result is one file, docs/results/eto_cpu/seed-N.json; a seed that has
-one is not run again, and one that was stopped goes on. With all seeds there, docs/results/eto_cpu.md gets means over seeds
-and differences paired by seed, with 95 % intervals (Student's t), and what both cost.
+evaluation of both, in processes with one thread. Its result is a line of results/eto_cpu.jsonl; a seed that has one
+is not run again, and one that was stopped goes on. With all seeds there, docs/results/eto_cpu.md gets means over seeds and
+differences paired by seed, with 95 % intervals (Student's t), and what both cost.
 """
 
 from __future__ import annotations
@@ -13,16 +13,18 @@ from __future__ import annotations
 import argparse
 import json
 import os
+import shlex
 import subprocess
 import sys
 import time
-from concurrent.futures import ThreadPoolExecutor
+from concurrent.futures import ThreadPoolExecutor, as_completed
 from pathlib import Path
 from typing import Any, TextIO
 
-from spark_rl.common.files import write_bytes, write_json
+from spark_rl.common.files import Lines, write_bytes
 from spark_rl.errors import UsageError
 from spark_rl.experiments.compare.curves import interval, paired
+from spark_rl.experiments.compare.study import header, read_study, write_study
 
 ROOT = Path(__file__).resolve().parent.parent
 KEPT = ("success", "wins", "tasks", "steps", "invalid_ratio", "repetitive_ratio", "explore_ratio", "tokens")
@@ -41,13 +43,19 @@ def main() -> None:
     parser.add_argument("--demonstrations", type=int, default=0, help="of the cold start; 0: the recipe's")
     parser.add_argument("--evaluated", type=int, default=0, help="test tasks of each level; 0: all")
     parser.add_argument("--out", type=Path, default=ROOT / "runs" / "eto")
-    parser.add_argument("--results", type=Path, default=ROOT / "docs" / "results" / "eto_cpu")
+    parser.add_argument("--results", type=Path, default=ROOT / "results" / "eto_cpu.jsonl")
+    parser.add_argument("--tables", type=Path, default=ROOT / "docs" / "results" / "eto_cpu.md")
     parser.add_argument("eto", nargs="*", help="options of spark-rl eto, after --")
     arguments = parser.parse_args()
+    done = results(arguments)
+    missing = [seed for seed in arguments.seeds if seed not in done]
     with ThreadPoolExecutor(arguments.jobs) as pool:
-        rows = list(pool.map(lambda seed: result(arguments, seed), arguments.seeds))
-    tables = report(rows)
-    write_bytes(arguments.results.with_suffix(".md"), tables.encode())
+        for future in as_completed([pool.submit(run, arguments, seed) for seed in missing]):
+            with Lines(arguments.results) as file:
+                file.add([future.result()])
+    done = results(arguments)
+    tables = report(arguments, [done[seed] for seed in arguments.seeds])
+    write_bytes(arguments.tables, tables.encode())
     print(tables, end="")
 
 
@@ -57,20 +65,26 @@ def asked(arguments: argparse.Namespace) -> dict[str, Any]:
     return {name: getattr(arguments, name) for name in names}
 
 
-def result(arguments: argparse.Namespace, seed: int) -> dict[str, Any]:
-    """The result of a seed, found or made."""
-    file = arguments.results / f"seed-{seed}.json"
-    if not file.exists():
-        arguments.out.mkdir(parents=True, exist_ok=True)
-        with (arguments.out / f"seed-{seed}.log").open("a") as log:
-            write_json(file, {"seed": seed, "asked": asked(arguments), **run(arguments, seed, log)})
-    found = json.loads(file.read_text())
-    if found["asked"] != asked(arguments):
-        raise UsageError(f"{file} was made with other settings: give another --results, or delete it")
-    return found
+def results(arguments: argparse.Namespace) -> dict[int, dict[str, Any]]:
+    """Results so far, by seed; the file is begun where there is none."""
+    path: Path = arguments.results
+    if not path.exists():
+        command = shlex.join(["python", "benchmarks/eto.py", *sys.argv[1:]])
+        write_study(path, header(path.stem, command, asked=asked(arguments)), [])
+    head, rows = read_study(path)
+    if head["asked"] != asked(arguments):
+        raise UsageError(f"{path} was made with other settings: give another --results, or delete it")
+    return {row["seed"]: row for row in rows}
 
 
-def run(arguments: argparse.Namespace, seed: int, log: TextIO) -> dict[str, Any]:
+def run(arguments: argparse.Namespace, seed: int) -> dict[str, Any]:
+    """The result of a seed, with a log of what its commands print."""
+    arguments.out.mkdir(parents=True, exist_ok=True)
+    with (arguments.out / f"seed-{seed}.log").open("a") as log:
+        return {"seed": seed, **measure(arguments, seed, log)}
+
+
+def measure(arguments: argparse.Namespace, seed: int, log: TextIO) -> dict[str, Any]:
     """Cold start, ETO, and an evaluation of both."""
     cold, after = (arguments.out / f"seed-{seed}-{name}" for name in ("sft", "eto"))
     size = ["--cold-start.demonstrations", str(arguments.demonstrations)] if arguments.demonstrations else []
@@ -105,16 +119,17 @@ def call(log: TextIO, *words: str) -> int:
     return round(time.time() - started)
 
 
-def report(rows: list[dict[str, Any]]) -> str:
+def report(arguments: argparse.Namespace, rows: list[dict[str, Any]]) -> str:
     """Markdown: success before and after on each level, the difference paired by seed, and the costs of ETO."""
-    said = rows[0]["asked"]
     seeds = ", ".join(str(row["seed"]) for row in rows)
-    options = " ".join(said["eto"]) or "defaults"
+    options = " ".join(arguments.eto) or "defaults"
+    link = os.path.relpath(arguments.results, arguments.tables.parent)
     lines = [
         "# ETO on the household world",
         "",
-        f"Recipe {said['recipe']}, seeds {seeds}, `spark-rl eto` with {options}. Every test task of a level once, sampled "
-        "as in training. Means over seeds with 95 % intervals (Student's t); differences are paired by seed.",
+        f"Recipe {arguments.recipe}, seeds {seeds}, `spark-rl eto` with {options}. Every test task of a level once, sampled "
+        "as in training. Means over seeds with 95 % intervals (Student's t); differences are paired by seed. "
+        f"A line a seed: [{arguments.results.name}]({link}); its first line says the command that prints these tables.",
         "",
         "| level | tasks | cold start | ETO | difference |",
         "|---" * 5 + "|",

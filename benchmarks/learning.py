@@ -3,7 +3,7 @@
     python benchmarks/learning.py --seeds 11 12 13 14 15 --jobs 2 --evaluation.levels L1 --env.test_tasks 240
 
 Each seed is one process with one thread, in its own run directory; a seed that was stopped continues. Its result is a line
-of docs/results/learning_cpu.jsonl, so a seed that is there is not run again. Settings were chosen on seeds 0 to 6.
+of results/learning_cpu.jsonl, so a seed that is there is not run again. Settings were chosen on seeds 0 to 6.
 The run's own evaluations sample at the temperature of the rollouts (1.0): what is measured is what is trained. Sampling
 less, at 0.4 as in the paper's validation, is evaluated besides, since learning may also be but a lower temperature.
 The tables give means over seeds with 95 % intervals (Student's t); differences are paired by seed.
@@ -14,6 +14,7 @@ from __future__ import annotations
 import argparse
 import json
 import os
+import shlex
 import subprocess
 import sys
 import time
@@ -21,7 +22,9 @@ from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import Any, TextIO
 
+from spark_rl.common.files import Lines
 from spark_rl.experiments.compare.curves import interval, paired
+from spark_rl.experiments.compare.study import header, read_study, write_study
 
 ROOT = Path(__file__).resolve().parent.parent
 COOLER = 0.4
@@ -38,15 +41,17 @@ def main() -> None:
     parser.add_argument("--seeds", type=int, nargs="+", default=[11, 12, 13, 14, 15])
     parser.add_argument("--jobs", type=int, default=2)
     parser.add_argument("--out", type=Path, default=ROOT / "runs" / "learning")
-    parser.add_argument("--results", type=Path, default=ROOT / "docs" / "results" / "learning_cpu.jsonl")
+    parser.add_argument("--results", type=Path, default=ROOT / "results" / "learning_cpu.jsonl")
     arguments, overrides = parser.parse_known_args()
+    if not arguments.results.exists():
+        command = shlex.join(["python", "benchmarks/learning.py", *sys.argv[1:]])
+        write_study(arguments.results, header(arguments.results.stem, command), [])
     done = results(arguments.results)
     missing = [seed for seed in arguments.seeds if seed not in done]
     with ThreadPoolExecutor(arguments.jobs) as pool:
         for result in pool.map(lambda seed: run(arguments.recipe, seed, arguments.out, overrides), missing):
-            arguments.results.parent.mkdir(parents=True, exist_ok=True)
-            with arguments.results.open("a") as file:
-                file.write(json.dumps(result) + "\n")
+            with Lines(arguments.results) as file:
+                file.add([result])
     rows = [row for seed, row in sorted(results(arguments.results).items()) if seed in arguments.seeds]
     print(f"{len(rows)} seeds, sampled as in training\n\n{table(rows, '')}")
     print(f"\nThe same models, sampled at {COOLER}\n\n{table(rows, SUFFIX)}")
@@ -54,8 +59,7 @@ def main() -> None:
 
 def results(path: Path) -> dict[int, dict[str, Any]]:
     """Results so far, by seed."""
-    rows = [json.loads(line) for line in path.read_text().splitlines()] if path.exists() else []
-    return {row["seed"]: row for row in rows}
+    return {row["seed"]: row for row in read_study(path)[1]}
 
 
 def run(recipe: str, seed: int, out: Path, overrides: list[str]) -> dict[str, Any]:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import subprocess
 import sys
+import tarfile
 import zipfile
 from pathlib import Path
 
@@ -79,6 +80,17 @@ def test_the_wheel_holds_the_package_and_nothing_else(wheel: Path) -> None:
     }
     assert helper <= set(names)
     assert "spark_rl/environments/webshop/colors.json" in names
+
+
+def test_the_source_distribution_holds_no_results_of_studies(tmp_path: Path) -> None:
+    run(sys.executable, "-m", "build", "--sdist", "--no-isolation", "--outdir", tmp_path, REPOSITORY, cwd=tmp_path)
+    with tarfile.open(next(tmp_path.glob("*.tar.gz"))) as archive:
+        names = [name.partition("/")[2] for name in archive.getnames()]
+    assert {"pyproject.toml", "spark_rl/cli.py", "docs/results/tables_cpu.md"} <= set(names)
+    results = [
+        name for name in names if name.startswith(("results/", "docs/results/")) and name.endswith((".json", ".jsonl"))
+    ]
+    assert not results
 
 
 def test_every_module_imports_without_extras(python: Path) -> None:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 import subprocess
 import sys
 from pathlib import Path
@@ -11,6 +10,7 @@ import pytest
 from tiny import finished
 
 from spark_rl.environments.alfworld import KINDS
+from spark_rl.experiments.compare.study import header, write_study
 
 BENCHMARKS = Path(__file__).resolve().parents[2] / "benchmarks"
 
@@ -74,25 +74,31 @@ def test_learning_prints_a_table_of_known_results(tmp_path):
         for at in ("", "_at_0.4")
     }
     rows = [{"seed": seed, **each} for seed in (1, 2)]
-    results.write_text("".join(json.dumps(row) + "\n" for row in rows))
+    write_study(results, header("results", "learning.py"), rows)
     table = [line for line in output("learning.py", "--seeds", "1", "2", "--results", results) if "| L1 |" in line]
     assert len(table) == 2
     assert all("0.250 [0.250, 0.250]" in row for row in table)
 
 
 def test_eto_prints_a_table_of_known_results_and_refuses_those_of_other_settings(tmp_path):
-    (results := tmp_path / "eto").mkdir()
+    results, tables = tmp_path / "eto.jsonl", tmp_path / "eto.md"
     asked = {"recipe": "household", "levels": ["L0"], "demonstrations": 0, "evaluated": 0, "eto": ["--tasks", "9"]}
     sides = {moment: {"L0": {"success": success, "tasks": 100}} for moment, success in (("before", 0.25), ("after", 0.5))}
-    for seed in (1, 2):
-        cost = {"generated": 1000 * seed, "env_steps": 10, "trained": 20}
-        row = {"seed": seed, "asked": asked, **sides, "iterations": [{"pairs": 7.0}], "cost": cost}
-        (results / f"seed-{seed}.json").write_text(json.dumps(row))
-    arguments = ["--seeds", "1", "2", "--results", results, "--levels", "L0", "--", "--tasks"]
+    rows = [
+        {
+            "seed": seed,
+            **sides,
+            "iterations": [{"pairs": 7.0}],
+            "cost": {"generated": 1000 * seed, "env_steps": 10, "trained": 20},
+        }
+        for seed in (1, 2)
+    ]
+    write_study(results, header("eto", "eto.py", asked=asked), rows)
+    arguments = ["--seeds", "1", "2", "--results", results, "--tables", tables, "--levels", "L0", "--", "--tasks"]
     lines = output("eto.py", *arguments, "9")
     assert "| L0 | 100 | 0.250 [0.250, 0.250] | 0.500 [0.500, 0.500] | 0.250 [0.250, 0.250] |" in lines
     assert "| 2 | 7 | 2,000 | 10 | 20 |" in lines
-    assert (tmp_path / "eto.md").read_text().splitlines() == lines
+    assert tables.read_text().splitlines() == lines
     with pytest.raises(AssertionError, match="was made with other settings"):
         output("eto.py", *arguments, "8")
 
