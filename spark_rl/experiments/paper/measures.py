@@ -16,7 +16,7 @@ from spark_rl.experiments.paper.table import Column, Measure
 __all__ = ["DIGITS", "RELATIVE", "value"]
 
 Result = Mapping[str, Any]
-"""A cell's result (`compare.cells`)."""
+"""A cell's result (`compare.training`)."""
 
 DIGITS: dict[Measure, int] = {"explore": 2, "tokens": 0}
 """Digits after the point, where not one."""
