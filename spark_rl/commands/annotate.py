@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import asyncio
 import json
 from collections.abc import Sequence
 from dataclasses import dataclass, field, replace
@@ -12,6 +11,7 @@ from typing import TYPE_CHECKING
 from spark_rl.commands.asking import answers_file, show_messages
 from spark_rl.commands.base import Call
 from spark_rl.commands.data import world_of_line
+from spark_rl.common.running import run
 from spark_rl.config.codec import decode
 from spark_rl.config.options import INLINE, take
 from spark_rl.data.annotate import Annotator, Asking, question
@@ -74,7 +74,7 @@ def annotate(call: Call) -> int:
     with call.watching() as watcher:
         if len(won) < len(groups):
             watcher.note(f"{len(groups) - len(won)} lost trajectories of {name} are left out")
-        results = asyncio.run(_ask(given, options, prompt.modes, watcher))
+        results = run(_ask(given, options, prompt.modes, watcher))
         done = [result for result in results if not isinstance(result, str)]
         refused = [(shown, why) for shown, why in zip(given, results, strict=True) if isinstance(why, str)]
         for shown, why in refused:

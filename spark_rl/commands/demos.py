@@ -2,30 +2,34 @@
 
 from __future__ import annotations
 
-import asyncio
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any, Literal, cast, get_args, get_type_hints
 
 from spark_rl.commands.base import Call, recipe_of
-from spark_rl.config.options import take
+from spark_rl.common.running import run
+from spark_rl.config.options import INLINE, take
+from spark_rl.config.play import Play
 from spark_rl.contracts import World
 from spark_rl.environments.registry import WORLDS, load_world
 from spark_rl.errors import UsageError, at_least, unknown_name
-from spark_rl.prompting.prompt import Prompt
 from spark_rl.types import Level
 
 __all__ = ["demos"]
 
+ONLY_MODELS = ("engine", "temperature", "max_tokens", "branching")
+"""Settings of `Play` that mean nothing to an expert."""
 
-@dataclass(frozen=True)
+
+@dataclass(frozen=True, kw_only=True)
 class _Demos:
     """Let the world's expert play training tasks and keep what it wins.
 
-    `--recipe NAME` takes prompt, level, horizon, tags, slips and the world's options from a recipe.
+    `--recipe NAME` takes prompt, level, horizon, tags, slips and the world's options from a recipe. What only a model can
+    honour (`--engine`, `--temperature`, `--max-tokens`, `--branching`) is refused.
     """
 
-    env: World
+    play: Play = field(metadata=INLINE)
     out: Path = Path("demonstrations.jsonl")
     """File to write, one step a line."""
     count: int = 400
@@ -34,16 +38,12 @@ class _Demos:
     """Training tasks to play, some of them more than once; 0: all."""
     level: Level = "L0"
     """Level whose training split is played."""
-    seed: int = 0
     expert: str = ""
     """Who demonstrates: alfworld has search, walkthrough and planner. Empty: `env.solver`; other worlds have one expert."""
     tags: Literal["sparse", "dense"] = "sparse"
     """How often the expert says explore: at true pivots only, or at every search step."""
     slips: float = 0.0
-    """Chance that a step is a wrong one, shown but not learnt, so that recovering from it is."""
-    horizon: int = 30
-    """Most steps of a trajectory."""
-    prompt: Prompt = Prompt()
+    """Chance that a step is a wrong one, which is shown but not learnt, so that recovering from it is learnt."""
 
 
 def demos(call: Call) -> int:
@@ -53,33 +53,35 @@ def demos(call: Call) -> int:
 
     recipe_name, argv = take(call.argv, "--recipe")
     name, call = replace(call, argv=argv).positional("an environment", WORLDS)
-    default = _Demos(load_world(name)) if recipe_name is None else _of_recipe(recipe_name, name)
+    default = _Demos(play=Play(env=load_world(name))) if recipe_name is None else _of_recipe(recipe_name, name)
     options = call.options(default)
+    options.play.refuse(default.play, "an expert demonstrates, not a model", *ONLY_MODELS)
+    how, growth = options.play, options.play.single
     at_least("", options, tasks=0)
     if options.count < 1:
         raise UsageError(f"--count is {options.count}: it must be at least 1")
     if options.expert:
-        options = replace(options, env=_with_expert(options.env, options.expert))
+        how = replace(how, env=_with_expert(how.env, options.expert))
     with call.watching() as watcher:
         watcher.phase("demonstrations", options.count)
-        shown = asyncio.run(
+        demonstrations = run(
             collect(
-                options.env,
+                how.env,
                 options.count,
                 level=options.level,
-                horizon=options.horizon,
-                prompt=options.prompt,
-                seed=options.seed,
+                horizon=growth.shape.horizon,
+                prompt=how.prompt,
+                seed=how.seed,
                 shown=options.tasks,
                 tags=options.tags,
                 slips=options.slips,
                 advance=watcher.advance,
             )
         )
-    save(shown, options.out, options.prompt)
-    nodes = [node for demonstration in shown for node in demonstration.tree.nodes]
+    save(demonstrations, options.out, how.prompt)
+    nodes = [node for demonstration in demonstrations for node in demonstration.tree.nodes]
     explored = sum(node.mode == "explore" for node in nodes) / len(nodes)
-    print(f"{len(shown)} demonstrations, {len(nodes)} steps, {explored:.0%} of them explore: {options.out}")
+    print(f"{len(demonstrations)} demonstrations, {len(nodes)} steps, {explored:.0%} of them explore: {options.out}")
     return 0
 
 
@@ -99,12 +101,9 @@ def _with_expert(world: World, name: str) -> World:
 def _of_recipe(recipe_name: str, environment: str) -> _Demos:
     recipe = recipe_of(recipe_name, environment)
     return _Demos(
-        recipe.env,
+        play=Play.alone(recipe),
         level=recipe.level,
-        seed=recipe.seed,
         tasks=recipe.cold_start.tasks,
         tags=recipe.cold_start.tags,
         slips=recipe.cold_start.slips,
-        horizon=recipe.tree.horizon,
-        prompt=recipe.prompt,
     )

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import asyncio
 import json
 import os
 import shlex
@@ -13,6 +12,7 @@ from typing import Any
 
 from spark_rl.commands.base import Call, show
 from spark_rl.common.files import write_bytes
+from spark_rl.common.running import run
 from spark_rl.config.options import take
 from spark_rl.contracts import Describes, Fetches, Unlimited, World
 from spark_rl.environments.registry import WORLDS, find_task, load_world
@@ -163,7 +163,7 @@ def play(call: Call) -> int:
     options = call.options(_Play(load_world(name)))
     task = find_task(options.env, options.task) if options.task else options.env.tasks(options.level, options.split)[0]
     growth = Growth(TreeShape(budget=1, roots=1, horizon=options.horizon), Chains(), Prompt(), Sampling())
-    tree = asyncio.run(grow_tree(task, options.env, Person(), growth, seed=0))
+    tree = run(grow_tree(task, options.env, Person(), growth, seed=0))
     last = tree.nodes[-1]
     outcome = f"✓ Solved in {last.depth} steps." if last.success else f"✗ Not solved in {last.depth} steps."
     print(f"{last.observation}\n{outcome}")

@@ -147,11 +147,12 @@ def evaluate(call: Call) -> int:
         raise unknown_name("policy", policy, POLICIES)
     name, call = replace(call, argv=argv).positional("a run directory, a model directory or a hub name")
     recipe, threads, call = how_to_play(call, name, recipe_name, run=policy != "openai")
+    if policy == "branching" and not any(word.startswith("--choose") for word in call.argv):
+        call = replace(call, argv=[*call.argv, "--choose", "majority"])
     how = Play.evaluating(recipe)
     settings: dict[str, Any] = {
         "level": recipe.evaluation.levels,
         "play": how,
-        "choose": "majority" if policy == "branching" else "none",
         "batch": recipe.evaluation.batch,
     }
     if policy == "openai":

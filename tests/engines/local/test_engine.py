@@ -292,7 +292,7 @@ def test_temperatures_and_limits_may_differ_within_a_call() -> None:
 @pytest.mark.parametrize(("batch_tokens", "prefill"), [(64, 4096), (10**6, 16), (1, 1)])
 def test_splitting_the_work_changes_nothing(monkeypatch: pytest.MonkeyPatch, batch_tokens: int, prefill: int) -> None:
     expected = grow(policy(), transcript)
-    monkeypatch.setattr("spark_rl.engines.local.engine.PREFILL_TOKENS", prefill)
+    monkeypatch.setattr("spark_rl.engines.local.batch.PREFILL_TOKENS", prefill)
     found = grow(policy(batch_tokens=batch_tokens), transcript)
     assert [c.ids for _, c in found] == [c.ids for _, c in expected]
     for (_, left), (_, right) in zip(expected, found, strict=True):

@@ -208,8 +208,8 @@ def test_a_process_that_starts_while_all_are_stopped_is_stopped_too(tmp_path, mo
         return process
 
     monkeypatch.setattr(subprocess, "Popen", start_and_stop)
-    with pytest.raises(SparkError, match=r"`spark-rl train tiny:recipe --out` ended with code (-15 |130 .*stopped)"):
-        runner.call(tmp_path / "log", "train", "tiny:recipe", "--out", str(tmp_path / "run"))
+    with pytest.raises(SparkError, match=r"`spark-rl train household-tiny --out` ended with code (-15 |130 .*stopped)"):
+        runner.call(tmp_path / "log", "train", "household-tiny", "--out", str(tmp_path / "run"))
     stopping[0].join()
     assert not (tmp_path / "run" / "checkpoints").exists(), "it was ended, and did not fail by itself"
     with pytest.raises(SparkError, match=r"^stopped$"):
