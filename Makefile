@@ -19,7 +19,7 @@ CORE := $(VENV)/.installed-core
 DEV := $(VENV)/.installed-dev
 
 .DEFAULT_GOAL := help
-.PHONY: help quickstart test test-slow check format bench page page-tools screenshots prove helper setup clean
+.PHONY: help quickstart test test-slow coverage check format bench page page-tools screenshots prove helper setup clean
 
 help: ## show this list
 	@grep -hE '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | sed -E 's/^([a-z-]+):.*## /  make \1\t/' | expand -t 20
@@ -32,6 +32,9 @@ test: $(DEV) ## all fast tests
 
 test-slow: $(DEV) ## the tests that take longer
 	$(PYTEST) -n $(JOBS) -m "slow and not gpu" $(ARGS)
+
+coverage: $(DEV) ## the fast tests, and the share of the package's branches that they reach (at least 90 %)
+	$(PYTEST) -n $(JOBS) -m "not slow and not gpu" --cov --cov-report=term --cov-fail-under=90 $(ARGS)
 
 check: $(DEV) ## format, lint and types, changing nothing
 	$(BIN)/ruff format --check .
