@@ -1,13 +1,12 @@
-"""The nouns of spark-rl: values that every other module passes around, and nothing else.
+"""The nouns of spark-rl: the values that all other modules pass around.
 
 Invariants
 ----------
 * A step is stored once, as a `Node`; a trajectory is a *view* (a list of node ids), never a copy.
-* A node's parent comes before it in `Tree.nodes`, so one pass over the list meets parents first and one
-  reversed pass meets children first.
-* What was sampled is kept exactly: token ids and log-probabilities, never text that is tokenised again.
+* In `Tree.nodes` a parent comes before its children: a pass over the list meets parents first, a reversed pass children.
+* Sampled tokens are stored exactly, as ids and log-probabilities. Text is never tokenised a second time.
 
-This module imports `errors` alone and no torch, so rollouts, criteria, estimators and reports stay light.
+This module imports `errors` alone and no torch, so rollouts, rules, estimators and reports stay light.
 """
 
 from __future__ import annotations
@@ -19,7 +18,7 @@ from typing import Any, Literal
 from spark_rl.errors import UsageError, at_least, unknown_name
 
 Mode = Literal["explore", "think", "planning", "reflection", "monitor"]
-"""How a step reasons: SPARK's modes are `explore` and `think`, RLVMR's `explore` and the other three (`prompting.MODES`)."""
+"""How a step reasons. SPARK has `explore` and `think`; RLVMR has `explore` and the last three (`prompting.MODES`)."""
 Moment = Literal["after", "decision"]
 Level = Literal["L0", "L1", "L2"]
 Split = Literal["train", "dev", "test"]
@@ -29,42 +28,42 @@ Message = Mapping[str, str]
 
 @dataclass(frozen=True, slots=True)
 class Task:
-    """What the agent is asked: a value that can be written to a file and rebuilt from its id."""
+    """What the agent has to do: a value that can be written to a file and rebuilt from its id."""
 
     environment: str
     """Name of the world that plays it (`household`, `alfworld`, `package.module:Class`)."""
     id: str
-    """Unique within its world, stable across versions; what `env tasks` prints and `env replay` reads."""
+    """Unique within its world and stable across versions; `env tasks` prints it, `env replay` reads it."""
     instruction: str
     """The goal in words, as the agent reads it."""
     kind: str = ""
     """Task type, for per-type tables; empty where a world has only one."""
     data: Mapping[str, Any] = field(default_factory=dict[str, Any], hash=False)
-    """What the world needs to build it: JSON values only."""
+    """What the world needs to build the task: JSON values only."""
 
 
 @dataclass(frozen=True, slots=True)
 class Observation:
-    """What an environment says after `reset` or `step`."""
+    """What an environment answers to `reset` or `step`."""
 
     text: str
     listing: Sequence[str] | Callable[[], Sequence[str]] = ()
-    """The admissible actions, or a function of no argument that lists them when somebody asks."""
+    """The admissible actions, or a function without arguments that lists the actions on demand."""
     reward: float = 0.0
-    """Raw: 0/1 or a score. Scaling is the recipe's business (`Rewards.scale`)."""
+    """Raw reward, 0/1 or a score. The recipe scales rewards (`Rewards.scale`)."""
     done: bool = False
     success: bool = False
-    """Whether the task is solved: said by the environment, never inferred from the reward."""
+    """Whether the task is solved, as the environment reports; never inferred from the reward."""
     admissible: bool = True
-    """Whether the action that led here was one the environment knows and could carry out."""
+    """Whether the environment knew the last action and could carry it out."""
     brief: Sequence[str] | Callable[[], Sequence[str]] = ()
-    """What a prompt shows instead of the list where that is too long for one (forms of actions, names); empty: the list."""
+    """What a prompt shows where the list of actions is too long (forms of actions, names); empty: the list."""
     progress: Mapping[str, float] = field(default_factory=dict[str, float], hash=False)
-    """How far the task has come, by measure, each from 0 to 1: reported, never trained on. Not all worlds say."""
+    """Progress on the task by measure, from 0 to 1. Progress is reported and never trained on; not all worlds have it."""
 
     @property
     def shown(self) -> tuple[str, ...]:
-        """What a prompt says about admissible actions."""
+        """What a prompt shows of the admissible actions."""
         return tuple(self.brief() if callable(self.brief) else self.brief) or self.actions
 
     @property
@@ -75,25 +74,25 @@ class Observation:
 
 @dataclass(frozen=True, slots=True)
 class Request:
-    """One prompt to continue `len(seeds)` times."""
+    """One prompt that is to be continued `len(seeds)` times."""
 
     task: Task
     messages: tuple[Message, ...]
     observation: Observation
     """The latest observation, for policies that do not read prompts (experts, a person)."""
     seeds: tuple[int, ...]
-    """One seed a sample, so that its randomness does not depend on its neighbours."""
+    """One seed for each sample, so that a sample does not depend on the samples beside it."""
     prompt: tuple[int, ...] | None = None
     """Token ids of the rendered messages; None when no tokenizer is at work."""
     parent: tuple[int, ...] | None = None
-    """Address of the step this one follows: (tree, *path), (tree,) before the first step. What an engine has kept
-    under it may be reused as far as the token ids agree."""
+    """Address of the previous step: (tree, *path), and (tree,) before the first step. An engine may reuse keys and
+    values that it stored under this address, as far as the token ids agree."""
     children: tuple[tuple[int, ...], ...] = ()
-    """Address of each sample, under which an engine may keep its keys and values for the steps that follow."""
+    """Address of each sample. An engine may store keys and values under it for the next step."""
     history: tuple[str, ...] = ()
     """Actions executed so far on this path, oldest first."""
     truncated: int = 0
-    """History steps and listed actions that had to be left out of the prompt."""
+    """Number of history steps and listed actions that the prompt had to leave out."""
     max_tokens: int = 512
     temperature: float = 1.0
     """0 means greedy."""
@@ -109,15 +108,15 @@ class Cost:
     """What a completion cost, in tokens. Costs add."""
 
     generated: int = 0
-    """Tokens sampled, those of completions that were thrown away for it included."""
+    """Tokens sampled, including those of completions that this one replaced."""
     prefilled: int = 0
     """Prompt tokens that went through the model."""
     reused: int = 0
     """Prompt tokens whose keys and values came from a cache, or from a sibling that has the same prompt."""
     misses: int = 0
-    """Prompts whose parent's cache had been evicted."""
+    """Prompts whose parent was no longer in the cache."""
     discarded: int = 0
-    """Tokens of `generated` whose completion was thrown away."""
+    """Tokens of `generated` that belong to replaced completions."""
 
     def __add__(self, other: Cost) -> Cost:
         return Cost(*(mine + theirs for mine, theirs in zip(astuple(self), astuple(other), strict=True)))
@@ -125,7 +124,7 @@ class Cost:
 
 @dataclass(frozen=True, slots=True)
 class Completion:
-    """What a policy answers: text, and for policies that can be trained the exact ids and log-probabilities."""
+    """One answer of a policy: text and, for policies that can be trained, exact token ids and log-probabilities."""
 
     text: str
     ids: tuple[int, ...] | None = None
@@ -137,9 +136,9 @@ class Completion:
     version: int = 0
     """Version of the weights that it was sampled from."""
     refused: str = ""
-    """Why there is no completion; the tree is then dropped and named, never continued with an empty action."""
+    """Why the policy gives no completion. The tree is then dropped and named; it never goes on with an empty action."""
     cost: Cost = field(default=Cost(), compare=False)
-    """What it cost. Prompt tokens that several completions share are in the cost of the first."""
+    """What the completion cost. Prompt tokens that several completions share are in the cost of the first."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -178,29 +177,29 @@ class Situation:
 
 @dataclass(frozen=True, slots=True)
 class Parsed:
-    """A completion as it is read (`Prompt.parse`)."""
+    """What a completion means, as `Prompt.parse` reads it."""
 
     mode: Mode | None
-    """None when there is not exactly one non-empty reasoning block."""
+    """None unless the completion has exactly one non-empty reasoning block."""
     reasoning: str
     action: str
-    """What is sent to the environment: the only action block's content, or the empty string."""
+    """The action that goes to the environment: the content of the only action block, or the empty string."""
     well_formed: bool
-    """One non-empty reasoning block, then one non-empty action block, and nothing else."""
+    """Whether it is one non-empty reasoning block, then one non-empty action block, and nothing else."""
 
 
 @dataclass(slots=True)
 class Node:
-    """One step: the prompt, what was sampled, and what the environment answered. Written once, never changed."""
+    """One step: the prompt, the sampled completion, the environment's answer. A node is written once and never changed."""
 
     parent: int
     """Index of the previous step in `Tree.nodes`, or -1 for a first step."""
     path: tuple[int, ...]
-    """Child numbers from the root initialisation down: unique in the tree, and the source of the step's seed."""
+    """Child numbers from the root down. The path is unique in its tree, and the step's seed is derived from it."""
     prompt: tuple[int, ...]
-    """Token ids the policy read; empty when it read none."""
+    """Token ids that the policy read; empty for policies that read text."""
     completion: tuple[int, ...]
-    """Token ids the policy sampled; empty when it gave none."""
+    """Token ids that the policy sampled; empty for policies that give text alone."""
     logprobs: tuple[float, ...]
     text: str
     mode: Mode | None
@@ -213,39 +212,39 @@ class Node:
     observation: str
     """What the environment answered (the next observation)."""
     actions: tuple[str, ...]
-    """What the next prompt says about admissible actions (`Observation.shown`); empty when it does not."""
+    """What the next prompt shows of the admissible actions (`Observation.shown`); empty where it lists none."""
     reward: float
     done: bool
     success: bool
     truncated: int = 0
-    """History steps and listed actions that had to be left out of the prompt to make it fit."""
+    """Number of history steps and listed actions that the prompt had to leave out to fit its limit."""
     entropies: tuple[float, ...] = ()
     """Entropy in nats of the tempered distribution that each token was drawn from; empty when the policy does not say."""
     progress: Mapping[str, float] = field(default_factory=dict[str, float])
-    """How far the task had come after the step (`Observation.progress`)."""
+    """Progress on the task after the step (`Observation.progress`)."""
     version: int = 0
-    """Version of the weights that sampled it (`Learner.version`); 0 before any update, and for policies without weights."""
+    """Version of the weights that sampled the step (`Learner.version`); 0 before any update and without weights."""
 
     @property
     def depth(self) -> int:
-        """Steps from the start of the task: 1 for a first step."""
+        """Number of steps from the start of the task: 1 for a first step."""
         return len(self.path)
 
 
 @dataclass(frozen=True, slots=True)
 class Fork:
-    """A wish for more continuations; the rollout grants what the budget allows."""
+    """A rule's wish for more continuations. The rollout grants as many as the budget allows."""
 
     tree: int
     """Index of the tree in its forest."""
     node: int | None
     """The step to fork at; None opens new roots."""
     at: Moment
-    """`after`: continue from the state the step led to (Eq. 6). `decision`: sample the step itself again (Eq. 8)."""
+    """`after` continues from the state that the step led to (Eq. 6). `decision` samples the step itself again (Eq. 8)."""
     extra: int
-    """How many continuations beyond those that exist."""
+    """Number of continuations beyond the existing ones."""
     exclude: bool = False
-    """Whether an action already taken from that state is drawn again (`resampling.resample` says what that costs)."""
+    """Whether a continuation is drawn again when its action was already taken in that state (`rollout.resampling`)."""
 
 
 @dataclass(slots=True)
@@ -258,13 +257,13 @@ class Tree:
     actions: tuple[str, ...] = ()
     nodes: list[Node] = field(default_factory=list[Node])
     forks: list[Fork] = field(default_factory=list[Fork])
-    """Every fork granted, in order, with `extra` as granted."""
+    """The granted forks in order; `extra` is the granted number."""
     opened: int = 0
-    """Leaves ever created: the roots and every granted continuation (what Eq. 7 is charged with)."""
+    """Number of leaves ever created: the roots and every granted continuation (Eq. 7 charges these)."""
     cap: int = 0
-    """Most leaves it was allowed; 0 when it is not known (or, while it grows, because its environment failed)."""
+    """Most leaves that the tree was allowed; 0 where that is unknown. A growing tree that failed is shown with 0."""
     horizon: int = 0
-    """Most steps a trajectory was allowed; 0 when it is not known."""
+    """Most steps that a trajectory was allowed; 0 where that is unknown."""
 
     def children(self) -> list[list[int]]:
         """Children of every node, in order of creation; the last entry (index -1) holds the roots."""
@@ -274,7 +273,7 @@ class Tree:
         return below
 
     def leaves(self) -> list[int]:
-        """Nodes without a child, in order of creation: one a trajectory."""
+        """Nodes without a child, in order of creation. Each leaf ends one trajectory."""
         inner = {node.parent for node in self.nodes}
         return [index for index in range(len(self.nodes)) if index not in inner]
 
@@ -306,7 +305,7 @@ class Tree:
 
 @dataclass(slots=True)
 class Spent:
-    """What growing a forest (or an update, or an evaluation) cost. Counters add, nothing is estimated."""
+    """The cost of a forest, an update or an evaluation. All numbers are counted; none is estimated."""
 
     generated: int = 0
     """Tokens sampled."""
@@ -315,22 +314,22 @@ class Spent:
     reused: int = 0
     """Prompt tokens whose keys and values came from the cache."""
     misses: int = 0
-    """Requests whose parent's cache had been evicted."""
+    """Prompts whose parent was no longer in the cache."""
     trained: int = 0
     """Tokens that went through the model with gradients."""
     env_steps: int = 0
-    """Environment steps that made a node."""
+    """Environment steps that became a node."""
     replayed: int = 0
-    """Environment steps taken again to reach an earlier state."""
+    """Environment steps that were repeated to reach an earlier state."""
     env_forks: int = 0
     discarded: int = 0
-    """Tokens of `generated` whose completion was thrown away, because its action had already been taken (`Fork.exclude`)."""
+    """Tokens of `generated` that belong to replaced completions (`Fork.exclude`, votes)."""
     states_kept: int = 0
-    """Most environment states held at once for later forks; of two records the larger, not the sum."""
+    """Most environment states held at once for later forks. The sum of two records has the larger of both numbers."""
     failed: int = 0
     """Trees dropped because their environment failed."""
     restarts: int = 0
-    """Processes of the environment that died or hung and were replaced; their states were reached again."""
+    """Environment processes that died or hung and were replaced. Their states were reached again by replay."""
     seconds: dict[str, float] = field(default_factory=dict[str, float])
     """Wall-clock seconds by phase (`generate`, `environment`, `update`, ...)."""
 
@@ -360,7 +359,7 @@ SPENT_COUNTERS = tuple(field.name for field in fields(Spent) if field.name != "s
 
 @dataclass(slots=True)
 class Forest:
-    """The trees of one iteration and what they cost. Two forests are equal when their trees and counters are."""
+    """The trees of one iteration and their cost. Two forests are equal when their trees and counters are equal."""
 
     trees: list[Tree]
     iteration: int = 0
@@ -369,9 +368,9 @@ class Forest:
     failures: list[str] = field(default_factory=list[str])
     """One sentence for each tree that was dropped."""
     version: int = 0
-    """Version of the weights that began it; a node says which sampled it."""
+    """Version of the weights when growth began. Each node records the version that sampled it."""
     left: int = 0
-    """While it grows: leaves of the forest's budget that are not opened yet, for `Branching.when_idle`."""
+    """While the forest grows: leaves of its budget that are not opened yet, for `Branching.when_idle`."""
 
     def __iter__(self) -> Iterator[Tree]:
         return iter(self.trees)
@@ -388,12 +387,12 @@ class Forest:
 
 @dataclass(frozen=True, slots=True)
 class Credit:
-    """What each node of a tree learns from, in the order of `Tree.nodes` (design rule 2).
+    """The credit of each node of a tree, in the order of `Tree.nodes`.
 
-    A node's policy term is `positive * min(r, 1 + high) + negative * max(r, 1 - low)`; its divergence, entropy and
-    token count are multiplied by `weight`. Credit given per leaf sums the positive and the negative advantages of
-    the leaves below and has `weight` = leaves below, which equals training one row a leaf. Credit given per node
-    has weight 1.
+    With the probability ratio r, a node's policy term is `positive * min(r, 1 + high) + negative * max(r, 1 - low)`. Its
+    divergence, entropy and token count are multiplied by `weight`. Credit per leaf sums the positive and the negative
+    advantages of the leaves below a node, with `weight` = number of leaves below; the gradient then equals that of one
+    training row for each leaf. Credit per node has weight 1.
     """
 
     positive: tuple[float, ...]
@@ -406,16 +405,16 @@ class TreeShape:
     """How large a tree may grow."""
 
     budget: int = 8
-    """N: leaves a tree on average; a forest of T tasks has at most T * budget."""
+    """N: leaves of a tree on average; a forest of T tasks has at most T * budget."""
     roots: int = 4
     """M: independent first steps."""
     horizon: int = 30
     """K: most steps of a trajectory."""
     cap: int = 0
-    """Most leaves of one tree; 0 means `budget`. Larger lets a strategy move leaves between tasks."""
+    """Most leaves of one tree; 0 means `budget`. A larger cap lets a rule move leaves between tasks."""
     counted: Literal["created", "active"] = "created"
-    """Which leaves are charged to the budget: all that were ever created, or those that are not finished (Eq. 7 to the
-    letter), so that groups may outgrow N. Rules that wait for outcomes spend what is left: of `active` leaves nothing is."""
+    """Which leaves are charged to the budget. `created`: all leaves. `active`: unfinished leaves alone (Eq. 7 to the
+    letter), so that groups may outgrow N; rules that wait for outcomes then have no budget left."""
 
     def __post_init__(self) -> None:
         at_least("tree", self, budget=1, roots=1, horizon=1, cap=0)

@@ -113,7 +113,7 @@ def grow(
 
 
 def check_forest(forest: Forest, size: TreeShape) -> None:
-    """What holds of every forest, whatever the rule and the world (design rule 4)."""
+    """What holds of every forest, whatever the rule and the world."""
     for index, tree in enumerate(forest):
         leaves = tree.leaves()
         assert size.roots <= len(leaves) == tree.opened <= tree.cap == (size.cap or size.budget)

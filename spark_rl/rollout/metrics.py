@@ -1,6 +1,6 @@
 """From a forest to numbers. Pure functions; `common.metrics` declares each name, for every log, report and table.
 
-Fixed meanings (design rule 11): ratios of steps are over *unique* nodes; success, return and length are over
+Fixed meanings: ratios of steps are over *unique* nodes; success, return and length are over
 trajectories; a repeated action is one taken earlier on the same trajectory at the same state key.
 """
 
