@@ -24,7 +24,7 @@ DEV := $(VENV)/.installed-dev
 help: ## show this list
 	@grep -hE '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | sed -E 's/^([a-z-]+):.*## /  make \1\t/' | expand -t 20
 
-quickstart: $(CORE) ## from nothing to a trained agent, in minutes, on a CPU
+quickstart: $(CORE) ## from scratch to a trained agent, in minutes, on a CPU
 	$(BIN)/spark-rl quickstart
 
 test: $(DEV) ## all fast tests
@@ -60,7 +60,7 @@ page-tools: ## what building the page needs, by the lock file
 screenshots: $(DEV) ## pictures of docs/looking.md, of a new quickstart (needs Chromium)
 	$(BIN)/python docs/screenshots.py
 
-prove: $(DEV) ## proofs too long for tests, on all official ALFWorld games; goes on where it was stopped
+prove: $(DEV) ## proofs too long for tests, on all official ALFWorld games; a second call continues
 	$(BIN)/python benchmarks/prove.py
 
 helper: $(DEV) ## compile what runs in ScienceWorld's Java processes (needs a JDK); commit the classes

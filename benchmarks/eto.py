@@ -129,7 +129,8 @@ def report(arguments: argparse.Namespace, rows: list[dict[str, Any]]) -> str:
         "",
         f"Recipe {arguments.recipe}, seeds {seeds}, `spark-rl eto` with {options}. Every test task of a level once, sampled "
         "as in training. Means over seeds with 95 % intervals (Student's t); differences are paired by seed. "
-        f"A line a seed: [{arguments.results.name}]({link}); its first line says the command that prints these tables.",
+        f"One line for each seed: [{arguments.results.name}]({link}); the file's first line holds the command that prints "
+        "these tables.",
         "",
         "| level | tasks | cold start | ETO | difference |",
         "|---" * 5 + "|",
