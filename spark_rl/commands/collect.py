@@ -2,11 +2,10 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
 from contextlib import AbstractAsyncContextManager
 from dataclasses import dataclass, field, replace
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 from spark_rl.commands.asking import answers_file, show_prompt
 from spark_rl.commands.base import Call, how_to_play, model_source, recipe_of
@@ -25,7 +24,6 @@ from spark_rl.types import Level, Sampling, Split, Task
 
 if TYPE_CHECKING:
     from spark_rl.contracts import Watcher
-
 
 __all__ = ["collect"]
 
@@ -141,10 +139,10 @@ def collect(call: Call) -> int:
         how, batch = Play.alone(recipe), recipe.evaluation.batch
         options = call.options(_OfModel(level=recipe.level, play=how, batch=batch, threads=threads))
     with call.watching() as watcher:
-        found = run(_played(name, options, watcher))
-        for failure in found.failures:
+        played = run(_play(name, options, watcher))
+        for failure in played.failures:
             watcher.note(f"broke off: {failure}")
-    return _keep(found, options)
+    return _save(played, options)
 
 
 def _opened(options: _OfTeacher | _OfModel, name: str) -> AbstractAsyncContextManager[InProcess]:
@@ -157,7 +155,7 @@ def _opened(options: _OfTeacher | _OfModel, name: str) -> AbstractAsyncContextMa
     return open_executor(options.play.engine, options.play.env, source)
 
 
-async def _played(name: str, options: _OfTeacher | _OfModel, watcher: Watcher) -> Collected:
+async def _play(name: str, options: _OfTeacher | _OfModel, watcher: Watcher) -> Collected:
     """Let a teacher or a model play."""
     from spark_rl.data.format import origin, prompt_version
 
@@ -183,16 +181,16 @@ async def _played(name: str, options: _OfTeacher | _OfModel, watcher: Watcher) -
                 watcher.note(executor.engine.account())
 
 
-def _keep(found: Collected, options: _Collect) -> int:
+def _save(played: Collected, options: _Collect) -> int:
+    """Write the trajectories to their files and print the summary; returns the exit code."""
     from spark_rl.data.format import save
 
-    said: list[str] = []
-    kept: Sequence[tuple[str, Sequence[Any], Path]] = (("won", found.won, options.out), ("lost", found.lost, options.lost))
-    for what, some, file in kept:
-        if some:
-            save(some, file, options.play.prompt)
-        said.append(f"{len(some)} {what}{f': {file}' if some else ''}")
-    broken = f"; {len(found.failures)} broke off" if found.failures else ""
-    short = f" (--count asked for {options.count})" if len(found.won) < options.count else ""
-    print(f"{found.episodes} episodes, {'; '.join(said)}{broken}{short}")
-    return 0 if found.won else 1
+    parts: list[str] = []
+    for outcome, demonstrations, file in (("won", played.won, options.out), ("lost", played.lost, options.lost)):
+        if demonstrations:
+            save(demonstrations, file, options.play.prompt)
+        parts.append(f"{len(demonstrations)} {outcome}{f': {file}' if demonstrations else ''}")
+    broken = f"; {len(played.failures)} broke off" if played.failures else ""
+    short = f" (--count asked for {options.count})" if len(played.won) < options.count else ""
+    print(f"{played.episodes} episodes, {'; '.join(parts)}{broken}{short}")
+    return 0 if played.won else 1

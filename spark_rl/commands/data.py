@@ -5,12 +5,12 @@ from __future__ import annotations
 import json
 from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, cast
+from typing import TYPE_CHECKING, cast
 
 from spark_rl.commands.base import Call
 from spark_rl.config.codec import decode
 from spark_rl.config.options import take
-from spark_rl.contracts import World
+from spark_rl.contracts import Encoder, World
 from spark_rl.environments.registry import load_world
 from spark_rl.errors import UsageError
 from spark_rl.recipes import load_recipe
@@ -120,7 +120,7 @@ def world_of_line(call: Call, record: Record, default: World) -> World:
     return default if record["environment"] == default.name else load_world(record["environment"])
 
 
-def _encoder(model: str) -> Any:
+def _encoder(model: str) -> Encoder:
     from spark_rl.commands.base import hush
     from spark_rl.models.load import load_tokenizer
     from spark_rl.prompting.encoder import ChatEncoder

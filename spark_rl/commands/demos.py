@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass, field, replace
 from pathlib import Path
-from typing import Any, Literal, cast, get_args, get_type_hints
+from typing import TYPE_CHECKING, Literal, cast, get_args, get_type_hints
 
 from spark_rl.commands.base import Call, recipe_of
 from spark_rl.common.running import run
@@ -14,6 +14,9 @@ from spark_rl.contracts import World
 from spark_rl.environments.registry import WORLDS, load_world
 from spark_rl.errors import UsageError, at_least, unknown_name
 from spark_rl.types import Level
+
+if TYPE_CHECKING:
+    from _typeshed import DataclassInstance
 
 __all__ = ["demos"]
 
@@ -95,7 +98,7 @@ def _with_expert(world: World, name: str) -> World:
         )
     if name not in get_args(hint):
         raise unknown_name("expert", name, get_args(hint))
-    return cast(World, replace(cast(Any, world), solver=name))
+    return cast(World, replace(cast("DataclassInstance", world), solver=name))
 
 
 def _of_recipe(recipe_name: str, environment: str) -> _Demos:

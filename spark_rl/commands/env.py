@@ -8,7 +8,7 @@ import shlex
 from collections.abc import Iterator
 from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import Any
+from typing import cast
 
 from spark_rl.commands.base import Call, show
 from spark_rl.common.files import write_bytes
@@ -202,11 +202,14 @@ def _episodes(path: Path) -> Iterator[tuple[int, str, list[str]]]:
         if not line.strip():
             continue
         try:
-            record: Any = json.loads(line)
+            record: object = json.loads(line)
         except ValueError as error:
             raise UsageError(f"{path} line {number} is not JSON ({error})") from error
-        match record:
-            case {"task": str(task_id), "actions": [*actions]} if all(isinstance(action, str) for action in actions):
-                yield number, task_id, actions
-            case _:
-                raise UsageError(f'{path} line {number} is not {{"task": ID, "actions": [TEXT, ...]}}')
+        fields = cast("dict[str, object]", record) if isinstance(record, dict) else {}
+        task_id, values = fields.get("task"), fields.get("actions")
+        actions = (
+            [value for value in cast("list[object]", values) if isinstance(value, str)] if isinstance(values, list) else None
+        )
+        if not isinstance(task_id, str) or actions is None or actions != values:
+            raise UsageError(f'{path} line {number} is not {{"task": ID, "actions": [TEXT, ...]}}')
+        yield number, task_id, actions

@@ -8,7 +8,7 @@ from collections.abc import Generator, Mapping
 from contextlib import AbstractAsyncContextManager
 from dataclasses import dataclass, field, replace
 from pathlib import Path
-from typing import Any, Literal
+from typing import Literal
 
 from spark_rl.branching.chains import Chains
 from spark_rl.commands.asking import answers_file, show_prompt
@@ -103,8 +103,8 @@ class _Evaluate:
         """The tasks by level."""
         return {level: list(self.play.env.tasks(level, self.split)[: self.tasks or None]) for level in self.level}
 
-    def identity(self, model: str) -> dict[str, Any]:
-        """What decides what an episode is."""
+    def identity(self, model: str) -> dict[str, object]:
+        """The settings that decide how an episode goes; a folder of episodes holds those of one such set."""
         names = ["env", "prompt", "temperature", "max_tokens", "seed"]
         names += ["branching", "tree"] if self.choose != "none" else []
         settings = {name: encode(getattr(self.play, name)) for name in names}
@@ -150,20 +150,16 @@ def evaluate(call: Call) -> int:
     if policy == "branching" and not any(word.startswith("--choose") for word in call.argv):
         call = replace(call, argv=[*call.argv, "--choose", "majority"])
     how = Play.evaluating(recipe)
-    settings: dict[str, Any] = {
-        "level": recipe.evaluation.levels,
-        "play": how,
-        "batch": recipe.evaluation.batch,
-    }
+    level, batch = recipe.evaluation.levels, recipe.evaluation.batch
     if policy == "openai":
-        options = call.options(_OfServer(**settings))
+        options = call.options(_OfServer(level=level, play=how, batch=batch))
         options.play.refuse(how, "the model is behind a server", "engine")
         if options.dry_run:
             tasks = next(iter(options.chosen().values()))
             show_prompt(options.play.env, tasks[0], options.play.prompt)
             return 0
     else:
-        options = call.options(_OfModel(**settings, threads=threads))
+        options = call.options(_OfModel(level=level, play=how, batch=batch, threads=threads))
         if holds_run(Path(name)) and options.split != "train":
             refuse_held_out(call.open_run(name), options.level, options.play.env)
     _refuse_rule(options, asked=policy == "branching")

@@ -1,12 +1,11 @@
-"""`spark-rl sft`: the cold start of a recipe, or of a file of demonstrations, as a command of its own; then a probe."""
+"""`spark-rl sft`: the cold start of a recipe or of a file of demonstrations, without the training after it; then a probe."""
 
 from __future__ import annotations
 
 import json
-from collections.abc import Mapping
 from dataclasses import dataclass, field, replace
 from pathlib import Path
-from typing import Any, cast
+from typing import TypedDict, cast
 
 from spark_rl.commands.base import Call, holds_run, hush
 from spark_rl.common.files import write_json
@@ -19,37 +18,55 @@ from spark_rl.data.format import read_records
 from spark_rl.errors import UsageError
 from spark_rl.recipes import RECIPES, load_recipe
 from spark_rl.runs.run import Run
-from spark_rl.types import TreeShape
+from spark_rl.types import Level, TreeShape
 
 __all__ = ["sft"]
 
 PROBE = "probe.json"
-FIGURES = ("success", "low", "high", "wins", "tasks", "steps", "malformed_ratio", "invalid_ratio", "explore_ratio", "tokens")
-"""What the probe keeps of an evaluation."""
+"""File in the run directory that holds the probe's `_Probe`."""
+
+
+class _Probe(TypedDict):
+    """The evaluation on development tasks after the cold start, as it is saved; numbers are those of `LevelResult`."""
+
+    asked: int
+    """The option --probe; there may be fewer development tasks."""
+    level: str
+    split: str
+    success: float
+    low: float
+    high: float
+    wins: int
+    tasks: int
+    steps: float
+    malformed_ratio: float
+    invalid_ratio: float
+    explore_ratio: float
+    tokens: float
 
 
 @dataclass(frozen=True)
 class _Sft:
     """Teach a model by demonstrations: the cold start of a recipe, any field of which can be set here.
 
-    Called again with the same --out it does what is missing. `--data FILE --model M` instead of a recipe: world, level and
-    prompts are those of the file, everything else is as in the paper.
+    The same command with the same --out continues. `--data FILE --model M` takes the place of a recipe: world, level and
+    prompts are those of the file, and everything else is as in the paper.
     """
 
     out: Path
-    """Run directory to make; `spark-rl train --resume` goes on from it to reinforcement learning."""
+    """Run directory to make; `spark-rl train --resume` continues it with reinforcement learning."""
     recipe: Recipe = field(metadata=INLINE)
     probe: int = 50
-    """Development tasks played afterwards; 0 none."""
+    """Development tasks to play after the cold start; 0 plays none."""
 
 
 def sft(call: Call) -> int:
-    """Make the run's checkpoint `cold-start` unless it is there, probe it, and say what came out."""
+    """Make the run's checkpoint `cold-start` unless it exists, probe it, and print the result."""
     options = _options(call)
     if options.probe < 0:
         raise UsageError(f"probe is {options.probe}: it must be at least 0")
     if options.recipe.cold_start.demonstrations == 0:
-        raise UsageError("cold_start.demonstrations is 0, so there is nothing to learn from: ask for some")
+        raise UsageError("cold_start.demonstrations is 0, so there is nothing to learn from: set at least 1")
     if holds_run(options.out):
         run = call.open_run(options.out)
         if run.recipe != options.recipe:
@@ -59,15 +76,15 @@ def sft(call: Call) -> int:
     try:
         with call.watching() as watcher:
             watcher.phase("start")
-            result = run_loop(_learn_and_probe(run, options.probe, watcher))
+            probe = run_loop(_learn_and_probe(run, options.probe, watcher))
     except KeyboardInterrupt:
         raise KeyboardInterrupt("the same command continues it") from None
-    _tell(run, result)
+    _report(run, probe)
     return 0
 
 
 def _options(call: Call) -> _Sft:
-    """A recipe by name, or that of a file."""
+    """The options on top of a named recipe, or of the recipe that a file of demonstrations implies."""
     if not call.argv or not call.argv[0].startswith("-") or call.argv[0] in ("-h", "--help"):
         name, call = call.positional("a recipe, or --data FILE --model M", RECIPES)
         recipe = load_recipe(name)
@@ -76,46 +93,47 @@ def _options(call: Call) -> _Sft:
     model, argv = take(argv, "--model")
     if file is None or model is None:
         raise UsageError(f"{call.prog} needs a recipe ({', '.join(RECIPES)}), or --data FILE and --model M")
-    recipe = _of_file(Path(file), model, call)
+    recipe = _recipe_of_file(Path(file), model, call)
     return replace(call, argv=argv).options(_Sft(Path("runs") / f"{recipe.name}-sft", recipe))
 
 
-def _of_file(file: Path, model: str, call: Call) -> Recipe:
-    """What a file of demonstrations says of itself, with the paper's settings for the rest.
+def _recipe_of_file(file: Path, model: str, call: Call) -> Recipe:
+    """A recipe with the world, level and prompts of a file of demonstrations, and the paper's settings for the rest.
 
     Raises:
-        UsageError: it does not say all, or not the same in all lines, or holds no won trajectory.
+        UsageError: one of the three is missing or differs between lines, or the file holds no won trajectory.
     """
     groups = read_records(file)
     won = [group for group in groups if group[0]["success"]]
     if not won:
         raise UsageError(f"{file} holds no won trajectory to learn from: write one with `spark-rl demos`")
-    said: dict[str, str] = {}
+    columns: dict[str, str] = {}
     for column in ("world", "level", "rendering"):
-        found = sorted({str(group[0][column]) for group in groups})
-        if found == [""] or len(found) > 1:
-            wrong = f"{len(found)} values" if len(found) > 1 else "nothing"
+        values = sorted({str(group[0][column]) for group in groups})
+        if values == [""] or len(values) > 1:
+            wrong = f"{len(values)} values" if len(values) > 1 else "nothing"
             raise UsageError(
                 f'{file} has {wrong} in its column "{column}", so how to play is not known: name a recipe and give the file '
                 f"by --cold-start.data {file}"
             )
-        said[column] = found[0]
-    world, prompt = (decode(json.loads(said[column]), foreign=call.trusts) for column in ("world", "rendering"))
+        columns[column] = values[0]
+    world, prompt = (decode(json.loads(columns[column]), foreign=call.trusts) for column in ("world", "rendering"))
+    level = cast("Level", columns["level"])  # a world refuses a level that it does not have
     longest = max(len(group) for group in won)
     return Recipe(
         name=file.stem,
         env=world,
         model=model,
-        level=cast(Any, said["level"]),
+        level=level,
         tree=TreeShape(horizon=max(TreeShape().horizon, longest)),
         prompt=prompt,
         cold_start=ColdStart(demonstrations=len(won), data=str(file)),
-        evaluation=Evaluation(levels=cast(Any, (said["level"],)), dev_level=cast(Any, said["level"])),
+        evaluation=Evaluation(levels=(level,), dev_level=level),
     )
 
 
-async def _learn_and_probe(run: Run, count: int, watcher: Watcher) -> Mapping[str, Any]:
-    """The cold start and its probe, each unless it is there."""
+async def _learn_and_probe(run: Run, count: int, watcher: Watcher) -> _Probe | None:
+    """Do the cold start and its probe, each unless its result exists; returns the probe, or None where `count` is 0."""
     from spark_rl.learning import memory
     from spark_rl.learning.prepare import prepare, set_threads
 
@@ -125,9 +143,11 @@ async def _learn_and_probe(run: Run, count: int, watcher: Watcher) -> Mapping[st
     set_threads(run, watcher)
     model, tokenizer = await prepare(run, watcher)
     file = run.directory / PROBE
-    known: dict[str, Any] = json.loads(file.read_text()) if file.exists() else {}
-    if not count or known.get("asked") == count:
-        return known if count else {}
+    if not count:
+        return None
+    saved: _Probe | None = json.loads(file.read_text()) if file.exists() else None
+    if saved and saved.get("asked") == count:
+        return saved
     from spark_rl.evaluation.play import measure
     from spark_rl.rollout.executors.in_process import open_executor
 
@@ -136,21 +156,30 @@ async def _learn_and_probe(run: Run, count: int, watcher: Watcher) -> Mapping[st
     watcher.phase("probe", len(tasks))
     async with open_executor(recipe.engine, recipe.env, ModelSource(loaded=(model, tokenizer))) as executor:
         result = await measure(executor, recipe, tasks, watcher.advance)
-    said = {
-        "asked": count,
-        "level": recipe.evaluation.dev_level,
-        "split": "dev",
-        **{name: getattr(result, name) for name in FIGURES},
-    }
-    write_json(file, said)
-    return said
+    probe = _Probe(
+        asked=count,
+        level=recipe.evaluation.dev_level,
+        split="dev",
+        success=result.success,
+        low=result.low,
+        high=result.high,
+        wins=result.wins,
+        tasks=result.tasks,
+        steps=result.steps,
+        malformed_ratio=result.malformed_ratio,
+        invalid_ratio=result.invalid_ratio,
+        explore_ratio=result.explore_ratio,
+        tokens=result.tokens,
+    )
+    write_json(file, probe)
+    return probe
 
 
-def _tell(run: Run, probe: Mapping[str, Any]) -> None:
-    if probe:
+def _report(run: Run, probe: _Probe | None) -> None:
+    if probe is not None:
         print(
             f"{probe['tasks']} development tasks of {probe['level']}: success {probe['success']:.3f} "
             f"({probe['wins']}/{probe['tasks']}, 95 % {probe['low']:.3f} to {probe['high']:.3f}), "
             f"{1 - probe['malformed_ratio']:.1%} of the steps well-formed, {probe['explore_ratio']:.1%} explore"
         )
-    print(f"{run.directory}: checkpoint cold-start; spark-rl train --resume {run.directory} goes on with it")
+    print(f"{run.directory}: checkpoint cold-start; continue with: spark-rl train --resume {run.directory}")

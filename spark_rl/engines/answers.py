@@ -15,7 +15,6 @@ import json
 from collections.abc import Mapping
 from dataclasses import asdict, dataclass
 from pathlib import Path
-from typing import Any
 
 from spark_rl.common.files import Lines, read_lines
 from spark_rl.errors import StorageError
@@ -42,7 +41,7 @@ class Answer:
     """Day it came, `2026-01-31 UTC`."""
 
 
-def key_of(asked: Mapping[str, Any]) -> str:
+def key_of(asked: Mapping[str, object]) -> str:
     """The hash that a request's answer is found by: that of its JSON, whatever the order of its fields."""
     text = json.dumps(asked, sort_keys=True, separators=(",", ":"), ensure_ascii=False)
     return hashlib.sha256(text.encode()).hexdigest()

@@ -19,18 +19,22 @@ import asyncio
 import json
 import os
 from collections import defaultdict
-from collections.abc import AsyncGenerator, Coroutine, Mapping, Sequence
+from collections.abc import AsyncGenerator, Awaitable, Mapping, Sequence
 from contextlib import asynccontextmanager
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from pathlib import Path
-from typing import Any, TypeVar, cast
+from typing import TYPE_CHECKING, TypeVar, cast
 from urllib.parse import urlsplit
 
 from spark_rl.contracts import Engine, ModelSource, ModelState
 from spark_rl.engines.answers import Answer, Answers, key_of
 from spark_rl.errors import MissingExtra, PolicyFailure, UsageError, at_least
 from spark_rl.types import Completion, Cost, Message, Request
+
+if TYPE_CHECKING:
+    from openai import APIStatusError, AsyncOpenAI
+    from openai.types.chat import ChatCompletion, ChatCompletionMessageParam
 
 __all__ = ["Endpoint", "OpenAIEngine", "Refused", "Server", "Usage", "connect", "gather"]
 
@@ -99,19 +103,19 @@ class Endpoint:
         return self.base_url or os.environ.get("OPENAI_BASE_URL", "")
 
     @property
-    def extra(self) -> dict[str, Any]:
+    def extra(self) -> dict[str, object]:
         """`body` as a value.
 
         Raises:
             UsageError: it is no JSON object.
         """
         try:
-            found: Any = json.loads(self.body or "{}")
+            found: object = json.loads(self.body or "{}")
         except ValueError as error:
             raise UsageError(f"body is no JSON ({error}): give an object such as '{{\"top_p\": 0.9}}'") from error
         if not isinstance(found, dict):
             raise UsageError(f"body is {self.body}: it must be a JSON object such as '{{\"top_p\": 0.9}}'")
-        return cast("dict[str, Any]", found)
+        return cast("dict[str, object]", found)
 
 
 @dataclass
@@ -153,7 +157,7 @@ class Usage:
 class Server:
     """One model of a server; made by `connect`."""
 
-    def __init__(self, client: Any, model: str, endpoint: Endpoint, answers: Answers) -> None:
+    def __init__(self, client: AsyncOpenAI, model: str, endpoint: Endpoint, answers: Answers) -> None:
         self.model, self.endpoint, self.answers = model, endpoint, answers
         self.usage = Usage()
         self._client = client
@@ -162,7 +166,7 @@ class Server:
         self._alone: defaultdict[str, asyncio.Lock] = defaultdict(asyncio.Lock)
         self._broken: PolicyFailure | None = None
 
-    async def ask(self, messages: Sequence[Message], *, max_tokens: int, temperature: float, **more: Any) -> Answer:
+    async def ask(self, messages: Sequence[Message], *, max_tokens: int, temperature: float, **more: object) -> Answer:
         """The answer to a conversation.
 
         Args:
@@ -175,7 +179,12 @@ class Server:
             Refused: the server does not answer this request, for what it holds.
             PolicyFailure: the server cannot be reached, knows no such model or key, or fails again and again.
         """
-        fields = {"messages": list(messages), "max_tokens": max_tokens, "temperature": temperature, **more}
+        fields: dict[str, object] = {
+            "messages": list(messages),
+            "max_tokens": max_tokens,
+            "temperature": temperature,
+            **more,
+        }
         body = {"model": self.model} | {k: v for k, v in (fields | self.endpoint.extra).items() if v is not None}
         # A seed that is not sent still tells one sample from another.
         key = key_of(body | {"sample": more.get("seed")})
@@ -188,7 +197,7 @@ class Server:
         self.usage.count(answer, new=new)
         return answer
 
-    async def _send(self, body: Mapping[str, Any]) -> Answer:
+    async def _send(self, body: Mapping[str, object]) -> Answer:
         """One request, sent again as often as it takes and is allowed."""
         if self._broken:  # others wait in line for a server that is gone
             raise self._broken
@@ -200,14 +209,16 @@ class Server:
             self._broken = error
             raise
 
-    async def _sent(self, body: Mapping[str, Any]) -> Answer:
+    async def _sent(self, body: Mapping[str, object]) -> Answer:
         import openai
 
-        required = {"model": body["model"], "messages": body["messages"]}
-        rest = {name: value for name, value in body.items() if name not in required}
+        model = cast("str", body["model"])
+        messages = cast("list[ChatCompletionMessageParam]", body["messages"])
+        rest = {name: value for name, value in body.items() if name not in ("model", "messages")}
         for _ in range(self.endpoint.retries + 1):
             try:
-                answer = _answer(await self._client.chat.completions.create(**required, extra_body=rest))
+                response = await self._client.chat.completions.create(model=model, messages=messages, extra_body=rest)
+                answer = _answer(response)
             except openai.APIStatusError as error:
                 raise self._explained(error) from None  # the request that hangs on it holds the key
             except openai.APIConnectionError as error:
@@ -225,7 +236,7 @@ class Server:
             "is it such a server, and does base_url end as it should (often in /v1)?"
         )
 
-    def _explained(self, error: Any) -> PolicyFailure:
+    def _explained(self, error: APIStatusError) -> PolicyFailure:
         """A status code in words, without the key."""
         said = " ".join(str(error.message).split())[:300]
         if key := os.environ.get(self.endpoint.key_env):
@@ -242,7 +253,7 @@ class Server:
         )
 
 
-def _answer(response: Any) -> Answer | None:
+def _answer(response: ChatCompletion) -> Answer | None:
     """What a response says; None when it is no answer."""
     try:
         choice = response.choices[0]
@@ -293,7 +304,7 @@ async def connect(model: str, endpoint: Endpoint, answers: Path | None) -> Async
             yield Server(client, model, endpoint, kept)
 
 
-async def gather(work: Sequence[Coroutine[Any, Any, T]]) -> list[T]:
+async def gather(work: Sequence[Awaitable[T]]) -> list[T]:
     """Results of all, in their order. When one fails, those under way still end (they are paid for), then it is raised."""
     done = await asyncio.gather(*work, return_exceptions=True)
     for result in done:

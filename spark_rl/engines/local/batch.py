@@ -1,4 +1,3 @@
-# pyright: standard
 """One running batch of the local engine: prompts are fed job by job, then all rows advance together, a token a step.
 
 Invariants
@@ -13,9 +12,9 @@ batch.
 
 from __future__ import annotations
 
-from collections.abc import Hashable, Iterator
+from collections.abc import Hashable, Iterator, Sequence
 from dataclasses import dataclass, field
-from typing import Any, Protocol
+from typing import Protocol
 
 import numpy as np
 import torch
@@ -25,9 +24,10 @@ from transformers import PreTrainedModel
 from spark_rl.engines.local.cache import NOTHING, Entry, Ints, Layout, PrefixCache, Slab, shared_prefix
 from spark_rl.engines.local.sampling import draw, uniform
 from spark_rl.errors import PolicyFailure
+from spark_rl.prompting.encoder import ChatTokenizer
 from spark_rl.types import Completion, Cost
 
-__all__ = ["PREFILL_TOKENS", "Batch", "Job", "Machine", "Sample"]
+__all__ = ["PREFILL_TOKENS", "Batch", "Job", "Machine", "Sample", "Tokenizer"]
 
 PREFILL_TOKENS = 4096
 """Most tokens, padding included, of one forward pass over prompts."""
@@ -69,11 +69,19 @@ class Job:
         return len(self.ids) + max(sample.limit for sample in self.samples)
 
 
+class Tokenizer(ChatTokenizer, Protocol):
+    """What the engine needs of a `transformers` tokenizer."""
+
+    def decode(self, ids: Sequence[int], /, *, clean_up_tokenization_spaces: bool = ...) -> str:
+        """The text of the ids; it is exact where spaces are not cleaned up."""
+        ...
+
+
 class Machine(Protocol):
     """What a batch needs of its engine."""
 
     model: PreTrainedModel
-    tokenizer: Any
+    tokenizer: Tokenizer
     layout: Layout
     cache: PrefixCache
     slab: Slab
@@ -112,8 +120,8 @@ class _Passes:
         dtype = self.engine.layout.dtype
         return torch.zeros(visible.shape, dtype=dtype, device=self.device).masked_fill_(~visible, torch.finfo(dtype).min)
 
-    def tensor(self, array: NDArray[Any]) -> torch.Tensor:
-        return torch.from_numpy(np.ascontiguousarray(array)).to(self.device)
+    def tensor(self, array: NDArray[np.generic]) -> torch.Tensor:
+        return torch.as_tensor(np.ascontiguousarray(array), device=self.device)
 
 
 class Batch:
@@ -158,7 +166,7 @@ class Batch:
 
     def _cost(self, index: int) -> Cost:
         """What a sample cost: the first of a job bears what was computed for the job's prompt."""
-        job, generated = self.jobs[self.owners[index]], int(self.lengths[index])
+        job, generated = self.jobs[int(self.owners[index])], int(self.lengths[index])
         if self.samples[index] is not job.samples[0]:
             return Cost(generated, reused=len(job.ids))
         return Cost(generated, len(job.ids) - job.known, job.known, job.misses)
@@ -295,8 +303,8 @@ class _Decoding:
         cells: list[NDArray[np.int64]] = []
         slots: list[Ints] = []
         for row in np.flatnonzero(leaving):
-            index = self.rows[row]
-            job, address = batch.jobs[batch.owners[index]], batch.samples[index].address
+            index = int(self.rows[row])
+            job, address = batch.jobs[int(batch.owners[index])], batch.samples[index].address
             count = int(batch.lengths[index]) - 1
             if address is None or not job.kept or (new := batch.cache.reserve(count)) is None:
                 continue

@@ -1,4 +1,3 @@
-# pyright: standard
 """Keys and values: a `Slab` to work in, a `PrefixCache` to keep them in between calls.
 
 Invariants
@@ -18,7 +17,7 @@ import inspect
 from collections import OrderedDict
 from collections.abc import Hashable
 from dataclasses import dataclass
-from typing import Any, NamedTuple
+from typing import NamedTuple
 
 import numpy as np
 import torch
@@ -56,16 +55,16 @@ class Layout:
         ids = torch.zeros(1, 1, dtype=torch.long, device=model.device)
         with torch.no_grad():
             argument = "cache" if "cache" in inspect.signature(model.forward).parameters else "past_key_values"
-            kept: Any = getattr(model(input_ids=ids, use_cache=True), argument)
-        layers: list[Any] = kept.layers if isinstance(kept, DynamicCache) else []
-        plain = all(type(layer) is DynamicLayer for layer in layers)
-        shapes = {states.shape for layer in layers for states in (layer.keys, layer.values)} if plain else set()
-        if len(shapes) != 1:
+            cache: object = getattr(model(input_ids=ids, use_cache=True), argument)
+        layers = cache.layers if isinstance(cache, DynamicCache) else []
+        plain = [layer for layer in layers if type(layer) is DynamicLayer]
+        states = [each for layer in plain for each in (layer.keys, layer.values) if each is not None]
+        if len(states) != 2 * len(layers) or len({each.shape for each in states}) != 1:
             raise UsageError(
                 f'the local engine needs the same full attention in every layer, unlike type "{model.config.model_type}": '
                 "use a model without sliding windows, recurrent or compressed layers"
             )
-        keys = layers[0].keys
+        keys = states[0]
         return cls(len(layers), keys.shape[1], keys.shape[3], keys.dtype, keys.device, argument)
 
     @property
@@ -123,7 +122,7 @@ class Slab(Cache):
     # The two methods that models call.
 
     def update(
-        self, key_states: torch.Tensor, value_states: torch.Tensor, layer_idx: int, *args: Any, **kwargs: Any
+        self, key_states: torch.Tensor, value_states: torch.Tensor, layer_idx: int, *args: object, **kwargs: object
     ) -> tuple[torch.Tensor, torch.Tensor]:
         """Write new keys and values ([rows, heads, queries, width]) and return all visible ones, as views."""
         return self._write(2 * layer_idx, key_states), self._write(2 * layer_idx + 1, value_states)
@@ -136,7 +135,7 @@ class Slab(Cache):
         heads, width = self.layout.heads, self.layout.width
         plane = self.data[index]
         plane.view(-1, heads * width).index_copy_(0, self.cells, states.transpose(1, 2).reshape(-1, heads * width))
-        return plane[self.first : self.last, : self.width].unflatten(-1, (heads, width)).transpose(1, 2)
+        return plane[self.first : self.last, : self.width].view(-1, self.width, heads, width).transpose(1, 2)
 
     # Exchange with the pool.
 

@@ -1,4 +1,3 @@
-# pyright: standard
 """A transformers model in this process: batched sampling with keys and values kept along the trees.
 
 Invariants
@@ -19,7 +18,7 @@ prompt and completion, for the steps that follow.
 from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
-from typing import Any
+from typing import cast
 
 import numpy as np
 import torch
@@ -27,7 +26,7 @@ from numpy.typing import NDArray
 from transformers import PreTrainedModel
 
 from spark_rl.contracts import ModelState
-from spark_rl.engines.local.batch import Batch, Job, Sample
+from spark_rl.engines.local.batch import Batch, Job, Sample, Tokenizer
 from spark_rl.engines.local.cache import Layout, PrefixCache, Slab
 from spark_rl.errors import PolicyFailure, PromptTooLong, UsageError
 from spark_rl.prompting.encoder import ChatEncoder
@@ -52,7 +51,7 @@ class LocalEngine:
     def __init__(
         self,
         model: PreTrainedModel,
-        tokenizer: Any,
+        tokenizer: Tokenizer,
         *,
         cache_bytes: int = 2**30,
         batch_tokens: int = BATCH_TOKENS,
@@ -70,13 +69,14 @@ class LocalEngine:
         Raises:
             UsageError: the model's architecture or attention implementation is not one the engine can run.
         """
-        config: Any = model.config
-        if config._attn_implementation not in ("sdpa", "eager"):
-            raise UsageError(f'model attention is "{config._attn_implementation}": load it with attn_implementation="sdpa"')
+        attention: object = getattr(model.config, "_attn_implementation", None)  # its only name, which is private
+        if attention not in ("sdpa", "eager"):
+            raise UsageError(f'model attention is "{attention}": load it with attn_implementation="sdpa"')
         self.model, self.tokenizer, self.batch_tokens = model.eval(), tokenizer, batch_tokens
         self.encoder, self.version = ChatEncoder(tokenizer), version
         self.layout = Layout.of(model)
-        self.context: int | None = getattr(config.get_text_config(), "max_position_embeddings", None)
+        text_config = model.config.get_text_config()  # pyright: ignore[reportUnknownMemberType]  its arguments have no types
+        self.context: int | None = getattr(text_config, "max_position_embeddings", None)
         self.stops = _stops(model, tokenizer)
         self.cache = PrefixCache(self.layout, cache_bytes)
         self.slab = Slab(self.layout)
@@ -161,10 +161,11 @@ class LocalEngine:
             yield batch
 
 
-def _stops(model: Any, tokenizer: Any) -> NDArray[np.bool_]:
+def _stops(model: PreTrainedModel, tokenizer: Tokenizer) -> NDArray[np.bool_]:
     """Which token ids end a turn, by the model's generation settings (one, several or none) and the tokenizer."""
-    stops = np.zeros(model.get_output_embeddings().weight.shape[0], bool)
-    ends = model.generation_config.eos_token_id if model.generation_config else None
+    head = cast("torch.nn.Linear", model.get_output_embeddings())  # or an adapter around one
+    stops = np.zeros(head.weight.shape[0], bool)
+    ends: int | list[int] | None = getattr(model.generation_config, "eos_token_id", None)
     several = ends if isinstance(ends, list) else [ends]
     stops[[end for end in (*several, tokenizer.eos_token_id) if end is not None]] = True
     return stops

@@ -1,4 +1,3 @@
-# pyright: standard
 """Drawing tokens: a hash of each sample's own seed, inverted through the cumulated distribution.
 
 What a sample draws depends on its seed, the position and its own logits, so it is the same in any company.
@@ -44,7 +43,7 @@ def draw(
     logprobs = torch.log_softmax(logits.float() / temperature.masked_fill(greedy, 1.0), dim=-1)
     probabilities = logprobs.exp()
     cumulated = probabilities.cumsum(-1, dtype=torch.float64)
-    target = torch.from_numpy(numbers).to(logits.device)[:, None] * cumulated[:, -1:]
+    target = torch.as_tensor(numbers, device=logits.device)[:, None] * cumulated[:, -1:]
     # "right" never lands on a token of probability zero.
     token = torch.searchsorted(cumulated, target, right=True).clamp_(max=logits.shape[-1] - 1)
     token = torch.where(greedy, logprobs.argmax(-1, keepdim=True), token)

@@ -132,7 +132,7 @@ def test_it_makes_the_cold_start_of_the_run_bit_for_bit_and_probes_it(taught, ca
     first, last = capsys.readouterr().out.splitlines()
     assert first.startswith(f"3 development tasks of L0: success {probe['success']:.3f} ({probe['wins']}/3, 95 % ")
     assert f"{1 - probe['malformed_ratio']:.1%} of the steps well-formed, {probe['explore_ratio']:.1%} explore" in first
-    assert last.endswith(f"spark-rl train --resume {taught} goes on with it")
+    assert last.endswith(f"continue with: spark-rl train --resume {taught}")
 
 
 @pytest.mark.slow
