@@ -1,4 +1,4 @@
-"""What every folder needs and none owns: seeds, safe writing of files, progress.
+"""Functions that several folders share: seeds, safe writing of files, progress, metrics.
 
-A function belongs here when several folders use it and it knows nothing of trees, models or recipes.
+A function belongs here when several folders use it and it does not depend on trees, models or recipes.
 """

@@ -1,7 +1,7 @@
-"""Writing files so that nothing half-written is ever seen.
+"""Safe writing of files: a reader never sees a half-written file.
 
-A file that is replaced is written into a sibling, flushed to disk, then renamed. One that grows (`Lines`) is flushed line by
-line; half a line, which a killed process leaves, is cut off by the next one and ignored by readers.
+A file that is replaced is written under another name, flushed to disk and then renamed. A file that grows (`Lines`) is
+flushed after each write. A killed process can leave half a line: readers ignore it, and the next writer cuts it off.
 """
 
 from __future__ import annotations
@@ -22,12 +22,12 @@ __all__ = ["Lines", "atomic_directory", "cache_folder", "read_lines", "unwritabl
 
 
 def cache_folder() -> Path:
-    """Where is kept what can be made again: `$XDG_CACHE_HOME/spark-rl`, else `~/.cache/spark-rl`."""
+    """Folder for files that can be made again: `$XDG_CACHE_HOME/spark-rl`, else `~/.cache/spark-rl`."""
     return Path(os.environ.get("XDG_CACHE_HOME") or "~/.cache").expanduser() / "spark-rl"
 
 
 def unwritable(path: Path, error: Exception) -> StorageError:
-    """What the user is told when a file cannot be written."""
+    """The error for a file that cannot be written."""
     reason = (isinstance(error, OSError) and error.strerror) or " ".join(str(error).split())
     return StorageError(f"{path} could not be written ({reason}); free some space or choose another --out")
 
@@ -36,7 +36,7 @@ def write_bytes(path: Path, data: bytes) -> None:
     """Replace a file's content in one step.
 
     Raises:
-        StorageError: the file cannot be written (disk full, no permission); what was there before is untouched.
+        StorageError: the file cannot be written (disk full, no permission); the old content is untouched.
     """
     work = _sibling(path)
     try:
@@ -54,14 +54,14 @@ def write_bytes(path: Path, data: bytes) -> None:
         raise unwritable(path, error) from error
 
 
-def write_json(path: Path, value: Any) -> None:
+def write_json(path: Path, value: object) -> None:
     """Replace a file by indented JSON, in one step."""
     write_bytes(path, (json.dumps(value, indent=2) + "\n").encode())
 
 
 @contextlib.contextmanager
 def atomic_directory(path: Path) -> Generator[Path]:
-    """A fresh folder to fill, which becomes `path` (replacing what was there) when the block ends without an error."""
+    """An empty folder to fill, which replaces `path` when the block ends without an error."""
     work = _sibling(path)
     try:
         work.mkdir(parents=True)
@@ -80,15 +80,15 @@ def atomic_directory(path: Path) -> Generator[Path]:
 
 
 class Lines:
-    """A file of JSON lines that only grows, held by one process; a context manager.
+    """A file of JSON lines that only grows and that one process holds; a context manager.
 
     Raises:
-        UsageError: another process has it.
-        StorageError: it cannot be opened.
+        UsageError: another process holds the file.
+        StorageError: the file cannot be opened.
     """
 
     def __init__(self, path: Path, instead: str = "give another --out") -> None:
-        """Open it, cutting off a half-written last line; `instead` is what to do where another process has it."""
+        """Open the file and cut off a half-written last line; `instead` is the advice if another process holds it."""
         self.path = path
         try:
             path.parent.mkdir(parents=True, exist_ok=True)
@@ -110,32 +110,32 @@ class Lines:
         self.close()
 
     def close(self) -> None:
-        """Let go of the file."""
+        """Release the file."""
         self._file.close()
 
-    def add(self, values: Sequence[Any]) -> None:
-        """Append values, a line each; on return they are on disk.
+    def add(self, values: Sequence[object]) -> None:
+        """Append one line for each value; on return the lines are on disk.
 
         Raises:
-            StorageError: they could not be written.
+            StorageError: the lines could not be written.
         """
         data = "".join(json.dumps(value) + "\n" for value in values).encode()
         try:
             left = memoryview(data)
-            while left:  # a disk that fills up first takes a part, and says so at the next
+            while left:  # a full disk first takes a part of the data; the next write raises
                 left = left[self._file.write(left) :]
             os.fsync(self._file.fileno())
         except OSError as error:
-            self._file.truncate(self._size)  # what follows must not be glued to half a line
+            self._file.truncate(self._size)  # the next line must not continue half a line
             raise unwritable(self.path, error) from error
         self._size += len(data)
 
 
 def read_lines(path: Path) -> list[Any]:
-    """The values of a file of JSON lines, without a half-written last one.
+    """The values of a file of JSON lines, without a half-written last line.
 
     Raises:
-        StorageError: a whole line is no JSON.
+        StorageError: a line is no JSON.
     """
     values: list[Any] = []
     for number, line in enumerate(path.read_bytes()[: _whole(path)].splitlines(), start=1):
@@ -149,10 +149,10 @@ def read_lines(path: Path) -> list[Any]:
 
 
 def _whole(path: Path) -> int:
-    """Size of a file's whole lines in bytes."""
+    """Size in bytes of the complete lines of a file."""
     return path.read_bytes().rfind(b"\n") + 1
 
 
 def _sibling(path: Path) -> Path:
-    """A hidden name beside `path`. What is made under it has the usual permissions, unlike what `tempfile` makes."""
+    """A hidden name beside `path`. Files under this name have the usual permissions, unlike those of `tempfile`."""
     return path.with_name(f".{path.name}.{secrets.token_hex(4)}")

@@ -1,4 +1,4 @@
-"""Objects by the place where they are defined: the one loader of `package.module:Name`."""
+"""The one loader of `package.module:Name`."""
 
 from __future__ import annotations
 
@@ -12,15 +12,15 @@ __all__ = ["load_object", "place_of"]
 
 
 def load_object(place: str, what: str, *, kind: str = "Class") -> Any:
-    """What `package.module:Name` names.
+    """The object that `package.module:Name` names.
 
     Args:
-        place: the module, a colon, and a name in it.
-        what: what it is meant to be, for the message ("environment", "recipe").
-        kind: kind of the name, for the message ("Class", "function").
+        place: the module, a colon, and a name in the module.
+        what: the role of the object, for the message ("environment", "recipe").
+        kind: the kind of the object, for the message ("Class", "function").
 
     Raises:
-        UsageError: there is no such module, or no such name in it.
+        UsageError: the module, or the name in the module, does not exist.
     """
     module, _, name = place.partition(":")
     try:
@@ -30,5 +30,5 @@ def load_object(place: str, what: str, *, kind: str = "Class") -> Any:
 
 
 def place_of(kind: type) -> str:
-    """The place of a class, as `load_object` takes it."""
+    """The place of a class, as `load_object` reads it."""
     return f"{kind.__module__}:{kind.__qualname__}"

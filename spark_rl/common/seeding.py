@@ -1,4 +1,4 @@
-"""Seeds derived from names: the same parts give the same seed on every machine, any other part another one."""
+"""Seeds derived from names: the same parts give the same seed on every machine, and other parts give another seed."""
 
 from __future__ import annotations
 

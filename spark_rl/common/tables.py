@@ -1,4 +1,4 @@
-"""Markdown tables: the one place that writes them."""
+"""The one writer of Markdown tables."""
 
 from __future__ import annotations
 
@@ -11,9 +11,9 @@ def markdown_table(head: Sequence[str], rows: Sequence[Sequence[str]], *, spaced
     """A table in Markdown.
 
     Args:
-        head: the headings; empty for a table without, which Markdown writes with a heading of empty cells.
-        rows: the cells, as many in each row as there are headings.
-        spaced: whether the line below the headings has spaces. It looks the same once it is shown.
+        head: the headings; empty for a table without headings, which Markdown writes with empty cells.
+        rows: the cells of each row, one for each heading.
+        spaced: whether the line below the headings has spaces; the rendered table is the same.
     """
     width = len(head) if head else len(rows[0]) if rows else 0
     top = f"| {' | '.join(head)} |" if head else "| " * width + "|"

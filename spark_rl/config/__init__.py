@@ -1,4 +1,4 @@
-"""Recipes: what a run is, its components by name, and how both become files and command-line options.
+"""Recipes as values, as files and as command-line options, and the names of their components.
 
 Ready-made recipes are in `recipes`.
 """

@@ -1,12 +1,13 @@
-"""The registry: every class that a recipe or another saved file can hold, by the name that lasts.
+"""The registry: the permanent name of every class that a recipe or another saved file can hold.
 
 Invariants
 ----------
-* Each class has exactly one name in saved files, its own alone, however many slots take it: `explore_tag`. Code may move;
-  a name that was once written stays. (A class that was renamed or dropped keeps its old names in `old_names`.)
-* A component's name in saved files is its name on the command line with underscores.
-* A class of somebody else's needs no name: it goes by `package.module:Class`, on the command line and in saved files.
-* Nothing is imported here; a class is loaded when it is asked for.
+* Each class has exactly one name in saved files (`explore_tag`), and no other class has this name. A class in several slots
+  has the same name in all of them. Code may move, but a name that was once written stays. (The old names of a class that
+  was renamed or dropped are in `old_names`.)
+* The name of a component in saved files is its name on the command line, with underscores.
+* A class from outside this package needs no name: it is `package.module:Class` on the command line and in saved files.
+* This module imports no component. A class is imported when it is needed.
 """
 
 from __future__ import annotations
@@ -56,7 +57,7 @@ COMPONENTS: dict[str, dict[str, str]] = {
         "transcript": "spark_rl.prompting.transcript:Transcript",
     },
 }
-"""Fields that hold a component, and the names it goes by on the command line; `package.module:Class` is taken too."""
+"""Field of the recipe -> name on the command line -> `module:Class`. An option also takes any `package.module:Class`."""
 
 PARTS: dict[str, str] = {
     "cold_start": "spark_rl.config.recipe:ColdStart",
@@ -74,24 +75,24 @@ PARTS: dict[str, str] = {
     "tree_shape": "spark_rl.types:TreeShape",
     "weights": "spark_rl.models.weights:Weights",
 }
-"""The other dataclasses in saved files, which no option chooses: name there -> `module:Class`."""
+"""The other dataclasses in saved files, which no option chooses: name in the file -> `module:Class`."""
 
 
 def saved_names() -> dict[str, str]:
-    """Every name that saved files use -> `module:Class`."""
-    slots = {name.replace("-", "_"): place for known in COMPONENTS.values() for name, place in known.items()}
+    """Every name in saved files -> `module:Class`."""
+    slots = {name.replace("-", "_"): place for names in COMPONENTS.values() for name, place in names.items()}
     return PARTS | slots
 
 
 def saved_name(kind: type) -> str:
-    """What saved files call a class: its registered name, or `package.module:Class` of a class of somebody else's.
+    """The name of a class in saved files: its registered name, or `package.module:Class` for a class from outside.
 
     Raises:
-        TypeError: the class is one of this package and has no name.
+        TypeError: the class is one of this package and has no registered name.
     """
     place = place_of(kind)
-    for name, known in saved_names().items():
-        if known == place:
+    for name, registered in saved_names().items():
+        if registered == place:
             return name
     if place.startswith("spark_rl."):
         raise TypeError(f"{place} has no name in saved files: give it one in COMPONENTS or PARTS of config/components.py")
@@ -99,14 +100,14 @@ def saved_name(kind: type) -> str:
 
 
 def component(slot: str, name: str) -> Any:
-    """The component `name` of a slot of `COMPONENTS`, with its default settings.
+    """The component `name` for a slot of `COMPONENTS`, with its default settings.
 
     Raises:
-        UsageError: no such name, module or class, or it cannot be made without arguments.
+        UsageError: the name, module or class does not exist.
     """
-    known = COMPONENTS[slot]
-    lowered = {key.replace("-", ""): path for key, path in known.items()}
+    names = COMPONENTS[slot]
+    lowered = {key.replace("-", ""): path for key, path in names.items()}
     path = name if ":" in name else lowered.get(name.lower().replace("-", "").replace("_", ""))
     if path is None:
-        raise unknown_name(slot, name, known)
+        raise unknown_name(slot, name, names)
     return load_object(path, slot)()

@@ -1,21 +1,20 @@
-"""What version 0.1.0 called things: the one table by which its files are read, and by which digests stay what they were.
+"""Names of version 0.1.0: the one table for reading its files and for keeping digests unchanged.
 
 Invariants
 ----------
-* Version 0.1.0 named a class by the place of its code. Each such string stands here once, beside today's name; no later
-  version writes such strings, so the table only grows where a registered name is given up.
-* A setting that has moved since is moved when an old file is read (`upgraded`).
-* Digests outlive both. They name cells and prompts in files of every age, so they are made of the identifiers of version
-  0.1.0 (`hashed_name`), which are constants now, wherever the code lies. A class that came later is hashed by its
-  registered name.
+* Version 0.1.0 named a class by the place of its code. Each of these strings stands here once, beside today's name. No later
+  version writes such strings, so the table grows only when a registered name is dropped.
+* A setting that has moved to another class since is moved when an old file is read (`upgraded`).
+* Digests never change. They name cells and prompts in files of all versions, so they are computed from the names of version
+  0.1.0 (`hashed_name`), wherever the code lies today. A class that is newer is hashed by its registered name.
 """
 
 from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import replace
-from typing import Any
 
+from spark_rl.common.jsons import JsonObject
 from spark_rl.config.components import saved_name
 from spark_rl.engines.local.settings import Local
 
@@ -70,37 +69,37 @@ OLD_NAMES: dict[str, str] = {
 _IDENTIFIERS = {new: old for old, new in OLD_NAMES.items()}
 
 
-def upgraded(name: str, settings: Mapping[str, Any]) -> tuple[str, dict[str, Any]]:
-    """A class's name and settings in a saved file, under today's names; those inside its settings stay as they are.
+def upgraded(name: str, settings: JsonObject) -> tuple[str, JsonObject]:
+    """The name and the settings of a saved class, with today's names; dataclasses inside the settings stay as they are.
 
     Args:
         name: `type` in the file.
-        settings: the other entries, JSON values.
+        settings: the other entries.
     """
-    found = dict(settings)
-    if name == "spark_rl.recipe:Recipe" and "cache_gb" in found:  # a setting of the local engine, the only one there was
-        found["engine"] = {"type": "local", "cache_gb": found.pop("cache_gb")}
-    return OLD_NAMES.get(name, name), found
+    result = dict(settings)
+    if name == "spark_rl.recipe:Recipe" and "cache_gb" in result:  # version 0.1.0 had the local engine only
+        result["engine"] = {"type": "local", "cache_gb": result.pop("cache_gb")}
+    return OLD_NAMES.get(name, name), result
 
 
 def hashed_name(kind: type) -> str:
-    """What digests call a class: as version 0.1.0 did, where that had it."""
+    """The name of a class in digests: that of version 0.1.0, or the registered name of a newer class."""
     name = saved_name(kind)
     return _IDENTIFIERS.get(name, name)
 
 
-def hashed_settings(settings: Mapping[str, Any]) -> dict[str, Any]:
-    """A recipe's settings as digests take them: the local engine's cache is the recipe's own, as in version 0.1.0.
+def hashed_settings(settings: Mapping[str, object]) -> dict[str, object]:
+    """The settings of a recipe for a digest: the cache of the local engine is a setting of the recipe, as in version 0.1.0.
 
     Args:
         settings: the recipe's fields that are not at their defaults.
     """
-    found = dict(settings)
-    engine = found.get("engine")
+    result = dict(settings)
+    engine = result.get("engine")
     if isinstance(engine, Local):
-        del found["engine"]
+        del result["engine"]
         if engine.cache_gb != Local.cache_gb:
-            found["cache_gb"] = engine.cache_gb
+            result["cache_gb"] = engine.cache_gb
         if (rest := replace(engine, cache_gb=Local.cache_gb)) != Local():
-            found["engine"] = rest
-    return found
+            result["engine"] = rest
+    return result

@@ -1,9 +1,9 @@
-"""How something is played: the one component that evaluating, collecting, demonstrating and watching share."""
+"""How an agent plays tasks: the settings that evaluation, collection, demonstrations and `spark-rl play` share."""
 
 from __future__ import annotations
 
-from dataclasses import dataclass, fields
-from typing import TypeVar
+from dataclasses import dataclass, fields, replace
+from typing import Self
 
 from spark_rl.branching.chains import Chains
 from spark_rl.config.recipe import Recipe
@@ -15,64 +15,67 @@ from spark_rl.types import Sampling, TreeShape
 
 __all__ = ["Play"]
 
-T = TypeVar("T", bound="Play")
-
 
 @dataclass(frozen=True, kw_only=True)
 class Play:
-    """Who plays, in which world, with which prompts, how far, and how completions are drawn."""
+    """The world, the engine, the prompts, the shape of a tree, and how completions are sampled."""
 
     env: World
     """The world, with its options."""
     engine: EngineSettings = Local()
-    """What samples from the model."""
+    """The engine that samples from the model."""
     prompt: Prompt = Prompt()
     tree: TreeShape = TreeShape(budget=1, roots=1)
-    """`tree.horizon` holds always, the rest where trajectories are chosen among."""
+    """`tree.horizon` always counts; the other fields count where one of several trajectories of a tree is chosen."""
     branching: Branching = Chains()
-    """Where the agent branches, where it does."""
+    """The rule that says where a tree forks, where there are trees."""
     temperature: float = 0.4
     """0 means greedy."""
     max_tokens: int = 512
     """Most tokens of a completion."""
     seed: int = 0
-    """Of the samples."""
+    """Seed of the samples."""
 
     def __post_init__(self) -> None:
         at_least("", self, temperature=0, max_tokens=1)
 
     @classmethod
-    def evaluating(cls: type[T], recipe: Recipe, **changes: object) -> T:
-        """As a run of the recipe evaluates itself, but for what is changed."""
-        settings: dict[str, object] = {
-            "env": recipe.env,
-            "engine": recipe.engine,
-            "prompt": recipe.prompt,
-            "tree": recipe.tree,
-            "branching": recipe.branching,
-            "temperature": recipe.evaluation.temperature,
-            "max_tokens": recipe.sampling.max_tokens,
-            "seed": recipe.seed,
-        }
-        return cls(**{**settings, **changes})  # type: ignore[arg-type]
+    def evaluating(cls, recipe: Recipe, **changes: object) -> Self:
+        """The settings with which a run of the recipe evaluates itself.
+
+        Args:
+            recipe: the recipe of the run.
+            changes: fields with other values.
+        """
+        play = cls(
+            env=recipe.env,
+            engine=recipe.engine,
+            prompt=recipe.prompt,
+            tree=recipe.tree,
+            branching=recipe.branching,
+            temperature=recipe.evaluation.temperature,
+            max_tokens=recipe.sampling.max_tokens,
+            seed=recipe.seed,
+        )
+        return replace(play, **changes)
 
     @classmethod
-    def alone(cls: type[T], recipe: Recipe, **changes: object) -> T:
-        """The same, with one trajectory a task."""
+    def alone(cls, recipe: Recipe, **changes: object) -> Self:
+        """The settings of `evaluating`, with one trajectory for each task."""
         shape = TreeShape(budget=1, roots=1, horizon=recipe.tree.horizon)
         return cls.evaluating(recipe, **{"tree": shape, "branching": Chains(), **changes})
 
     @property
     def growth(self) -> Growth:
-        """How trees grow."""
+        """How trees of several trajectories grow."""
         return Growth(self.tree, self.branching, self.prompt, Sampling(self.temperature, self.max_tokens))
 
     @property
     def single(self) -> Growth:
-        """How one trajectory a task is played.
+        """How a single trajectory for each task grows.
 
         Raises:
-            UsageError: several trajectories, or forks, were asked for.
+            UsageError: the settings are for several trajectories or for forks.
         """
         for name, value, only in (("tree.budget", self.tree.budget, 1), ("tree.roots", self.tree.roots, 1)):
             if value != only:
@@ -82,16 +85,16 @@ class Play:
         return self.growth
 
     def refuse(self, default: Play, reason: str, *names: str) -> None:
-        """Refuse settings that a command cannot honour.
+        """Refuse options that have no effect in a command.
 
         Args:
-            default: what they were before the command line.
-            reason: why they mean nothing here.
-            names: of the settings.
+            default: the settings before the command line was read.
+            reason: why the options have no effect.
+            names: the fields that must equal those of `default`.
 
         Raises:
-            UsageError: one was set; the sentence names it.
+            UsageError: one of the fields differs.
         """
         for field in fields(self):
             if field.name in names and getattr(self, field.name) != getattr(default, field.name):
-                raise UsageError(f"--{field.name.replace('_', '-')} cannot be honoured: {reason}; leave it out")
+                raise UsageError(f"--{field.name.replace('_', '-')} has no effect: {reason}; leave it out")

@@ -2,10 +2,10 @@
 
 Invariants
 ----------
-* A recipe is a nest of the components themselves (`ExploreTag(width=2)`), not of descriptions of them: no twin, no
-  builder. What the command line overrides is a field of it.
-* Written to JSON and read back it is equal, so that a run can be repeated from its directory.
-* Nothing here imports torch.
+* A recipe holds the components themselves (`ExploreTag(width=2)`), not descriptions of them. An option of the command line
+  sets a field of the recipe.
+* A recipe that is written to JSON and read back is equal to the original, so that a run can be repeated from its directory.
+* This module imports no torch.
 """
 
 from __future__ import annotations
@@ -35,13 +35,13 @@ class ColdStart:
     demonstrations: int = 300
     """Successful trajectories to learn from; 0 skips the cold start."""
     data: str = ""
-    """File of demonstrations (`spark-rl demos`), of which the first won are taken; empty: the world's expert makes them."""
+    """File of demonstrations (`spark-rl demos`), of which the first successful ones are used; empty: the expert plays."""
     tasks: int = 0
-    """Training tasks the expert shows, some of them more than once; RL meets the others unseen. 0: all."""
+    """Training tasks that the expert solves, some of them more than once; RL alone sees the other tasks. 0: all."""
     tags: Literal["sparse", "dense"] = "sparse"
-    """How often the expert says explore: at true pivots only, or at every search step."""
+    """Where the expert uses the tag `<explore>`: at true pivots only, or at every step of a search."""
     slips: float = 0.0
-    """Chance that a demonstrated step is a wrong one, shown but not learnt, so that recovering from it is."""
+    """Chance that a demonstrated step is a mistake. The mistake has no loss: the model learns to recover from it."""
     epochs: int = 3
     batch: int = 32
     """Rows of one optimizer step."""
@@ -50,11 +50,11 @@ class ColdStart:
     """Share of the steps with a rising learning rate; a cosine follows."""
     weight_decay: float = 0.01
     prompt_weight: float = 0.0
-    """Weight of the prompt's tokens in the loss; above 0 helps a model that learns the language from nothing."""
+    """Weight of the prompt's tokens in the loss; above 0 helps a model from scratch, which must learn the language."""
     max_tokens: int = 0
-    """Rows of more tokens, prompt and answer together, are left out whole and told; 0 takes all."""
+    """Longest row in tokens, prompt and completion together; longer rows are left out and reported. 0: no limit."""
     optimizer: Literal["adamw", "muon"] = "adamw"
-    """Muon takes the matrices, AdamW the rest; a model from nothing learns faster so."""
+    """`muon`: Muon updates the matrices and AdamW the rest, which is faster for a model from scratch."""
     muon_learning_rate: float = 0.005
 
     def __post_init__(self) -> None:
@@ -65,26 +65,26 @@ class ColdStart:
 
 @dataclass(frozen=True)
 class Optimizer:
-    """AdamW, and how an iteration's batch is divided."""
+    """Settings of AdamW, and how the batch of an iteration is divided into optimizer steps."""
 
     learning_rate: float = 1e-6
     weight_decay: float = 0.01
     max_grad_norm: float = 1.0
     minibatches: int = 1
-    """Optimizer steps of an epoch; a mini-batch is whole trees."""
+    """Optimizer steps of an epoch; a tree is never divided between two mini-batches."""
     epochs: int = 1
     """Passes over the forest."""
     token_budget: int = 16384
-    """Most tokens, padding included, of one forward pass."""
+    """Largest number of tokens in one forward pass, padding included."""
     without_signal: Literal["drop", "keep"] = "drop"
-    """Groups whose advantages are all zero: left out, or kept for their penalties and divergence."""
+    """Groups whose advantages are all zero: `drop` leaves them out, `keep` trains on their penalties and divergence."""
     resample: int = 0
-    """Times at most that further tasks are grown in place of groups without signal, until `tasks_per_iteration` groups have
-    one (DAPO's dynamic sampling, arXiv 2503.14476); what they cost is counted. 0 never."""
+    """Most rounds of an iteration that replace groups without signal by trees of further tasks, until `tasks_per_iteration`
+    groups have a signal (DAPO's dynamic sampling, arXiv 2503.14476). Their cost is counted. 0: never."""
     measure_noise: bool = False
-    """Log the gradient's signal-to-noise ratio before each update (`gradient_snr`): one more pass over the batch."""
+    """Log the signal-to-noise ratio of the gradient before each update (`gradient_snr`); one more pass over the batch."""
     max_kl: float = 1.0
-    """Stop when the mean divergence from the reference (or the sampler) exceeds this; the last checkpoint is kept."""
+    """Stop when the mean divergence from the reference model (or the sampling policy) is higher; the checkpoints stay."""
 
     def __post_init__(self) -> None:
         at_least("optimizer", self, minibatches=1, epochs=1, token_budget=1, max_grad_norm=0, resample=0, max_kl=0)
@@ -94,18 +94,18 @@ class Optimizer:
 
 @dataclass(frozen=True)
 class Evaluation:
-    """What is measured, on which tasks, and when."""
+    """When a run is evaluated, on which tasks and how."""
 
     levels: tuple[Level, ...] = ("L0", "L1", "L2")
-    """Levels evaluated before and after training, each test task exactly once."""
+    """Levels whose test tasks are played before and after training, each task exactly once."""
     temperature: float = 0.4
     """0 means greedy."""
     every: int = 5
-    """Iterations between evaluations on the development slice; 0 never."""
+    """Iterations between evaluations on the development slice; 0: never."""
     dev_level: Level = "L0"
-    """Level whose development slice is watched."""
+    """Level of the development slice."""
     dev_tasks: int = 60
-    """Tasks of the development slice (no test split); 0 takes all."""
+    """Tasks of the development slice, which are never test tasks; 0: all."""
     batch: int = 64
     """Tasks played at once."""
 
@@ -115,12 +115,12 @@ class Evaluation:
 
 @dataclass(frozen=True)
 class Keep:
-    """What stays on disk."""
+    """How many forests and checkpoints of a run stay on disk."""
 
     forests: int = 10
-    """Newest forests kept; 0 keeps all."""
+    """Number of the newest forests that stay; 0: all."""
     checkpoints: int = 2
-    """Newest checkpoints kept, beside the best on the development slice."""
+    """Number of the newest checkpoints that stay, beside the best one on the development slice."""
     every: int = 5
     """Iterations between checkpoints."""
 
@@ -130,12 +130,12 @@ class Keep:
 
 @dataclass(frozen=True)
 class Log:
-    """Where the rows of metrics.jsonl go besides, under the same names."""
+    """Other places that receive the rows of metrics.jsonl, with the same names."""
 
     tensorboard: bool = False
-    """Into the run's folder `tensorboard` (extra `tensorboard`)."""
+    """Write them to the folder `tensorboard` of the run (extra `tensorboard`)."""
     wandb: str = ""
-    """Project of Weights & Biases (extra `wandb`); empty: none. Its own settings are read from its environment variables."""
+    """Project of Weights & Biases (extra `wandb`); empty: none. Its own settings come from its environment variables."""
 
 
 @dataclass(frozen=True)
@@ -146,12 +146,12 @@ class Recipe:
     env: World
     """The world, with its options."""
     model: str | ScratchModel = field(default_factory=ScratchModel)
-    """A model directory or hub name; a `ScratchModel` starts from nothing."""
+    """A model directory or hub name; a `ScratchModel` is trained from scratch."""
     weights: Weights = Weights()
     engine: EngineSettings = Local()
-    """What samples from the model."""
+    """The engine that samples from the model."""
     level: Level = "L0"
-    """Level whose training split is trained on."""
+    """Level whose training split is used."""
     seed: int = 0
     iterations: int = 120
     tasks_per_iteration: int = 16
@@ -169,7 +169,7 @@ class Recipe:
     keep: Keep = Keep()
     log: Log = Log()
     threads: int = 0
-    """Threads of a matrix product; 0 measures at the start and takes the faster. The choice is saved with the run."""
+    """Threads of a matrix product; 0 measures at the start and takes the fastest. The choice is saved with the run."""
 
     def __post_init__(self) -> None:
         at_least("", self, iterations=0, tasks_per_iteration=1, threads=0)

@@ -162,7 +162,7 @@ def _current(text: str) -> str:
         return text
     if not isinstance(settings, dict) or "type" not in settings:
         return text
-    found = cast(Record, current(settings))
+    found = cast(Record, current(cast(Record, settings)))
     return as_text(_without_sparks_modes(found) if found["type"] == "prompt" else found)
 
 

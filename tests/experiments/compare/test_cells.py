@@ -76,7 +76,7 @@ def test_a_curve_adds_up_what_was_spent_and_starts_at_the_cold_start():
 
 def test_a_result_holds_its_settings_and_outlives_fields_that_came_later(tmp_path):
     results, cell = Results(tmp_path), Cell("grpo", with_algorithm(prepared(RECIPE), "grpo"))
-    settings = encode(cell.recipe)
+    settings: Any = encode(cell.recipe)
     del settings["optimizer"]["resample"]
     path = tmp_path / "cells" / f"{cell.name}.json"
     path.parent.mkdir()
