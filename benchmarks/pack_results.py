@@ -31,7 +31,7 @@ def main() -> None:
     print(f"{arguments.out}: {len(lines)} cells, {arguments.out.stat().st_size:,} bytes")
 
 
-def read(source: Path) -> tuple[str, list[dict[str, Any]]]:
+def read(source: Path) -> tuple[str, list[Any]]:
     """The command and the results of a source."""
     if source.is_dir():
         return "", [json.loads(path.read_text()) for path in sorted(source.glob("*.json"))]

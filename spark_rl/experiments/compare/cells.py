@@ -1,19 +1,20 @@
-"""Cells of a comparison: one arm and one seed, each a run of its own that leaves one small result.
+"""Cells of a comparison: a cell is one arm with one seed, has a run of its own, and leaves one small result.
 
-Invariant: all arms of a seed (and start) begin with the same weights and are evaluated on the same tasks, so that a
-difference between two of their cells is the algorithm's. `shared` says what they must have in common for that.
+Invariant: all arms of a seed (and start) begin with the same weights and are evaluated on the same tasks, so that only the
+algorithm makes a difference between two cells. `shared` gives the settings that these cells must have in common.
 """
 
 from __future__ import annotations
 
 import re
 from dataclasses import dataclass, fields, replace
-from typing import Any
+from typing import NotRequired, TypedDict
 
+from spark_rl.common.jsons import JsonObject
 from spark_rl.config.recipe import Recipe
 from spark_rl.objective.preferences import Preferences
 
-__all__ = ["FREE", "Cell", "cold_recipe", "prepared", "shared", "slug"]
+__all__ = ["FREE", "Cell", "CellResult", "cold_recipe", "prepared", "shared", "slug"]
 
 FREE = frozenset(
     (
@@ -23,8 +24,8 @@ FREE = frozenset(
         *("evaluation.levels", "evaluation.every"),
     )
 )
-"""Settings in which cells that are compared may differ: what an algorithm chooses, what says where files and memory go, and
-which levels are evaluated and how often. All others must be equal, those included that a recipe may get one day."""
+"""Settings in which the cells of a comparison may differ: the choices of an algorithm, the use of disk and memory, and the
+levels and times of evaluations. All other settings must be equal, future ones included."""
 
 
 @dataclass(frozen=True)
@@ -34,20 +35,48 @@ class Cell:
     arm: str
     recipe: Recipe
     start: str = ""
-    """Which of the seed's cold starts it begins with, where there are several."""
+    """Name of the cold start that the cell begins with, where the seed has several cold starts."""
     evaluations: tuple[str, ...] = ()
-    """Options of `spark-rl eval`: ways in which its last model is evaluated besides, on the levels of its recipe."""
+    """Options of `spark-rl eval`, one string for each further evaluation of the last model on the levels of the recipe."""
     preferences: Preferences | None = None
-    """After the cold start it learns so from its failures (`spark-rl eto`), and not by RL."""
+    """Settings of ETO (`spark-rl eto`), which then follows the cold start in place of RL."""
 
     @property
     def name(self) -> str:
-        """Part of its file names."""
+        """The part of file names that stands for the cell."""
         return f"seed-{self.recipe.seed}.{slug(self.arm)}"
 
 
+class CellResult(TypedDict):
+    """The result of a cell, as JSON."""
+
+    arm: str
+    seed: int
+    recipe: str
+    """Name of the recipe."""
+    curve: list[dict[str, float]]
+    """Held-out success and costs so far, after some of the iterations (`training.curve`)."""
+    training_success: list[float]
+    """Success in training of each iteration."""
+    explore_ratio: list[float]
+    """Explore ratio of each iteration."""
+    before: NotRequired[dict[str, JsonObject]]
+    """Evaluation before training, by level; `from_json(..., needed=())` reads each."""
+    after: NotRequired[dict[str, JsonObject]]
+    """Evaluation after training, by level."""
+    evaluations: NotRequired[dict[str, dict[str, JsonObject]]]
+    """Evaluations with other options, by these options and by level."""
+    settings: JsonObject
+    """The encoded recipe."""
+    preferences: NotRequired[JsonObject]
+    """The encoded settings of ETO."""
+
+
 def prepared(recipe: Recipe) -> Recipe:
-    """Defaults of a comparison: one thread, and no more on disk than resuming needs. What a user sets comes after."""
+    """The recipe with the defaults of a comparison: one thread, and on disk only what resuming needs.
+
+    Options of the user are set after these defaults.
+    """
     every = recipe.evaluation.every or 5
     return replace(
         recipe,
@@ -58,28 +87,28 @@ def prepared(recipe: Recipe) -> Recipe:
 
 
 def cold_recipe(recipe: Recipe) -> Recipe:
-    """Nothing but the cold start; its own evaluations are made apart, on the tasks of the cells."""
+    """The recipe of the cold start alone; its evaluations are separate commands, on the tasks of the cells."""
     return replace(recipe, iterations=0, evaluation=replace(recipe.evaluation, levels=(), every=0))
 
 
-def shared(recipe: Recipe) -> dict[str, Any]:
-    """What cells that begin alike must have in common, by name: every setting that is not in `FREE`.
+def shared(recipe: Recipe) -> dict[str, object]:
+    """The settings that cells with one cold start must have in common, by name: all that are not in `FREE`.
 
-    Of a component with a free setting the class and the other settings are given one by one.
+    A component with a free setting is split into its class and its other settings.
     """
-    found: dict[str, Any] = {}
+    settings: dict[str, object] = {}
     for field_ in fields(recipe):
         name, value = field_.name, getattr(recipe, field_.name)
         if name in FREE:
             continue
-        found[name] = value
+        settings[name] = value
         if any(free.startswith(f"{name}.") for free in FREE):
-            found[name] = type(value)
+            settings[name] = type(value)
             parts = [f"{name}.{part.name}" for part in fields(value) if f"{name}.{part.name}" not in FREE]
-            found |= {part: getattr(value, part.partition(".")[2]) for part in parts}
-    return found
+            settings |= {part: getattr(value, part.partition(".")[2]) for part in parts}
+    return settings
 
 
 def slug(name: str) -> str:
-    """An arm's name, or options, as a file name."""
+    """The name of an arm, or options, as a file name."""
     return re.sub(r"[^\w-]+", ".", name).strip("-.")

@@ -2,11 +2,11 @@
 
 Invariants
 ----------
-* A curve is read by straight lines between its points and nowhere beyond its ends: arms are compared where all have been.
-* Comparisons are paired by seed. Means come with Student's t interval, ratios of crossings with a bootstrap over seeds.
+* A curve is straight between its points and has no value beyond its ends, so arms are compared where all curves run.
+* Comparisons are paired by seed. Means have Student's t interval, ratios of crossings a bootstrap interval over seeds.
 
-The quantile of t is computed here (density integrated by Simpson's rule, then bisection): it is one number, and scipy would
-be one more dependency. Resampling is numpy's, with a fixed seed, so that a table is the same each time.
+The quantile of t is computed here (Simpson's rule for the density, then bisection), since scipy would be a dependency for
+one number. numpy resamples with a fixed seed, so that a table is the same each time.
 """
 
 from __future__ import annotations
@@ -17,18 +17,20 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from functools import cache
 from itertools import pairwise
-from typing import Any
 
 import numpy as np
+from numpy.typing import NDArray
 
 __all__ = ["Curve", "Interval", "crossing_ratio", "interval", "mean_curve", "paired", "t_quantile"]
 
 RESAMPLES = 2000
 
+Floats = NDArray[np.float64]
+
 
 @dataclass(frozen=True)
 class Curve:
-    """Success over what it cost; `x` rises strictly."""
+    """Success over a cost; `x` rises strictly."""
 
     x: tuple[float, ...]
     y: tuple[float, ...]
@@ -53,7 +55,7 @@ class Curve:
         return float(np.interp(x, self.x, self.y))
 
     def area(self, end: float) -> float:
-        """Mean success from the first x to `end` (the area under the curve over its width); at the first x, that point."""
+        """Mean success from the first x to `end` (area under the curve over its width); where both are equal, the success."""
         if end == self.x[0]:
             return self.y[0]
         x = [value for value in self.x if value < end] + [end]
@@ -61,7 +63,7 @@ class Curve:
         return sum((b - a) * (u + v) / 2 for (a, b), (u, v) in zip(pairwise(x), pairwise(y), strict=True)) / (end - x[0])
 
     def crossing(self, level: float) -> float:
-        """The first x at which the curve has reached a level; infinite when it never does."""
+        """The first x at which the curve reaches a level; infinite if the curve stays below the level."""
         if self.y[0] >= level:
             return self.x[0]
         for (a, b), (u, v) in zip(pairwise(self.x), pairwise(self.y), strict=True):
@@ -72,7 +74,7 @@ class Curve:
 
 @dataclass(frozen=True)
 class Interval:
-    """An estimate and its 95 % interval; without one (`low` = `high` = NaN) when there is a single seed."""
+    """An estimate and its 95 % interval; `low` and `high` are NaN when there is a single seed."""
 
     mean: float
     low: float
@@ -87,11 +89,11 @@ class Interval:
 
 @cache
 def t_quantile(freedom: int, probability: float = 0.975) -> float:
-    """Quantile above 1/2 of Student's t distribution with that many degrees of freedom, to 1e-9 of itself."""
+    """Quantile of Student's t distribution for a probability above 1/2, with a relative error below 1e-9."""
     log_scale = math.lgamma((freedom + 1) / 2) - math.lgamma(freedom / 2) - math.log(freedom * math.pi) / 2
 
     def mass(t: float, parts: int = 2000) -> float:
-        """Probability between 0 and t; over the angle with tan(angle) = x / sqrt(freedom), where the tail is finite."""
+        """Probability between 0 and t, integrated over the angle with tan(angle) = x / sqrt(freedom), as its range is finite."""
         end = math.atan(t / math.sqrt(freedom))
         weights = [4 if i % 2 else 2 for i in range(1, parts)]
         inner = sum(w * math.cos(end * i / parts) ** (freedom - 1) for i, w in enumerate(weights, 1))
@@ -121,8 +123,8 @@ def paired(values: Sequence[float], baseline: Sequence[float]) -> Interval:
     return interval([value - base for value, base in zip(values, baseline, strict=True)])
 
 
-def mean_curve(curves: Sequence[Curve]) -> tuple[Any, Any]:
-    """All curves at the points of any of them (between which their mean is straight), where all of them run.
+def mean_curve(curves: Sequence[Curve]) -> tuple[Floats, Floats]:
+    """All curves at the union of their points, where all of them run; the mean curve is straight between these points.
 
     Returns:
         x [points] and success [curves, points].
@@ -133,38 +135,39 @@ def mean_curve(curves: Sequence[Curve]) -> tuple[Any, Any]:
 
 
 def crossing_ratio(curves: Sequence[Curve], baseline: Sequence[Curve], seed: int = 0) -> Interval:
-    """What an arm spends to reach the baseline's final success, over what the baseline itself spends to reach it first.
+    """The cost at which an arm first reaches the final success of the baseline, over the same cost of the baseline.
 
-    Read off mean curves over seeds, since a single seed may never get there. Both sides are first crossings, so that the
-    ratio of a baseline to itself is 1 and noise favours neither. Infinite where the level is not reached; 1 where both start
-    above it. The interval resamples seeds, the same for both sides.
+    Both costs come from mean curves over seeds, since the curve of a single seed may never reach that success. Both are
+    first crossings, so that the ratio of a baseline to itself is 1 and noise favours neither. The ratio is infinite where
+    the arm does not reach the success, and 1 where both curves start above it. The interval resamples the same seeds for
+    both curves.
 
     Args:
-        curves: of the arm, one a seed.
-        baseline: of the baseline, in the order of the same seeds.
-        seed: of the resampling.
+        curves: the curves of the arm, one for each seed.
+        baseline: the curves of the baseline, in the same order of seeds.
+        seed: the seed of the resampling.
     """
     own, base = mean_curve(curves), mean_curve(baseline)
     everyone = np.arange(len(curves))
 
-    def ratio(chosen: Any) -> float:
+    def ratio(chosen: NDArray[np.int64]) -> float:
         level = float(base[1][chosen, -1].mean())
-        spent, usual = (_first(x, y[chosen].mean(axis=0), level) for x, y in (own, base))
-        if usual == 0:
-            return 1.0 if spent == 0 else math.inf
-        return spent / usual
+        own_cost, base_cost = (_first(x, y[chosen].mean(axis=0), level) for x, y in (own, base))
+        if base_cost == 0:
+            return 1.0 if own_cost == 0 else math.inf
+        return own_cost / base_cost
 
     estimate = ratio(everyone)
     if len(curves) < 2:
         return Interval(estimate, math.nan, math.nan)
     rng = np.random.default_rng(seed)
     ratios = sorted(ratio(rng.choice(everyone, len(curves))) for _ in range(RESAMPLES))
-    # Order statistics, not interpolated ones, because some may be infinite.
+    # Order statistics without interpolation, because some ratios may be infinite.
     return Interval(estimate, ratios[round(0.025 * (RESAMPLES - 1))], ratios[round(0.975 * (RESAMPLES - 1))])
 
 
-def _first(x: Any, y: Any, level: float) -> float:
-    """The first crossing of a level; rounding in means must not hide one at the very end."""
+def _first(x: Floats, y: Floats, level: float) -> float:
+    """The first crossing of a level; the tolerance keeps a crossing at the last point that rounding would hide."""
     reached = np.flatnonzero(y >= level - 1e-12)
     if not len(reached):
         return math.inf

@@ -1,11 +1,12 @@
-# pyright: standard
-"""Plots of a comparison. matplotlib is an extra and imported when something is drawn."""
+# pyright: reportUnknownMemberType=false
+# (The keyword arguments of matplotlib have no types.)
+"""Plots of a comparison. matplotlib is an extra, imported only where a plot is drawn."""
 
 from __future__ import annotations
 
 from collections.abc import Sequence
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING
 
 import numpy as np
 
@@ -14,14 +15,18 @@ from spark_rl.errors import MissingExtra
 from spark_rl.experiments.compare.curves import Interval, mean_curve, paired, t_quantile
 from spark_rl.experiments.compare.tables import AXES, Comparison
 
+if TYPE_CHECKING:
+    from matplotlib.axes import Axes
+    from matplotlib.figure import Figure
+
 __all__ = ["draw", "require"]
 
 
-def require() -> Any:
-    """The Figure of matplotlib, which draws to files without a display or any global state.
+def require() -> type[Figure]:
+    """The Figure of matplotlib, which draws to files without a display and without global state.
 
     Raises:
-        MissingExtra: it is not installed.
+        MissingExtra: matplotlib is not installed.
     """
     try:
         from matplotlib.figure import Figure
@@ -31,7 +36,7 @@ def require() -> Any:
 
 
 def draw(comparison: Comparison, out: Path) -> list[Path]:
-    """Write `curves.png` (success over each axis) and, with several arms, `differences.png`; returns what was written.
+    """Write `curves.png` (success over each axis) and, with several arms, `differences.png`; returns their paths.
 
     Raises:
         MissingExtra: matplotlib is not installed.
@@ -45,8 +50,8 @@ def draw(comparison: Comparison, out: Path) -> list[Path]:
     return paths
 
 
-def _curves(comparison: Comparison) -> Any:
-    """Mean success over seeds with its 95 % band, an axis a panel."""
+def _curves(comparison: Comparison) -> Figure:
+    """Mean success over seeds with its 95 % band, one panel for each axis."""
     figure = require()(figsize=(4.5 * len(AXES), 4), layout="constrained")
     panels = figure.subplots(1, len(AXES), sharey=True)
     for panel, (axis, name) in zip(panels, AXES.items(), strict=True):
@@ -65,8 +70,8 @@ def _curves(comparison: Comparison) -> Any:
     return figure
 
 
-def _differences(comparison: Comparison) -> Any:
-    """Paired differences to the first arm with their intervals, an axis a panel."""
+def _differences(comparison: Comparison) -> Figure:
+    """Paired differences to the first arm with their intervals, one panel for each axis."""
     figure = require()(figsize=(4 * len(AXES), 1 + 0.4 * len(comparison.arms)), layout="constrained")
     panels = figure.subplots(1, len(AXES), sharey=True)
     for panel, (axis, name) in zip(panels, AXES.items(), strict=True):
@@ -78,7 +83,7 @@ def _differences(comparison: Comparison) -> Any:
     return figure
 
 
-def _forest(panel: Any, differences: Sequence[Interval]) -> None:
+def _forest(panel: Axes, differences: Sequence[Interval]) -> None:
     panel.axvline(0, color="grey", linewidth=0.8)
     for row, difference in enumerate(differences):
         panel.plot([difference.low, difference.high], [row, row], color="C0")
@@ -86,7 +91,7 @@ def _forest(panel: Any, differences: Sequence[Interval]) -> None:
     panel.grid(axis="x", alpha=0.3)
 
 
-def _write(figure: Any, path: Path) -> None:
+def _write(figure: Figure, path: Path) -> None:
     import io
 
     picture = io.BytesIO()

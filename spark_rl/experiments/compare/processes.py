@@ -1,10 +1,10 @@
-"""Commands of this package in processes of their own, which can all be ended at once.
+"""Commands of this package in separate processes, which can all be stopped at once.
 
 Invariants
 ----------
-* Each process has one thread, so that side by side they take nothing from one another.
-* After `stop` no process runs and none starts: asking whether it was stopped, starting a process and remembering it are one
-  step, which `stop` cannot fall into.
+* Each process has one thread, so that processes side by side do not compete for cores.
+* After `stop` no process runs and none starts: one lock covers the check for `stop`, the start of a process and its entry
+  in the list.
 """
 
 from __future__ import annotations
@@ -23,7 +23,7 @@ __all__ = ["Runner"]
 
 @dataclass
 class Runner:
-    """The processes that are running."""
+    """Starts processes and holds the running ones."""
 
     _running: set[subprocess.Popen[bytes]] = field(default_factory=set[subprocess.Popen[bytes]])
     _stopped: bool = False
@@ -33,11 +33,11 @@ class Runner:
         """Run `spark-rl WORDS` to its end.
 
         Args:
-            log: file that what it prints is added to.
-            words: of the command line.
+            log: the file to which the output is added.
+            words: the words of the command line.
 
         Raises:
-            SparkError: it failed, or was stopped.
+            SparkError: the command failed or was stopped.
         """
         log.parent.mkdir(parents=True, exist_ok=True)
         command = [sys.executable, "-m", "spark_rl", *words, "--yes"]
@@ -59,7 +59,7 @@ class Runner:
             raise SparkError(f"`spark-rl {' '.join(words[:3])}` ended with code {code} ({last.strip()}); see {log}")
 
     def stop(self) -> None:
-        """End what is running; it can be continued."""
+        """End all running processes; the same commands continue their work."""
         with self._lock:
             self._stopped = True
             for process in self._running:

@@ -1,14 +1,13 @@
-"""Cells side by side, a process each; the cold start of the next ones is made ahead, so that no process waits for one."""
+"""Cells side by side, each in its own process. Cold starts are made ahead, so that no process waits for one."""
 
 from __future__ import annotations
 
 from collections.abc import Sequence
 from concurrent.futures import Future, ThreadPoolExecutor, as_completed
-from typing import Any
 
 from spark_rl.contracts import Watcher
 from spark_rl.errors import SparkError
-from spark_rl.experiments.compare.cells import Cell
+from spark_rl.experiments.compare.cells import Cell, CellResult
 from spark_rl.experiments.compare.processes import Runner
 from spark_rl.experiments.compare.results import Results
 from spark_rl.experiments.compare.training import cold_start, run_cell
@@ -17,15 +16,15 @@ __all__ = ["work"]
 
 
 def work(results: Results, groups: Sequence[Sequence[Cell]], jobs: int, watcher: Watcher) -> list[str]:
-    """Do what is left of cells; returns what failed.
+    """Run the cells that have no result yet; returns a sentence for each cell that failed.
 
     Args:
-        results: where they lie.
-        groups: cells that begin with one cold start, in the order to work through.
-        jobs: processes side by side.
-        watcher: told how far it is.
+        results: the directory of the comparison.
+        groups: cells with one cold start each, in the order of work.
+        jobs: number of processes side by side.
+        watcher: shows the progress.
     """
-    missing = [left for cells in groups if (left := [cell for cell in cells if not results.done(cell)])]
+    missing = [rest for cells in groups if (rest := [cell for cell in cells if not results.done(cell)])]
     total = sum(map(len, groups))
     done = total - sum(map(len, missing))
     watcher.phase("cells", total, done)
@@ -55,12 +54,12 @@ def work(results: Results, groups: Sequence[Sequence[Cell]], jobs: int, watcher:
 
 def _submit(
     results: Results, runner: Runner, missing: Sequence[Sequence[Cell]], jobs: int, pool: ThreadPoolExecutor
-) -> dict[Future[dict[str, Any]], Cell]:
-    """Queue cold starts `jobs` groups ahead of their cells. A cell waits only for what was queued before it."""
+) -> dict[Future[CellResult], Cell]:
+    """Queue each cold start `jobs` groups before its cells. A cell waits only for jobs that were queued before it."""
     starts: list[Future[None]] = []
-    futures: dict[Future[dict[str, Any]], Cell] = {}
+    futures: dict[Future[CellResult], Cell] = {}
 
-    def begin(cell: Cell, start: Future[None]) -> dict[str, Any]:
+    def begin(cell: Cell, start: Future[None]) -> CellResult:
         start.result()
         return run_cell(results, runner, cell)
 

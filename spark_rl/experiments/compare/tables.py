@@ -1,7 +1,7 @@
-"""From results to Markdown: every arm against the first, paired by seed.
+"""The tables of a comparison in Markdown: every arm against the first, paired by seed.
 
-Only seeds whose cells are all there count, so that an arm never gains from a lucky seed that another has yet to run. An
-arm's success *at equal x* is read where the first of the seed's arms ends.
+Only a seed with a result of every arm counts, so that no arm gains from a lucky seed that another arm has not run yet. The
+success of an arm *at equal x* is its success at the x where the shortest curve of the seed ends.
 """
 
 from __future__ import annotations
@@ -9,40 +9,39 @@ from __future__ import annotations
 import math
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from typing import Any
+from typing import Literal
 
 from spark_rl.common.tables import markdown_table
 from spark_rl.evaluation.results import from_json
+from spark_rl.experiments.compare.cells import CellResult
 from spark_rl.experiments.compare.curves import Curve, crossing_ratio, interval, paired
 
 __all__ = ["AXES", "Comparison", "markdown"]
 
 AXES = {"leaves": "leaves", "generated": "generated tokens", "env_steps": "environment steps"}
-"""What success is compared over: name in a result's curve, name for people."""
+"""Axes of the comparison: name in the curve of a result -> name in tables."""
 TOKENS = "generated"
-"""The axis of areas and crossings: tokens are what a rollout costs on a real model."""
-
-Result = Mapping[str, Any]
+"""The axis of areas and crossings: tokens are the main cost of a rollout."""
 
 
 @dataclass(frozen=True)
 class Comparison:
-    """The results of all arms, the first being the baseline, on the seeds that all of them have."""
+    """The results of all arms on the seeds that all arms have. The first arm is the baseline."""
 
     arms: tuple[str, ...]
-    results: tuple[tuple[Result, ...], ...]
+    results: tuple[tuple[CellResult, ...], ...]
     """[arm][seed]"""
 
     @classmethod
-    def of(cls, arms: Sequence[str], results: Sequence[Result]) -> Comparison:
+    def of(cls, arms: Sequence[str], results: Sequence[CellResult]) -> Comparison:
         """Sort results by arm and seed; incomplete seeds are left out."""
-        found = {(result["arm"], result["seed"]): result for result in results}
-        seeds = [s for s in sorted({seed for _, seed in found}) if all((arm, s) in found for arm in arms)]
-        return cls(tuple(arms), tuple(tuple(found[arm, seed] for seed in seeds) for arm in arms))
+        by_cell = {(result["arm"], result["seed"]): result for result in results}
+        seeds = [s for s in sorted({seed for _, seed in by_cell}) if all((arm, s) in by_cell for arm in arms)]
+        return cls(tuple(arms), tuple(tuple(by_cell[arm, seed] for seed in seeds) for arm in arms))
 
     @property
     def seeds(self) -> list[int]:
-        """Seeds that count."""
+        """The seeds with a result of every arm."""
         return [result["seed"] for result in self.results[0]]
 
     def curves(self, axis: str) -> list[list[Curve]]:
@@ -50,19 +49,19 @@ class Comparison:
         return [[_curve(result, axis) for result in results] for results in self.results]
 
     def at_equal(self, axis: str) -> list[list[float]]:
-        """Success where the first of a seed's arms ends: [arm][seed]."""
+        """Success at the x where the shortest curve of the seed ends: [arm][seed]."""
         curves = self.curves(axis)
         ends = self._ends(curves)
         return [[curve.at(end) for curve, end in zip(of_arm, ends, strict=True)] for of_arm in curves]
 
     def areas(self, axis: str) -> list[list[float]]:
-        """Mean success up to there: [arm][seed]."""
+        """Mean success up to the x where the shortest curve of the seed ends: [arm][seed]."""
         curves = self.curves(axis)
         ends = self._ends(curves)
         return [[curve.area(end) for curve, end in zip(of_arm, ends, strict=True)] for of_arm in curves]
 
     def levels(self) -> list[str]:
-        """Levels that were evaluated on their test split after training."""
+        """Levels with an evaluation on the test split after training."""
         return list(self.results[0][0].get("after", {}))
 
     @staticmethod
@@ -91,7 +90,7 @@ def markdown(comparison: Comparison) -> str:
 
 
 def _starts(comparison: Comparison) -> str:
-    """Success before training: of the first arm, and of those that begin elsewhere."""
+    """Success before training: of the first arm, and of the arms with another cold start."""
     before = [[result["curve"][0]["success"] for result in results] for results in comparison.results]
     others = [
         f"`{arm}`, which has its own, {interval(of_arm)}"
@@ -109,7 +108,7 @@ def _absolute(comparison: Comparison) -> str:
 
 
 def _measures(comparison: Comparison) -> dict[str, list[list[float]]]:
-    """What arms are compared by, [arm][seed] each."""
+    """The measures by which arms are compared, [arm][seed] each."""
     equal = {f"at equal {name}": comparison.at_equal(axis) for axis, name in AXES.items()}
     return equal | {f"mean over {AXES[TOKENS]} (AUC)": comparison.areas(TOKENS)}
 
@@ -132,15 +131,15 @@ def _tests(comparison: Comparison) -> str:
             name = level if measure == "success" else f"{level} {measure}"
             if after := _tested(comparison, "after", level, measure):
                 more = ["", *(f" ({paired(of_arm, after[0]):+.3f})" for of_arm in after[1:])]
-                columns[name] = [f"{interval(of_arm)}{said}" for of_arm, said in zip(after, more, strict=True)]
+                columns[name] = [f"{interval(of_arm)}{change}" for of_arm, change in zip(after, more, strict=True)]
             if after and (before := _tested(comparison, "before", level, measure)):
                 pairs = zip(after, before, strict=True)
                 columns[f"{name}, added to the cold start"] = [f"{paired(*pair):+.3f}" for pair in pairs]
     return _table(comparison.arms, columns)
 
 
-def _tested(comparison: Comparison, moment: str, level: str, measure: str) -> list[list[float]]:
-    """Success on a test split, or how far a world says its tasks have come: [arm][seed]; empty where none was measured."""
+def _tested(comparison: Comparison, moment: Literal["before", "after"], level: str, measure: str) -> list[list[float]]:
+    """Success on a test split, or a measure of the progress of tasks: [arm][seed]; empty where it was not measured."""
     found = [
         [from_json(result.get(moment, {}).get(level, {}), needed=()) for result in results] for results in comparison.results
     ]
@@ -169,6 +168,6 @@ def _table(arms: Sequence[str], columns: Mapping[str, Sequence[str]]) -> str:
     return markdown_table(["arm", *columns], rows, spaced=True)
 
 
-def _curve(result: Result, axis: str) -> Curve:
+def _curve(result: CellResult, axis: str) -> Curve:
     points = result["curve"]
     return Curve(tuple(point[axis] for point in points), tuple(point["success"] for point in points))

@@ -1,9 +1,9 @@
-"""How a cell comes to its result: the cold start that its arms share, its training, its evaluations.
+"""The work of a cell: the cold start that the arms share, the training, and the evaluations.
 
 Invariants
 ----------
-* A cell that was killed goes on from its last checkpoint to the result of an unbroken one.
-* An evaluation that is asked for later is added to the result; nothing that is there is made again.
+* A cell that was killed continues from its last checkpoint and has the same result as one that was not killed.
+* An evaluation that a later command needs is added to the result; evaluations that exist are not repeated.
 """
 
 from __future__ import annotations
@@ -13,20 +13,21 @@ import shlex
 import shutil
 from collections.abc import Mapping, Sequence
 from pathlib import Path
-from typing import Any
+from typing import cast
 
 from spark_rl.common.files import atomic_directory
+from spark_rl.common.jsons import JsonObject
 from spark_rl.config.codec import encode
 from spark_rl.errors import UsageError
 from spark_rl.evaluation.results import LevelResult, Levels, levels_from_json, to_json
-from spark_rl.experiments.compare.cells import Cell, cold_recipe, shared, slug
+from spark_rl.experiments.compare.cells import Cell, CellResult, cold_recipe, shared, slug
 from spark_rl.experiments.compare.processes import Runner
 from spark_rl.experiments.compare.results import Results
 from spark_rl.runs.run import Run, read_rows
 
 __all__ = ["cold_start", "curve", "run_cell"]
 
-KEPT = (
+MEASURES = (
     "success",
     "wins",
     "tasks",
@@ -38,15 +39,15 @@ KEPT = (
     "tokens",
     "env_steps",
 )
-"""Numbers that a result holds of an evaluation."""
-KEPT_WHOLE = ("kinds", "averages", "pass_at", "branching")
-"""What it holds besides, as it is, where it is there."""
+"""Numbers of an evaluation that a result holds, rounded."""
+TABLES = ("kinds", "averages", "pass_at", "branching")
+"""Tables of an evaluation that a result holds as they are, where the evaluation has them."""
 SUMS = ("leaves", "generated", "env_steps", "unique_steps", "trained", "seconds")
-"""What a result adds up from iteration to iteration."""
+"""Costs that the curve of a result adds up over the iterations."""
 
 
 def cold_start(results: Results, runner: Runner, cell: Cell) -> None:
-    """Make what the cell begins with, and evaluate it on every task that the arms which begin so are evaluated on."""
+    """Make the cold start of a cell, and evaluate it on the tasks of the cells that begin with it."""
     recipe, directory = cold_recipe(cell.recipe), results.cold(cell)
     log = results.out / "logs" / f"{directory.name}.cold.log"
     if results.open(directory, recipe, shared) is None:
@@ -60,39 +61,40 @@ def cold_start(results: Results, runner: Runner, cell: Cell) -> None:
         _evaluate(runner, log, directory, "test", *cold, *levels)
 
 
-def run_cell(results: Results, runner: Runner, cell: Cell) -> dict[str, Any]:
-    """Train a cell from its cold start, or go on with it; evaluate it as it asks; write its result.
+def run_cell(results: Results, runner: Runner, cell: Cell) -> CellResult:
+    """Train a cell from its cold start, or continue it; make its evaluations; write its result.
 
     Raises:
-        SparkError: the training or an evaluation failed; its log says how.
+        SparkError: the training or an evaluation failed; the log of the cell has the reason.
     """
     result = results.result(cell) or _train(results, runner, cell)
-    found: dict[str, Any] = result.setdefault("evaluations", {}) if cell.evaluations else {}
+    evaluations = result.setdefault("evaluations", {}) if cell.evaluations else {}
     for options in cell.evaluations:
-        if options not in found:
-            found[options] = _ask(results, runner, cell, options)
+        if options not in evaluations:
+            evaluations[options] = _further_evaluation(results, runner, cell, options)
             results.save(cell, result)
     return result
 
 
-def _train(results: Results, runner: Runner, cell: Cell) -> dict[str, Any]:
-    """The result of a run."""
+def _train(results: Results, runner: Runner, cell: Cell) -> CellResult:
+    """Train a cell; returns and writes its result."""
     directory, cold, levels = results.run(cell), results.cold(cell), cell.recipe.evaluation.levels
     before = _read(cold / "test.json") if levels else {}
     learn = _learn_from_failures if cell.preferences else _reinforce
     evaluations = learn(results, runner, cell, before)
     rows, _ = read_rows(directory / "metrics.jsonl")
     start = _read(cold / "dev.json")[cell.recipe.evaluation.dev_level].success
-    result = {
+    saved = {
         "arm": cell.arm,
         "seed": cell.recipe.seed,
         "recipe": cell.recipe.name,
         "curve": curve(rows, start),
         "training_success": [round(row["success"], 4) for row in rows],
         "explore_ratio": [round(row["explore_ratio"], 4) for row in rows],
-        **{moment: _kept(levels) for moment, levels in evaluations.items()},
+        **{moment: _measures(levels) for moment, levels in evaluations.items()},
         "settings": encode(cell.recipe),
     }
+    result = cast(CellResult, saved)
     if cell.preferences:
         result["preferences"] = encode(cell.preferences)
     results.save(cell, result)
@@ -112,7 +114,7 @@ def _reinforce(results: Results, runner: Runner, cell: Cell, before: Levels) -> 
         with atomic_directory(directory) as work:
             run = Run.create(work, cell.recipe)
             run.save_evaluation("before", before)
-            if not cell.recipe.iterations:  # the cold start is all there is
+            if not cell.recipe.iterations:  # the cold start is the last model
                 run.save_evaluation("after", before)
             shutil.copytree(results.cold(cell) / "checkpoints" / "cold-start", run.checkpoints / "cold-start")
     runner.call(results.log(cell), "train", "--resume", str(directory))
@@ -129,34 +131,34 @@ def _learn_from_failures(results: Results, runner: Runner, cell: Cell, before: L
     return {"before": before, "after": after}
 
 
-def _ask(results: Results, runner: Runner, cell: Cell, options: str) -> dict[str, Any]:
-    """One more evaluation of a run's last model; one that was stopped goes on."""
+def _further_evaluation(results: Results, runner: Runner, cell: Cell, options: str) -> dict[str, JsonObject]:
+    """A further evaluation of the last model of a run; one that was stopped continues."""
     directory = results.run(cell)
-    if not directory.exists():  # the result was made elsewhere, before the evaluation was asked for
-        held, instead = (
+    if not directory.exists():  # the result comes from another machine, without this evaluation
+        place, remedy = (
             (results.file(cell), "delete it")
             if results.file(cell).exists()
             else (f"{cell.name} in the file of --results", "leave that out")
         )
-        raise UsageError(f"{held} holds no evaluation {options}, and its run is not here: {instead} to run the cell again")
+        raise UsageError(f"{place} holds no evaluation {options}, and its run is not here: {remedy} to run the cell again")
     folder = directory / "evaluations" / slug(options)
     words = [*shlex.split(options), "--level", *cell.recipe.evaluation.levels, "--out", str(folder)]
     runner.call(results.log(cell), "eval", str(directory), *words)
-    return _kept(_read(folder / "results.json"))
+    return _measures(_read(folder / "results.json"))
 
 
 def curve(rows: Sequence[Mapping[str, float]], start: float) -> list[dict[str, float]]:
-    """Held-out success and what was spent so far, at the cold start and wherever it was evaluated.
+    """Held-out success and the costs so far, at the cold start and at each iteration with an evaluation.
 
     Args:
-        rows: of metrics.jsonl, in order; `env_steps` counts those replayed as well.
+        rows: rows of metrics.jsonl, in order. The `env_steps` of the curve include replayed steps.
         start: success of the cold start.
     """
     spent = dict.fromkeys(SUMS, 0.0)
     points = [{"iteration": 0.0, **spent, "success": start}]
     for row in rows:
-        here = {**row, "leaves": row["leaves"] * row["trees"], "env_steps": row["env_steps"] + row["replayed"]}
-        spent = {name: spent[name] + here[name] for name in SUMS}
+        costs = {**row, "leaves": row["leaves"] * row["trees"], "env_steps": row["env_steps"] + row["replayed"]}
+        spent = {name: spent[name] + costs[name] for name in SUMS}
         if "dev_success" in row:
             point = {"iteration": row["iteration"], **spent, "success": row["dev_success"]}
             points.append({name: round(value, 4) for name, value in point.items()})
@@ -164,14 +166,15 @@ def curve(rows: Sequence[Mapping[str, float]], start: float) -> list[dict[str, f
 
 
 def _read(file: Path) -> dict[str, LevelResult]:
-    """What `spark-rl eval` wrote."""
+    """The results in a file of `spark-rl eval`."""
     return levels_from_json(json.loads(file.read_text()))
 
 
-def _kept(levels: Levels) -> dict[str, dict[str, Any]]:
-    """What a result holds of an evaluation, by level; `from_json(..., needed=())` reads it."""
-    whole = {level: to_json(found) for level, found in levels.items()}
-    return {
-        level: {name: round(found[name], 4) for name in KEPT} | {name: found[name] for name in KEPT_WHOLE if name in found}
-        for level, found in whole.items()
-    }
+def _measures(levels: Levels) -> dict[str, JsonObject]:
+    """The measures of an evaluation that a result holds, by level; `from_json(..., needed=())` reads each."""
+    return {level: _of_level(found) for level, found in levels.items()}
+
+
+def _of_level(found: LevelResult) -> JsonObject:
+    numbers: JsonObject = {name: round(getattr(found, name), 4) for name in MEASURES}
+    return numbers | {name: table for name, table in to_json(found).items() if name in TABLES}

@@ -1,13 +1,14 @@
-"""From tables to cells: which runs a table needs, each made once however many tables ask for it.
+"""The cells of the paper's tables: the runs that a table needs, each made once, also where several tables need it.
 
 Invariants
 ----------
-* A cell is known by its recipe (and ETO's settings): its name holds a hash of all settings but the seed, so that two rows
-  which come to the same settings are one cell, in one table or in several, in one call or in two. Settings at their
-  defaults are left out of the hash, so that one which comes with a later version changes no name. Nor does a move of
-  code: classes and fields are hashed under the names that version 0.1.0 gave them (`old_names`).
-* Fields that a user sets belong to the base; what a row changes comes after them, so that the axis of a table stays its own.
-* Cells that begin alike (same world, model, level, cold start, seed) share a cold start, under a hash of what they share.
+* The recipe (with the settings of ETO) identifies a cell: the name of a cell holds a hash of all settings but the seed. Two
+  rows with the same settings are one cell, in one table or in several, in one command or in two. Settings at their defaults
+  are not part of the hash, so that a new setting of a later version changes no name. A move of code changes no name either:
+  classes and fields are hashed with their names of version 0.1.0 (`old_names`).
+* Options of a user change the base recipe. The changes of a row come after them, so that the rows of a table keep their
+  meaning.
+* Cells with the same world, model, level, cold start and seed share a cold start. Its name is a hash of the shared settings.
 """
 
 from __future__ import annotations
@@ -17,8 +18,9 @@ import json
 import shlex
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import MISSING, Field, dataclass, field, fields, is_dataclass, replace
-from typing import Any, cast
+from typing import TYPE_CHECKING, cast
 
+from spark_rl.common.jsons import Json
 from spark_rl.config.old_names import hashed_name, hashed_settings
 from spark_rl.config.options import parse_recipe
 from spark_rl.config.recipe import Recipe
@@ -27,17 +29,20 @@ from spark_rl.experiments.paper.benchmarks import BENCHMARKS, Scale, Size
 from spark_rl.experiments.paper.table import Arm, Column, Row, Table
 from spark_rl.recipes.algorithms import with_algorithm
 
+if TYPE_CHECKING:
+    from _typeshed import DataclassInstance
+
 __all__ = ["Grid"]
 
 BY_LEVEL = ("success", "repetitive", "pass_at", "tokens")
-"""Measures that a world which stands for another shows at each of its levels."""
+"""Measures that a stand-in world (`Benchmark.stands_for`) shows at each of its levels."""
 STARTS = frozenset(
     (
         *("env", "level", "prompt", "tree.horizon", "sampling.max_tokens"),
         *("model", "weights", "seed", "cold_start", "evaluation", "threads"),
     )
 )
-"""Settings that the name of a cold start has always held (`_start`)."""
+"""Settings that have always been part of the name of a cold start (`_start`)."""
 
 
 @dataclass
@@ -46,19 +51,19 @@ class Grid:
 
     scale: Scale
     bases: Mapping[tuple[str, Size], Recipe]
-    """By world and size."""
-    _made: dict[tuple[str, Size, Arm, str], Cell] = field(default_factory=dict[tuple[str, Size, Arm, str], Cell])
+    """Base recipe by world and size."""
+    _cells: dict[tuple[str, Size, Arm, str], Cell] = field(default_factory=dict[tuple[str, Size, Arm, str], Cell])
 
     @property
     def worlds(self) -> list[str]:
-        """Benchmarks, each once."""
+        """Names of the benchmarks, without repetition."""
         return list(dict.fromkeys(world for world, _ in self.bases))
 
     # -- what a table shows -----------------------------------------------------------------------------------------
 
     def columns(self, table: Table) -> list[Column]:
-        """Its columns on the benchmarks at hand; a world that stands for another has that one's, at each of its levels."""
-        return [found for world in self.worlds for found in self._columns(table, world)]
+        """The columns of a table for the benchmarks of the grid; a stand-in world has its original's, at each level."""
+        return [column for world in self.worlds for column in self._columns(table, world)]
 
     def _columns(self, table: Table, world: str) -> Iterator[Column]:
         benchmark = BENCHMARKS[world]
@@ -83,7 +88,7 @@ class Grid:
         return replace(column, name=" ".join(filter(None, (world, level, name))), world=world, level=level)
 
     def published(self, table: Table, row: Row, column: Column) -> float | None:
-        """The paper's number; beside a world that stands for another, that of the other at the same level."""
+        """The paper's number for a row; for a stand-in world, that of its original at the same level."""
         source = BENCHMARKS[column.world].stands_for or column.world
         for theirs, value in zip(table.columns, row.paper or [None] * len(table.columns), strict=True):
             if (theirs.world, theirs.level, theirs.measure, theirs.key) == (
@@ -96,33 +101,33 @@ class Grid:
         return None
 
     def rows(self, table: Table) -> list[Row]:
-        """Its rows at this scale and for the sizes at hand; a model from nothing has one size."""
+        """The rows of a table at this scale, for the model sizes of the grid; models from scratch have one size."""
         sizes = {size for _, size in self.bases}
         return [row for row in table.rows if row.scale in (None, self.scale) and row.size in sizes]
 
     # -- what it needs ----------------------------------------------------------------------------------------------
 
     def cell(self, row: Row, world: str, level: str, seed: int = 0) -> Cell:
-        """The cell of a row on a world, evaluated at a level, under the `seed`-th seed from the base's on.
+        """The cell of a row on a world, evaluated at a level, with the seed of the base recipe plus `seed`.
 
-        It is the base's run where that is evaluated at the level, else a run that is trained and evaluated there alone.
+        If the base recipe evaluates the level, the cell is its run; else the cell trains and evaluates at that level alone.
         """
-        assert row.arm is not None, "what was published only has no cell"
+        assert row.arm is not None, "a row with the paper's numbers alone has no cell"
         base = self.base(world, row.size)
         place = "" if level in base.evaluation.levels else level
-        if (key := (world, row.size, row.arm, place)) not in self._made:
+        if (key := (world, row.size, row.arm, place)) not in self._cells:
             recipe = self._changed(base, row.arm, world, place)
             anywhere = replace(recipe, seed=0)
             start = f"{recipe.name}.{_digest(_start(anywhere))}"
-            asked = (row.arm.evaluation,) if row.arm.evaluation else ()
-            learns = row.arm.preferences
-            known = _digest((anywhere, learns) if learns else anywhere)
-            self._made[key] = Cell(f"{recipe.name}.{known}", recipe, start, asked, learns)
-        cell = self._made[key]
+            evaluations = (row.arm.evaluation,) if row.arm.evaluation else ()
+            preferences = row.arm.preferences
+            digest = _digest((anywhere, preferences) if preferences else anywhere)
+            self._cells[key] = Cell(f"{recipe.name}.{digest}", recipe, start, evaluations, preferences)
+        cell = self._cells[key]
         return replace(cell, recipe=replace(cell.recipe, seed=cell.recipe.seed + seed))
 
     def needed(self, table: Table, seed: int = 0) -> list[Cell]:
-        """The cells behind all numbers of a table, each once with all its evaluations."""
+        """The cells behind all numbers of a table, without repetition, with all their evaluations."""
         return _merged(
             self.cell(row, column.world, level, seed)
             for row in self.rows(table)
@@ -132,14 +137,14 @@ class Grid:
         )
 
     def groups(self, tables: Sequence[Table], seeds: int) -> list[list[Cell]]:
-        """The cells of several tables, each once, in groups that begin with one cold start, seed by seed."""
-        found: list[list[Cell]] = []
+        """The cells of several tables, without repetition, seed by seed, in groups with one cold start each."""
+        groups: list[list[Cell]] = []
         for seed in range(seeds):
             starts: dict[str, list[Cell]] = {}
             for cell in _merged(cell for table in tables for cell in self.needed(table, seed)):
                 starts.setdefault(cell.start, []).append(cell)
-            found += starts.values()
-        return found
+            groups += starts.values()
+        return groups
 
     def base(self, world: str, size: Size | None = None) -> Recipe:
         """The base recipe of a world and size; None takes the first size."""
@@ -158,26 +163,26 @@ class Grid:
 
 
 def _merged(cells: Iterable[Cell]) -> list[Cell]:
-    """Each cell once, in the order in which they come, with the evaluations of all its occurrences."""
-    found: dict[str, Cell] = {}
+    """The cells without repetition, in their order, each with the evaluations of all its occurrences."""
+    merged: dict[str, Cell] = {}
     for cell in cells:
-        before = found.get(cell.name, cell).evaluations
-        found[cell.name] = replace(cell, evaluations=tuple(dict.fromkeys((*before, *cell.evaluations))))
-    return list(found.values())
+        before = merged.get(cell.name, cell).evaluations
+        merged[cell.name] = replace(cell, evaluations=tuple(dict.fromkeys((*before, *cell.evaluations))))
+    return list(merged.values())
 
 
-def _start(recipe: Recipe) -> list[Any]:
-    """What the name of a cold start is a hash of: `shared`, in the form that version 0.1.0 gave it.
+def _start(recipe: Recipe) -> list[object]:
+    """The settings whose hash is in the name of a cold start: those of `shared`, in the form of version 0.1.0.
 
-    That form is a list of values without names, in this order, and is frozen: cold starts and results on disk are found
-    by its hash. `shared` says what must be equal today, and grows with the recipe; what it holds besides is added here
-    under its name, where it is not at its default, so that it gets a cold start of its own and changes no name otherwise.
+    That form is a list of values without names, in this order. It never changes, since cold starts and results on disk are
+    found by its hash. `shared` grows with the recipe: a newer setting is added with its name, if it is not at its default.
+    It then has a cold start of its own, and changes no name otherwise.
     """
     place = (recipe.env, recipe.level, recipe.prompt, recipe.tree.horizon, recipe.sampling.max_tokens)
     settings = replace(recipe.evaluation, levels=(), every=0)
-    frozen = [*place, recipe.model, recipe.weights, recipe.seed, recipe.cold_start, settings, recipe.threads]
+    frozen: list[object] = [*place, recipe.model, recipe.weights, recipe.seed, recipe.cold_start, settings, recipe.threads]
     usual = shared(type(recipe)(recipe.name, recipe.env))
-    later = [
+    later: list[object] = [
         [name, value]
         for name, value in shared(recipe).items()
         if not {name, name.partition(".")[0]} & STARTS and value != usual.get(name, MISSING)
@@ -185,23 +190,27 @@ def _start(recipe: Recipe) -> list[Any]:
     return frozen + later
 
 
-def _digest(value: Any) -> str:
+def _digest(value: object) -> str:
     """Eight hexadecimal digits of settings."""
-    return hashlib.sha256(json.dumps(_said(value), sort_keys=True).encode()).hexdigest()[:8]
+    return hashlib.sha256(json.dumps(_hashed(value), sort_keys=True).encode()).hexdigest()[:8]
 
 
-def _said(value: Any) -> Any:
-    """Settings as JSON values, without those at their defaults, under the names that digests use."""
+def _hashed(value: object) -> Json:
+    """Settings as JSON values for a digest: without those at their defaults, with the names of digests."""
     if isinstance(value, type):
         return hashed_name(value)
     if is_dataclass(value) and not isinstance(value, type):
-        given = {f.name: getattr(value, f.name) for f in fields(value) if f.init and getattr(value, f.name) != _default(f)}
-        given = hashed_settings(given) if isinstance(value, Recipe) else given
-        return {"type": hashed_name(type(value))} | {name: _said(inner) for name, inner in given.items()}
+        settings = hashed_settings(_changes(value)) if isinstance(value, Recipe) else _changes(value)
+        return {"type": hashed_name(type(value)), **{name: _hashed(inner) for name, inner in settings.items()}}
     if isinstance(value, list | tuple):
-        return [_said(item) for item in cast("list[Any]", value)]
-    return value
+        return [_hashed(item) for item in cast("Sequence[object]", value)]
+    return cast(Json, value)
 
 
-def _default(setting: Field[Any]) -> Any:
+def _changes(value: DataclassInstance) -> dict[str, object]:
+    """The fields of a dataclass that are not at their defaults."""
+    return {f.name: getattr(value, f.name) for f in fields(value) if f.init and getattr(value, f.name) != _default(f)}
+
+
+def _default(setting: Field[object]) -> object:
     return setting.default if setting.default_factory is MISSING else setting.default_factory()

@@ -1,33 +1,34 @@
-"""Our table beside the paper's: values by seed, means with intervals, paired differences, and one test a row.
+"""Our numbers beside the paper's: values by seed, means with intervals, paired differences, and one test for each row.
 
 Invariants
 ----------
-* A number stands only where a cell has finished; a mean says how many seeds it is of where some are missing.
-* Rows are compared on the seeds that both have, seed by seed.
+* Only cells that have finished give numbers. Where seeds are missing, a mean is printed with its number of seeds.
+* Two rows are compared on the seeds that both have, seed by seed.
 """
 
 from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass
-from typing import Any
 
+from spark_rl.common.jsons import JsonObject
 from spark_rl.common.tables import markdown_table
+from spark_rl.experiments.compare.cells import CellResult
 from spark_rl.experiments.compare.curves import Interval, interval, paired
 from spark_rl.experiments.paper.grid import Grid
-from spark_rl.experiments.paper.measures import DIGITS, RELATIVE, Result, value
+from spark_rl.experiments.paper.measures import DIGITS, RELATIVE, value
 from spark_rl.experiments.paper.significance import FEWEST, signed_rank
 from spark_rl.experiments.paper.table import Column, Row, Table
 
 __all__ = ["Outcome", "as_json", "markdown"]
 
 Values = dict[int, float]
-"""By number of the seed."""
+"""Values by the number of the seed."""
 
 
 @dataclass(frozen=True)
 class Outcome:
-    """A table with what has been found so far."""
+    """A table with the results so far."""
 
     table: Table
     columns: tuple[Column, ...]
@@ -39,14 +40,14 @@ class Outcome:
     """[row][column]"""
 
     @classmethod
-    def of(cls, table: Table, grid: Grid, results: Mapping[str, Result], seeds: int) -> Outcome:
-        """Read a table off results.
+    def of(cls, table: Table, grid: Grid, results: Mapping[str, CellResult], seeds: int) -> Outcome:
+        """The table with its numbers from the results of cells.
 
         Args:
-            table: which.
-            grid: how it was run.
-            results: by the name of the cell.
-            seeds: how many were asked for.
+            table: the table.
+            grid: the grid that gives the cells of the table.
+            results: results by the name of the cell.
+            seeds: the number of seeds in the table.
         """
         rows, columns = grid.rows(table), grid.columns(table)
         ours = [[_values(grid, row, column, results, seeds) for column in columns] for row in rows]
@@ -64,7 +65,7 @@ class Outcome:
         return cls(table, tuple(columns), tuple(rows), seeds, published, tuple(map(tuple, relative)))
 
     def against(self, number: int) -> int | None:
-        """The row that a row is compared with; None where there is none, or it is that row."""
+        """The number of the reference row of a row; None where it has none, or is the reference row."""
         row = self.rows[number]
         for place, other in enumerate(self.rows):
             if other.name == self.table.reference and other.size == row.size and place != number:
@@ -72,7 +73,7 @@ class Outcome:
         return None
 
     def difference(self, number: int, column: int) -> Interval | None:
-        """A row minus its reference, paired by seed."""
+        """A row minus its reference row, paired by seed."""
         other = self.against(number)
         if other is None:
             return None
@@ -81,7 +82,7 @@ class Outcome:
         return paired([mine[seed] for seed in both], [base[seed] for seed in both]) if both else None
 
     def pairs(self, number: int) -> list[float]:
-        """A row minus its reference in each pair of benchmark and seed; empty where it has none."""
+        """A row minus its reference row, for each pair of benchmark and seed; empty where it has none."""
         other = self.against(number)
         if other is None:
             return []
@@ -93,7 +94,7 @@ class Outcome:
         ]
 
     def tested(self, number: int) -> str:
-        """What Wilcoxon's test says of a row against its reference, over all pairs of benchmark and seed."""
+        """The result of Wilcoxon's test of a row against its reference row, over all pairs of benchmark and seed."""
         if self.against(number) is None or not any(self.ours[number]):
             return ""
         if len(pairs := self.pairs(number)) < FEWEST:
@@ -107,19 +108,19 @@ class Outcome:
         return "success" if "success" in measures else measures[0] if measures else ""
 
 
-def _values(grid: Grid, row: Row, column: Column, results: Mapping[str, Result], seeds: int) -> Values:
-    """A row's numbers in a column, of the seeds whose cells are there."""
+def _values(grid: Grid, row: Row, column: Column, results: Mapping[str, CellResult], seeds: int) -> Values:
+    """The numbers of a row in a column, for the seeds that have a result."""
     if row.arm is None:
         return {}
     arm, values = row.arm, Values()
     for seed in range(seeds):
 
-        def result(level: str, seed: int = seed) -> Result:
+        def result(level: str, seed: int = seed) -> CellResult:
             return results[grid.cell(row, column.world, level, seed).name]
 
         try:
             number = value(column, result, arm.evaluation, arm.rule)
-        except KeyError:  # a cell, or an evaluation of it, that is not there yet
+        except KeyError:  # the cell, or its evaluation, has no result yet
             continue
         if number is not None:
             values[seed] = number
@@ -131,7 +132,7 @@ def _percent(values: Values, base: Values) -> Values:
 
 
 def markdown(outcome: Outcome) -> str:
-    """Our table beside the paper's, differences to the reference row, and the tests."""
+    """The table in Markdown: our numbers beside the paper's, differences to the reference row, and the tests."""
     table, columns = outcome.table, outcome.columns
     sizes = len({row.size for row in outcome.rows}) > 1
     names = [f"{row.size} {row.name}" if sizes else row.name for row in outcome.rows]
@@ -155,8 +156,8 @@ def markdown(outcome: Outcome) -> str:
     return "\n\n".join([*parts, *filter(None, [table.note])])
 
 
-def as_json(outcome: Outcome) -> dict[str, Any]:
-    """All numbers: the paper's, and ours by seed."""
+def as_json(outcome: Outcome) -> JsonObject:
+    """The table as JSON: the paper's numbers, and ours by seed."""
     return {
         "table": outcome.table.name,
         "title": outcome.table.title,

@@ -39,7 +39,7 @@ def evaluation(wins: int, **more: Any) -> dict[str, Any]:
     return rates | {"kinds": kinds, "averages": {"success": {"tasks": wins / 8, "types": types}}} | more
 
 
-def result(arm: str, seed: int, **more: Any) -> dict[str, Any]:
+def result(arm: str, seed: int, **more: Any) -> Any:
     recipe = replace(with_algorithm(prepared(RECIPE), arm), seed=seed)
     points = [{"iteration": 0.0, "generated": 0.0, "success": 0.25}, {"iteration": 2.0, "generated": 10.5, "success": 0.5}]
     found = {"before": {"L1": evaluation(2 + seed)}, "after": {"L1": evaluation(5 + seed)}}
@@ -47,7 +47,7 @@ def result(arm: str, seed: int, **more: Any) -> dict[str, Any]:
     return said | found | {"settings": encode(recipe)} | more
 
 
-def saved(path: Path, results: list[dict[str, Any]]) -> Path:
+def saved(path: Path, results: list[Any]) -> Path:
     write_study(path, *pack(results, "study", "spark-rl compare"))
     return path
 

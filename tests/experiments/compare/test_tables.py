@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+from typing import Any
+
 import pytest
 
 from spark_rl.experiments.compare.tables import Comparison, markdown
 
 
-def result(arm: str, seed: int, tokens: float, success: float) -> dict[str, object]:
+def result(arm: str, seed: int, tokens: float, success: float) -> Any:
     """A run of two points: 0.2 at the start, `success` at its end."""
     names = ("leaves", "generated", "env_steps", "unique_steps", "trained", "seconds")
     start = {"iteration": 0.0, **dict.fromkeys(names, 0.0), "success": 0.2}
@@ -49,7 +51,7 @@ def test_the_tables_say_it_all_against_the_first_arm():
 
 
 def test_what_was_not_measured_has_no_column():
-    bare = [{**one, "before": {}, "after": {"L1": {"success": 0.5}}} for one in RESULTS]
+    bare: list[Any] = [{**one, "before": {}, "after": {"L1": {"success": 0.5}}} for one in RESULTS]
     assert "| arm | L1 |\n" in markdown(Comparison.of(["grpo", "own"], bare))
 
 
@@ -68,7 +70,7 @@ def test_plots_are_written(tmp_path):
 
 
 def test_an_arm_that_begins_elsewhere_says_where():
-    others = [{**one, "curve": [{**one["curve"][0], "success": 0.3}, one["curve"][1]]} for one in RESULTS]  # type: ignore[index]
+    others: list[Any] = [{**one, "curve": [{**one["curve"][0], "success": 0.3}, one["curve"][1]]} for one in RESULTS]
     mixed = [one for one in RESULTS if one["arm"] == "grpo"] + [one for one in others if one["arm"] == "own"]
     assert "Cold start: 0.200 [0.200, 0.200]; `own`, which has its own, 0.300 [0.300, 0.300]." in markdown(
         Comparison.of(["grpo", "own"], mixed)

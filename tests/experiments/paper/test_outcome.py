@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from typing import Any
+
 import pytest
 
 from spark_rl.experiments.paper.benchmarks import base_recipe
@@ -30,7 +32,7 @@ CHAINS = {"L0": (0.4, 0.5, 0.6), "L1": (0.2, 0.3, 0.4), "L2": (0.1, 0.1, 0.1)}
 TREES = {"L0": (0.5, 0.6), "L1": (0.4, 0.5), "L2": (0.2, 0.2)}
 
 
-def results(table: Table, row: str, after: dict[str, tuple[float, ...]], **more: object) -> dict[str, dict[str, object]]:
+def results(table: Table, row: str, after: dict[str, tuple[float, ...]], **more: object) -> dict[str, Any]:
     """A result a seed of the row's cell."""
     (found,) = (one for one in table.rows if one.name == row)
     return {
@@ -83,18 +85,19 @@ def test_before_any_cell_has_finished_the_published_numbers_stand_alone():
 
 
 def test_the_json_holds_every_seed():
-    data = as_json(outcome())
+    data: Any = as_json(outcome())
     assert data["rows"][2]["ours"][0] == [50.0, 60.0, None]
     assert data["rows"][0]["ours"][0] == [None] * 3
     assert data["rows"][1]["paper"] == [70.0, 60.0, None]
 
 
 def test_tokens_are_percent_of_the_chains_of_the_same_seed():
-    table, more = TABLES["table2"], {"after": {}}
+    table = TABLES["table2"]
     cells = [GRID.cell(row, "household", "L0", seed).name for row in table.rows for seed in (0, 1)]
     spent = dict(zip(cells, ((1000, 8), (2000, 8), (900, 6), (1000, 8)), strict=True))
     curves = {name: [{"generated": tokens, "leaves": leaves}] for name, (tokens, leaves) in spent.items()}
-    found = Outcome.of(table, GRID, {name: more | {"curve": curve} for name, curve in curves.items()}, seeds=2)
+    results: dict[str, Any] = {name: {"after": {}, "curve": curve} for name, curve in curves.items()}
+    found = Outcome.of(table, GRID, results, seeds=2)
     assert [[list(values.values()) for values in row] for row in found.ours] == [[[100, 100]] * 2, [[90, 50], [120, 50]]]
     assert found.published == ((100.0, None), (93.1, None))
 
@@ -111,7 +114,7 @@ def test_every_measure_is_read_in_the_papers_units():
         "--samples 4 --pass-at 2": {"L0": {"pass_at": {"2": 0.9}}},
         "--choose majority": {"L0": {"success": 0.4, "tokens": 900.0, "branching": {"by_likelihood": 0.6}}},
     }
-    whole = {
+    whole: Any = {
         "after": {"L0": after, "L2": {"success": 0.2}},
         "explore_ratio": [0.3, 0.2, 0.1],
         "curve": [{"generated": 0, "leaves": 0}, {"generated": 1234, "leaves": 2}],
