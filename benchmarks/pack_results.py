@@ -39,7 +39,7 @@ def read(source: Path) -> tuple[str, list[Any]]:
     return head["command"], unpack(head, lines)
 
 
-def renewed(result: dict[str, Any]) -> dict[str, Any]:
+def renewed(result: dict[str, Any]) -> Any:
     """A result with its settings as this version writes them."""
     parts = {name: result[name] for name in ("settings", "preferences") if name in result}
     return result | {name: encode(decode(part, foreign=lambda _: True)) for name, part in parts.items()}

@@ -1,16 +1,16 @@
-"""The episodes of an evaluation: one value each, kept so that an interrupted evaluation goes on.
+"""The episodes of an evaluation, saved one by one so that an interrupted evaluation can continue.
 
-    DIR/settings.json              what was asked; a folder begun with other settings is refused
-    DIR/episodes.jsonl             a line an episode, and a line for what each batch cost
-    DIR/episodes.2-of-4.jsonl      the same of one shard; all files together are the evaluation
-    DIR/results.json, results.md   the numbers and the tables, once every episode is there
+    DIR/settings.json              the settings; a folder with other settings is refused
+    DIR/episodes.jsonl             a line for each episode, and a line for the cost of each batch
+    DIR/episodes.2-of-4.jsonl      the same for one shard; all files together are the evaluation
+    DIR/results.json, results.md   the numbers and the tables, written when every episode is there
 
 Invariants
 ----------
-* An episode is known by its task and its sample's number, and counts once, whichever files hold it.
-* Lines are appended batch by batch and are on disk before the next batch starts. A batch of which some are missing is
-  played again whole, in the same company, so that what comes of it is the same; the missing ones are added.
-* Episodes whose environment failed are not kept: they are tried again.
+* The task and the number of the sample identify an episode. An episode counts once, even if several files hold it.
+* Lines are appended batch by batch and are on disk before the next batch starts. An incomplete batch is played again as a
+  whole, so that its episodes are the same, and the missing ones are added.
+* Episodes whose environment failed are not saved, so the next command tries them again.
 """
 
 from __future__ import annotations
@@ -43,10 +43,10 @@ class Shard:
 
     @classmethod
     def read(cls, text: str) -> Shard:
-        """From `2/4`.
+        """The shard that a text such as `2/4` names.
 
         Raises:
-            UsageError: it is none.
+            UsageError: the text names no shard.
         """
         number, _, count = text.partition("/")
         if not (number.isdecimal() and count.isdecimal() and 1 <= int(number) <= int(count)):
@@ -55,36 +55,36 @@ class Shard:
 
     @property
     def file(self) -> str:
-        """Where its episodes are."""
+        """Name of the file with the episodes of the shard."""
         return "episodes.jsonl" if self.count == 1 else f"episodes.{self.number}-of-{self.count}.jsonl"
 
     def holds(self, batch: int) -> bool:
-        """Whether a batch (from 0) is one of its own."""
+        """Whether a batch (from 0) belongs to the shard."""
         return batch % self.count == self.number - 1
 
 
 @dataclass(frozen=True)
 class Episode:
-    """One trajectory as it is reported."""
+    """The numbers of one trajectory."""
 
     task: str
     sample: int
     success: bool
     score: float
-    """Sum of its rewards."""
+    """Sum of the rewards."""
     steps: int
     counts: Mapping[str, int]
-    """`metrics.step_counts` of its steps."""
+    """`metrics.step_counts` of the steps."""
     progress: Mapping[str, float] = field(default_factory=dict[str, float])
-    """How far the task had come at its end."""
+    """Measures of the progress of the task at the end."""
     grown: Mapping[str, int] = field(default_factory=dict[str, int])
-    """Of the tree it was chosen from: leaves, steps, whether any leaf succeeded (`best`), and success, steps and tokens of
-    the trajectory without branching (`alone`, `alone_steps`, `alone_tokens`); success of what each rule would have chosen
-    (`by_majority`, `by_likelihood`). Empty when there was nothing to choose."""
+    """Numbers of the tree from which the trajectory was chosen: leaves, nodes, whether any leaf succeeded (`best`); success,
+    steps and tokens of the trajectory without branching (`alone`, `alone_steps`, `alone_tokens`); success of the choice of
+    each rule (`by_majority`, `by_likelihood`). Empty where there was no choice."""
 
 
 def episode(tree: Tree, sample: int, choose: Choose | None = None) -> Episode:
-    """The episode that a tree comes to."""
+    """The episode of a tree: its chosen trajectory, or its only one."""
     leaf = choose(tree) if choose else len(tree.nodes) - 1
     path = along(tree, leaf)
     last = tree.nodes[leaf]
@@ -106,58 +106,58 @@ def episode(tree: Tree, sample: int, choose: Choose | None = None) -> Episode:
 
 @dataclass
 class Played:
-    """What has been played of one level."""
+    """The episodes of one level so far."""
 
     episodes: dict[tuple[str, int], Episode] = field(default_factory=dict[tuple[str, int], Episode])
-    """By task id and sample."""
+    """Episodes by task id and sample."""
     costs: dict[tuple[int, tuple[str, ...]], dict[str, int]] = field(
         default_factory=dict[tuple[int, tuple[str, ...]], dict[str, int]]
     )
-    """Counters of `Spent` by batch: its sample, its tasks."""
+    """Counters of `Spent` by batch: the sample and the tasks."""
     failures: list[str] = field(default_factory=list[str])
     write: Callable[[Sequence[Mapping[str, object]]], None] = lambda _: None
 
     @property
     def spent(self) -> Spent:
-        """What all batches cost."""
+        """The cost of all batches."""
         total = Spent()
         for batch in sorted(self.costs):
             total += Spent(**cast("dict[str, Any]", self.costs[batch]))
         return total
 
     def holds(self, part: Sequence[Task], sample: int) -> bool:
-        """Whether all of a batch is there."""
+        """Whether all episodes of a batch are there."""
         return all((task.id, sample) in self.episodes for task in part)
 
     def add(self, part: Sequence[Task], sample: int, found: Sequence[Episode], spent: Spent) -> None:
-        """Keep a batch: what of it is new, and its cost once."""
+        """Add the new episodes of a batch, and its cost if it has not been counted."""
         batch = (sample, tuple(task.id for task in part))
         new = [one for one in found if (one.task, sample) not in self.episodes]
         lines: list[dict[str, object]] = [asdict(one) for one in new]
-        if batch not in self.costs:  # last, so that it is there only where all of the batch is
+        if batch not in self.costs:  # last, so that a saved cost means a complete batch
             lines.append({"batch": batch[1], "sample": sample, "spent": spent.counts()})
         self.write(lines)
         self.episodes |= {(one.task, sample): one for one in new}
         self.costs.setdefault(batch, spent.counts())
 
     def take(self, line: Mapping[str, Any]) -> None:
-        """A line as `add` wrote it; the first of several counts."""
+        """Read a line that `add` wrote; the first line of an episode counts."""
         if "batch" in line:
             self.costs.setdefault((line["sample"], tuple(line["batch"])), line["spent"])
         else:
-            found = Episode(**line)
-            self.episodes.setdefault((found.task, found.sample), found)
+            saved = Episode(**line)
+            self.episodes.setdefault((saved.task, saved.sample), saved)
 
 
 @dataclass(frozen=True)
 class Folder:
-    """An evaluation's folder, open for one shard of it; made by `open_folder`."""
+    """The folder of an evaluation, open for one shard; made by `open_folder`."""
 
     path: Path
     own: Lines
 
     def level(self, name: str) -> Played:
-        """What all files hold of a level, as they are now.
+        """The episodes of a level in all files of the folder.
 
         Raises:
             StorageError: a line cannot be read.
@@ -177,29 +177,29 @@ class Folder:
 
 @contextlib.contextmanager
 def open_folder(path: Path, settings: Mapping[str, object], shard: Shard | None = None) -> Generator[Folder]:
-    """A new evaluation's folder, or one to go on with.
+    """Open the folder of a new evaluation, or of one to continue.
 
     Args:
         path: the folder.
-        settings: JSON values that decide what an episode is.
-        shard: whose file is written; None: the whole evaluation's.
+        settings: JSON values that determine the episodes.
+        shard: the shard whose file is written; None writes the file of the whole evaluation.
 
     Raises:
-        UsageError: it was begun with other settings, or another process writes this shard.
+        UsageError: the folder has other settings, or another process writes this shard.
     """
-    asked: dict[str, object] = json.loads(json.dumps({"format": FORMAT, **settings}))
+    wanted: dict[str, object] = json.loads(json.dumps({"format": FORMAT, **settings}))
     file = path / "settings.json"
     if file.exists():
         begun: dict[str, object] = json.loads(file.read_text())
-        for name in asked:
-            if current(begun.get(name)) != asked[name]:  # whichever version wrote it
+        for name in wanted:
+            if current(begun.get(name)) != wanted[name]:  # `current`: an older version may have written the folder
                 raise UsageError(
-                    f"{path} was begun with {name} {json.dumps(begun.get(name))}, not {json.dumps(asked[name])}: "
+                    f"{path} was begun with {name} {json.dumps(begun.get(name))}, not {json.dumps(wanted[name])}: "
                     "give another --out, or the same settings"
                 )
     elif path.is_dir() and any(path.glob("[!.]*")):
         raise UsageError(f"{path} holds something else than an evaluation: give another --out")
     else:
-        write_json(file, asked)
+        write_json(file, wanted)
     with Lines(path / (shard or Shard()).file) as own:
         yield Folder(path, own)

@@ -1,15 +1,15 @@
-"""Test-time branching: a tree grows in forks of the environment, then one of its trajectories is chosen and counts.
+"""Test-time branching: a tree grows in forks of the environment, then a rule chooses the trajectory that counts.
 
 Invariants
 ----------
-* An episode is one trajectory, and what it came to is all that is judged. The others are look-ahead: their cost is counted,
-  their outcome is not.
-* No rule looks at a reward, a success or whether an episode has ended well: rules that fork by outcomes do not (`Ahead`).
-* The leftmost trajectory of a tree has the seeds of the trajectory that is played without branching. It wins ties, and tells
-  beside each choice what there would have been without (`alone`), from the same samples.
-* Trees do not share leaves, so that what a tree is does not depend on its neighbours.
+* An episode is the chosen trajectory, and only its outcome counts. The other trajectories are look-ahead: their cost is
+  counted, their outcome is not.
+* No rule uses a reward, a success or the end of an episode. Rules that fork by outcomes do not fork here (`Ahead`).
+* The leftmost trajectory of a tree has the seeds of the trajectory without branching. It wins ties, and it gives the result
+  without branching (`alone`) from the same samples.
+* Trees do not share leaves, so that a tree does not depend on its neighbours.
 
-The environment must be one that can be forked: the agent tries in copies what it then does in earnest.
+The environment must support forks: the agent tries actions in copies of the state before it takes one.
 """
 
 from __future__ import annotations
@@ -28,29 +28,29 @@ from spark_rl.types import Forest, Fork, Sampling, Tree
 __all__ = ["CHOICES", "Ahead", "Choose", "ahead", "alone", "along", "by_rule", "likelihood", "majority"]
 
 Choose = Callable[[Tree], int]
-"""From a tree to the leaf whose trajectory counts."""
+"""A rule of choosing: returns the leaf whose trajectory counts."""
 
 
 @dataclass(frozen=True)
 class Ahead:
-    """Another rule, asked only while trees grow: what it would do with outcomes in sight is left out."""
+    """A branching rule without its part that sees outcomes: it is called only while trees grow."""
 
     rule: Branching
 
     def after_step(self, tree: Tree, index: int, node: int, rng: random.Random) -> Fork | None:
-        """What the rule says."""
+        """The fork of the wrapped rule."""
         return self.rule.after_step(tree, index, node, rng)
 
     def when_idle(self, forest: Forest, rng: random.Random) -> list[Fork]:
-        """Nothing."""
+        """No forks."""
         return []
 
 
 def ahead(growth: Growth, temperature: float) -> Growth:
-    """How a tree is grown to choose from: as in training, at evaluation's temperature.
+    """The growth of a tree to choose from: as in training, at the temperature of evaluation.
 
     Raises:
-        UsageError: it is 0, at which all branches are one.
+        UsageError: the temperature is 0, at which all branches are the same.
     """
     if temperature == 0:
         raise UsageError("temperature is 0, at which all branches are the same: raise it, or leave --choose out")
@@ -59,10 +59,11 @@ def ahead(growth: Growth, temperature: float) -> Growth:
 
 
 def majority(tree: Tree) -> int:
-    """The leaf that the leaves elect, step by step: each votes for its action, and those stay in that took the modal one.
+    """The leaf that a majority vote chooses: at each step, only leaves with the modal action remain.
 
-    A trajectory that has ended votes for that. Every first step has one vote, and a fork divides it among its branches, so
-    that what was forked often has no more say than the policy gave it: what goes wrong explores more, and so is forked more.
+    A trajectory that has ended votes for its end. Every first step has one vote, and a fork divides the vote among its
+    branches, so that a part with many forks has no more weight than the policy gave it. Without this, failing trajectories
+    would win, since they explore more and fork more.
     """
     left = _leaves(tree)
     paths = {leaf: tree.trajectory(leaf) for leaf in left}
@@ -78,29 +79,29 @@ def likelihood(tree: Tree) -> int:
     """The leaf whose trajectory has the highest mean log-probability of a token.
 
     Raises:
-        PolicyFailure: the policy gave none.
+        PolicyFailure: the policy gave no log-probabilities.
     """
     return max(_leaves(tree), key=lambda leaf: mean_logprob([tree.nodes[i].logprobs for i in tree.trajectory(leaf)]))
 
 
 CHOICES: dict[str, Choose] = {"majority": majority, "likelihood": likelihood}
-"""By name on the command line."""
+"""Rules by their names on the command line."""
 
 
 def by_rule(tree: Tree) -> dict[str, bool]:
-    """Whether the leaf that a rule chooses succeeded, of each rule that the policy's completions can be asked by.
+    """Whether the chosen leaf succeeded, for each rule that applies to the completions of the policy.
 
-    One tree answers for all rules: what is dear about them is to grow it.
+    All rules use one tree, since growing the tree is the cost.
     """
-    found: dict[str, bool] = {}
+    outcomes: dict[str, bool] = {}
     for name, choose in CHOICES.items():
         with contextlib.suppress(PolicyFailure):
-            found[name] = tree.nodes[choose(tree)].success
-    return found
+            outcomes[name] = tree.nodes[choose(tree)].success
+    return outcomes
 
 
 def alone(tree: Tree) -> int:
-    """The leaf of the trajectory that would have been played without branching."""
+    """The leaf of the trajectory without branching."""
     return _leaves(tree)[0]
 
 
@@ -111,7 +112,7 @@ def along(tree: Tree, leaf: int) -> Tree:
 
 
 def _votes(tree: Tree) -> list[Fraction]:
-    """What each node has of its first step's vote; exact, so that ties are."""
+    """The share of each node in the vote of its first step; fractions, so that ties are exact."""
     below, votes = tree.children(), list[Fraction]()
     for node in tree.nodes:  # parents come before their children
         votes.append(Fraction(1) if node.parent < 0 else votes[node.parent] / len(below[node.parent]))
@@ -119,5 +120,5 @@ def _votes(tree: Tree) -> list[Fraction]:
 
 
 def _leaves(tree: Tree) -> list[int]:
-    """From left to right."""
+    """The leaves from left to right."""
     return sorted(tree.leaves(), key=lambda leaf: tree.nodes[leaf].path)

@@ -1,4 +1,4 @@
-"""Evaluation: every task of a level exactly once, or exactly as many times as was asked, numerator and denominator told.
+"""Evaluation: every task of a level exactly once, or exactly `samples` times.
 
 A task whose environment fails counts as not solved, and is reported; it is never left out of the denominator.
 """
@@ -22,10 +22,10 @@ __all__ = ["evaluate", "measure", "play"]
 
 
 async def evaluate(executor: Grows, tasks: Sequence[Task], growth: Growth, **settings: Any) -> LevelResult:
-    """Play each task of a level `samples` times; takes what `play` takes.
+    """Play each task of a level `samples` times; takes the arguments of `play`.
 
     Returns:
-        What `conclude` returns.
+        The result of the level, by `conclude`.
 
     Raises:
         EnvironmentFailure: the environment failed in every episode.
@@ -37,7 +37,7 @@ async def evaluate(executor: Grows, tasks: Sequence[Task], growth: Growth, **set
 async def measure(
     executor: Grows, recipe: Recipe, tasks: Sequence[Task], advance: Callable[[int], None] = lambda _: None
 ) -> LevelResult:
-    """Play each task once, as a run of the recipe evaluates itself; returns and raises what `evaluate` does."""
+    """Play each task once, with the settings of the recipe for its own evaluations; otherwise like `evaluate`."""
     settings = recipe.evaluation
     return await evaluate(
         executor,
@@ -64,26 +64,26 @@ async def play(
     shard: Shard | None = None,
     advance: Callable[[int], None] = lambda _: None,
 ) -> Played:
-    """Play what has not been played yet.
+    """Play the episodes that have not been played yet.
 
-    A batch is up to `batch` tasks in order, each once, under one sample number, from which with `seed` and the task the
-    randomness of the sample comes. A shard takes whole batches, so that what it plays is what would be played without.
+    A batch is up to `batch` tasks in order, each once, with one sample number. The sample number, `seed` and the task
+    determine the randomness of an episode. A shard takes whole batches, so that its episodes are the same as without shards.
 
     Args:
         executor: grows the trajectories.
-        tasks: what is asked; each exactly `samples` times.
-        growth: the recipe's growth; its prompt, horizon and token limit are used, its branching where there is a choice.
-        temperature: of sampling; 0 is greedy.
-        seed: of the samples.
+        tasks: the tasks, each played exactly `samples` times.
+        growth: how trees grow; without `choose`, only the prompt, the horizon and the token limit are used.
+        temperature: the temperature of sampling; 0 is greedy.
+        seed: the seed of the samples.
         samples: episodes of each task.
         batch: tasks played at once.
-        choose: which leaf of a tree counts; None plays one trajectory and nothing else.
-        played: what is there already, which is added to.
-        shard: the share of the batches that is played here; None: all.
-        advance: told how many episodes are done.
+        choose: chooses the leaf of a tree that counts; None plays one trajectory for each task.
+        played: earlier episodes, to which the new ones are added.
+        shard: the share of the batches to play; None: all.
+        advance: called with the number of finished episodes.
 
     Raises:
-        EnvironmentFailure: the environment failed in all that was played.
+        EnvironmentFailure: the environment failed in all episodes.
     """
     if len({task.id for task in tasks}) < len(tasks):
         raise UsageError("the world names a task twice in one split: each must be there once")
@@ -99,7 +99,7 @@ async def play(
                 forest = await executor.grow(part, how, seed=seed, iteration=sample)
             except EnvironmentFailure as error:  # in every task of this batch
                 forest = Forest([], failures=[str(error)])
-            _keep(played, part, sample, forest, choose)
+            _add(played, part, sample, forest, choose)
             done, tried = done + len(part), tried + len(part)
             advance(done)
     if tried and not played.episodes:
@@ -107,12 +107,12 @@ async def play(
     return played
 
 
-def _keep(played: Played, part: Sequence[Task], sample: int, forest: Forest, choose: Choose | None) -> None:
-    """Add what a batch came to, having checked that it is what was asked for."""
-    found = [episode(tree, sample, choose) for tree in forest]
-    ids = [one.task for one in found]
+def _add(played: Played, part: Sequence[Task], sample: int, forest: Forest, choose: Choose | None) -> None:
+    """Add the episodes of a batch, after a check that they are of its tasks."""
+    episodes = [episode(tree, sample, choose) for tree in forest]
+    ids = [one.task for one in episodes]
     assert set(ids) <= {task.id for task in part}, "no other task was played"
     assert len(set(ids)) == len(ids), "each task was played once"
     played.failures += forest.failures
-    if found:
-        played.add(part, sample, found, forest.spent)
+    if episodes:
+        played.add(part, sample, episodes, forest.spent)

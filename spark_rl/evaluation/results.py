@@ -1,11 +1,11 @@
-"""The numbers of an evaluation: what they are, how they come from its episodes, and how they are written as JSON.
+"""The numbers of an evaluation: their meaning, their computation from episodes, and their form as JSON.
 
 Invariants
 ----------
 * A task whose environment failed counts as not solved, and is reported; it is never left out of the denominator.
-* `LevelResult` is the one description of a result. `to_json` and `from_json` alone know its form in eval.json, results.json
-  and the cells of a comparison: a number that is added to the class is written and read without another line.
-* What an older version wrote can be read: `from_json` says what stands for a field that is not there.
+* `LevelResult` is the one description of a result. `to_json` and `from_json` alone convert it for eval.json, results.json
+  and the cells of a comparison. A new field of the class is written and read without another line.
+* Files of older versions can be read: `from_json` gives a missing field its value.
 """
 
 from __future__ import annotations
@@ -17,6 +17,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass, field, fields
 from typing import Any, cast
 
+from spark_rl.common.jsons import JsonObject
 from spark_rl.errors import StorageError
 from spark_rl.evaluation.episodes import Episode, Played, episode
 from spark_rl.evaluation.lookahead import CHOICES
@@ -41,19 +42,19 @@ __all__ = [
 ]
 
 NEEDED = ("success", "low", "high", "wins", "tasks")
-"""What a saved result must hold, so that a table of results can be written."""
+"""The fields that a saved result must have for a table of results."""
 DEVELOPMENT = ("success", "low", "high", "steps", "invalid_ratio")
-"""Numbers of the development slice that a row of metrics.jsonl has, under their names with `dev_` before them."""
+"""Fields of the result on the development slice that are in a row of metrics.jsonl, with `dev_` before their names."""
 
 
 @dataclass(frozen=True)
 class KindResult:
-    """What the episodes of one task type came to."""
+    """The result of the episodes of one task type."""
 
     wins: int
     """Episodes that solved their task."""
     tasks: int
-    """Episodes, those that failed included."""
+    """Episodes, those whose environment failed included."""
 
 
 @dataclass(frozen=True)
@@ -68,24 +69,25 @@ class Mean:
 
 @dataclass(frozen=True, kw_only=True)
 class BranchingResult:
-    """What choosing among the leaves of a tree brought, beside the trajectory that is played without branching.
+    """The effect of choosing among the leaves of a tree, against the trajectory without branching.
 
-    Means are over all episodes. One whose environment failed was solved by neither.
+    Means are over all episodes. An episode whose environment failed counts as not solved in both cases.
     """
 
     leaves: float
     """Leaves of a tree."""
     by_rule: Mapping[str, float]
-    """Success of the trajectory that a rule would have chosen, of each rule of `lookahead.CHOICES` that every tree could be
-    asked by. As JSON each is a number of its own: `by_majority`, `by_likelihood`."""
+    """Success of the trajectory that a rule chooses, for each rule of `lookahead.CHOICES` that applies to every tree.
+
+    In JSON each is a number of its own: `by_majority`, `by_likelihood`."""
     alone: float
     """Success of the trajectory without branching."""
     gained: int
-    """Episodes that the chosen trajectory alone solved."""
+    """Episodes that only the chosen trajectory solved."""
     lost: int
-    """Episodes that the trajectory without branching alone solved."""
+    """Episodes that only the trajectory without branching solved."""
     pass_at_leaves: float
-    """Share of episodes in which some leaf succeeded. It looks at outcomes, and is no success."""
+    """Share of episodes in which some leaf succeeded. It uses outcomes, so it is not a success rate."""
     alone_tokens: float
     """Tokens sampled along the trajectory without branching."""
     alone_steps: float
@@ -94,7 +96,7 @@ class BranchingResult:
 
 @dataclass(frozen=True, kw_only=True)
 class LevelResult:
-    """What an evaluation found on one level: every task played `samples` times, those that failed as not solved.
+    """The result of an evaluation on one level: every task `samples` times, a failed environment as not solved.
 
     The order of the fields is their order in files. Shares are from 0 to 1.
     """
@@ -114,11 +116,11 @@ class LevelResult:
     episodes: int
     """Episodes: `tasks` times `samples`."""
     score: float
-    """Mean sum of rewards of an episode; an episode that failed has 0."""
+    """Mean sum of rewards of an episode; an episode whose environment failed has 0."""
     steps: float
-    """Mean steps of an episode, those that failed left out; 0 without any."""
+    """Mean steps of an episode, without those whose environment failed; 0 if there is none."""
     steps_won: float
-    """Mean steps of an episode that solved its task; 0 without any."""
+    """Mean steps of an episode that solved its task; 0 if there is none."""
     explore_ratio: float
     """Share of the steps in explore mode."""
     malformed_ratio: float
@@ -134,15 +136,15 @@ class LevelResult:
     empty_ratio: float
     """Share of the steps whose completion was empty."""
     tokens: float
-    """Tokens sampled in an episode, with all that was tried."""
+    """Tokens sampled in an episode, those of all branches included."""
     env_steps: float
-    """Environment steps of an episode, with all that was tried and those that were replayed."""
+    """Environment steps of an episode, those of all branches and replayed ones included."""
     prefilled: int
     """Prompt tokens of the whole evaluation that went through the model."""
     reused: int
     """Prompt tokens of the whole evaluation that came from the cache."""
     discarded: int
-    """Tokens of the whole evaluation whose completion was thrown away."""
+    """Tokens of the whole evaluation in completions that were thrown away."""
     failed: int
     """Episodes whose environment failed."""
     failures: tuple[str, ...]
@@ -150,11 +152,11 @@ class LevelResult:
     kinds: Mapping[str, KindResult]
     """Wins and episodes by task type."""
     averages: Mapping[str, Mean]
-    """Means of success, and of each measure of progress at an episode's end."""
+    """Means of success, and of each measure of progress at the end of an episode."""
     pass_at: Mapping[str, float] = field(default_factory=dict[str, float])
-    """Unbiased Pass@k by k; empty, and not written, where none was asked for."""
+    """Unbiased Pass@k by k; empty, and not written, without `--pass-at`."""
     branching: BranchingResult | None = None
-    """What choosing brought; None, and not written, where there was nothing to choose."""
+    """The effect of choosing; None, and not written, where there was no choice."""
 
 
 Levels = Mapping[str, LevelResult]
@@ -164,84 +166,89 @@ Levels = Mapping[str, LevelResult]
 # -- as JSON ------------------------------------------------------------------------------------------------------------
 
 
-def to_json(result: LevelResult) -> dict[str, Any]:
-    """The result as files hold it."""
-    saved: dict[str, Any] = asdict(result)
+def to_json(result: LevelResult) -> JsonObject:
+    """The result as a JSON object."""
+    saved: JsonObject = asdict(result)
     saved["failures"] = list(result.failures)
     if not result.pass_at:
         del saved["pass_at"]
     if result.branching is None:
         del saved["branching"]
     else:
-        numbers: list[tuple[str, Any]] = []
-        for name, value in saved["branching"].items():
-            numbers += [(f"by_{rule}", share) for rule, share in value.items()] if name == "by_rule" else [(name, value)]
-        saved["branching"] = dict(numbers)
+        saved["branching"] = _branching_to_json(result.branching)
     return saved
 
 
 def from_json(saved: object, *, needed: Sequence[str] = NEEDED) -> LevelResult:
-    """A result from what a file holds of it. Names that this version does not know are left out.
+    """The result of a JSON object. Names that this version does not know are ignored.
 
-    A file of an older version, or a cell of a comparison, holds a part. What is not there is NaN where it is a mean or a
-    share, 0 where it is a count, one sample of each task, and empty where it is a table.
+    A file of an older version, or a cell of a comparison, lacks some fields. A missing mean or share is NaN, a missing count
+    is 0 (one sample of each task), and a missing table is empty.
 
     Args:
         saved: the JSON value.
         needed: names that must be there.
 
     Raises:
-        StorageError: it is no result; the sentence says what is wrong with it.
+        StorageError: the value is no result; the sentence gives the reason.
     """
     if not isinstance(saved, dict):
         raise StorageError("a result must be an object")
-    given = cast("dict[str, Any]", saved)
-    if missing := [name for name in needed if name not in given]:
+    entries = cast("dict[str, Any]", saved)
+    if missing := [name for name in needed if name not in entries]:
         raise StorageError(f"a result has no {missing[0]}: it was not written by an evaluation, or is damaged")
     try:
-        samples = given.get("samples", 1)
-        found = {"samples": samples, "episodes": given.get("tasks", 0) * samples} | given
-        values: dict[str, Any] = {name: float(found.get(name, math.nan)) for name in _of_type(LevelResult, "float")}
-        values |= {name: int(found.get(name, 0)) for name in _of_type(LevelResult, "int")}
+        samples = entries.get("samples", 1)
+        numbers = {"samples": samples, "episodes": entries.get("tasks", 0) * samples} | entries
+        values: dict[str, Any] = {name: float(numbers.get(name, math.nan)) for name in _of_type(LevelResult, "float")}
+        values |= {name: int(numbers.get(name, 0)) for name in _of_type(LevelResult, "int")}
         return LevelResult(
             **values,
-            failures=tuple(map(str, found.get("failures", []))),
-            kinds={kind: KindResult(pair["wins"], pair["tasks"]) for kind, pair in found.get("kinds", {}).items()},
+            failures=tuple(map(str, numbers.get("failures", []))),
+            kinds={kind: KindResult(pair["wins"], pair["tasks"]) for kind, pair in numbers.get("kinds", {}).items()},
             averages={
-                name: Mean(mean["tasks"], mean.get("types", math.nan)) for name, mean in found.get("averages", {}).items()
+                name: Mean(mean["tasks"], mean.get("types", math.nan)) for name, mean in numbers.get("averages", {}).items()
             },
-            pass_at={k: float(share) for k, share in found.get("pass_at", {}).items()},
-            branching=_branching_from_json(found["branching"]) if found.get("branching") else None,
+            pass_at={k: float(share) for k, share in numbers.get("pass_at", {}).items()},
+            branching=_branching_from_json(numbers["branching"]) if numbers.get("branching") else None,
         )
     except (AttributeError, KeyError, TypeError, ValueError) as error:
         raise StorageError(f"a result cannot be read ({error!r})") from error
 
 
-def levels_to_json(results: Levels) -> dict[str, dict[str, Any]]:
-    """The results of all levels as files hold them."""
+def levels_to_json(results: Levels) -> dict[str, JsonObject]:
+    """The results of all levels as JSON objects."""
     return {level: to_json(result) for level, result in results.items()}
 
 
 def levels_from_json(saved: object, *, needed: Sequence[str] = NEEDED) -> dict[str, LevelResult]:
-    """The results of all levels from what a file holds of them; takes and raises what `from_json` does."""
+    """The results of all levels from a JSON value; takes the arguments and raises the errors of `from_json`."""
     if not isinstance(saved, dict):
         raise StorageError("results must be an object with a result a level")
     return {level: from_json(result, needed=needed) for level, result in cast("dict[str, object]", saved).items()}
 
 
-def _branching_from_json(saved: Mapping[str, Any]) -> BranchingResult:
+def _branching_to_json(branching: BranchingResult) -> JsonObject:
+    """The same object with `by_rule` as numbers of their own."""
+    numbers: JsonObject = {}
+    for name, value in asdict(branching).items():
+        numbers |= {f"by_{rule}": share for rule, share in value.items()} if name == "by_rule" else {name: value}
+    return numbers
+
+
+def _branching_from_json(saved: Mapping[str, float]) -> BranchingResult:
     values: dict[str, Any] = {name: saved.get(name, math.nan) for name in _of_type(BranchingResult, "float")}
     values |= {name: saved.get(name, 0) for name in _of_type(BranchingResult, "int")}
     return BranchingResult(by_rule={rule: saved[f"by_{rule}"] for rule in CHOICES if f"by_{rule}" in saved}, **values)
 
 
 def _of_type(kind: type[LevelResult | BranchingResult], name: str) -> list[str]:
-    """Fields of a class whose annotation, which is a string here, is this one."""
+    """Names of the fields of a class that have this annotation (annotations are strings here)."""
     return [each.name for each in fields(kind) if each.type == name]
 
 
 def development(result: LevelResult) -> dict[str, float]:
-    """What a row of metrics.jsonl says of an evaluation on the development slice."""
+    """The numbers of an evaluation on the development slice for a row of metrics.jsonl."""
     return {f"dev_{name}": getattr(result, name) for name in DEVELOPMENT}
 
 
@@ -249,32 +256,31 @@ def development(result: LevelResult) -> dict[str, float]:
 
 
 def summary(tasks: Sequence[Task], trees: Sequence[Tree], spent: Spent, failures: Sequence[str]) -> LevelResult:
-    """The numbers of an evaluation from its trajectories, one a task; trees that failed count as not solved."""
+    """The result of an evaluation with one trajectory for each task; trees that failed count as not solved."""
     played = Played(failures=list(failures))
     played.add(tasks, 0, [episode(tree, 0) for tree in trees], spent)
     return conclude(tasks, played)
 
 
 def conclude(tasks: Sequence[Task], played: Played, *, samples: int = 1, pass_at: Sequence[int] = ()) -> LevelResult:
-    """The numbers of an evaluation: every task exactly `samples` times, those that failed as not solved.
+    """The result of an evaluation: every task exactly `samples` times, a failed environment as not solved.
 
     Args:
-        tasks: what was asked.
+        tasks: the tasks of the evaluation.
         played: the episodes; those of other tasks and samples are left out.
         samples: episodes of each task.
         pass_at: values of k for Pass@k.
     """
-    asked = [(task, sample) for sample in range(samples) for task in tasks]
-    there = [played.episodes.get((task.id, sample)) for task, sample in asked]
-    found = [one for one in there if one is not None]
+    pairs = [(task, sample) for sample in range(samples) for task in tasks]
+    episodes = [one for task, sample in pairs if (one := played.episodes.get((task.id, sample))) is not None]
     wins = {task.id: 0 for task in tasks}
-    for one in found:
+    for one in episodes:
         wins[one.task] += one.success
     low, high = clustered(list(wins.values()), samples)
-    total, spent = max(len(asked), 1), played.spent
-    won = [one.steps for one in found if one.success]
+    total, spent = max(len(pairs), 1), played.spent
+    won = [one.steps for one in episodes if one.success]
     counts = Counter[str](dict.fromkeys(step_counts([]), 0))
-    for one in found:
+    for one in episodes:
         counts.update(one.counts)
     return LevelResult(
         success=sum(wins.values()) / total,
@@ -283,9 +289,9 @@ def conclude(tasks: Sequence[Task], played: Played, *, samples: int = 1, pass_at
         wins=sum(wins.values()),
         tasks=len(tasks),
         samples=samples,
-        episodes=len(asked),
-        score=sum(one.score for one in found) / total,
-        steps=statistics.fmean(one.steps for one in found) if found else 0.0,
+        episodes=len(pairs),
+        score=sum(one.score for one in episodes) / total,
+        steps=statistics.fmean(one.steps for one in episodes) if episodes else 0.0,
         steps_won=statistics.fmean(won) if won else 0.0,
         **ratios(counts),
         tokens=spent.generated / total,
@@ -293,34 +299,34 @@ def conclude(tasks: Sequence[Task], played: Played, *, samples: int = 1, pass_at
         prefilled=spent.prefilled,
         reused=spent.reused,
         discarded=spent.discarded,
-        failed=len(asked) - len(found),
+        failed=len(pairs) - len(episodes),
         failures=tuple(played.failures),
-        kinds=_kinds(asked, found),
-        averages=_averages(asked, found),
+        kinds=_kinds(pairs, episodes),
+        averages=_averages(pairs, episodes),
         pass_at=_pass_at(wins, samples, pass_at),
-        branching=_branching(found, total) if any(one.grown for one in found) else None,
+        branching=_branching(episodes, total) if any(one.grown for one in episodes) else None,
     )
 
 
-def _kinds(asked: Sequence[tuple[Task, int]], found: Sequence[Episode]) -> dict[str, KindResult]:
+def _kinds(pairs: Sequence[tuple[Task, int]], episodes: Sequence[Episode]) -> dict[str, KindResult]:
     """Wins and episodes by task type."""
-    kind = {task.id: task.kind for task, _ in asked}
-    played = Counter(task.kind for task, _ in asked)
-    won = Counter(kind[one.task] for one in found if one.success)
+    kind = {task.id: task.kind for task, _ in pairs}
+    played = Counter(task.kind for task, _ in pairs)
+    won = Counter(kind[one.task] for one in episodes if one.success)
     return {name: KindResult(won[name], played[name]) for name in sorted(played)}
 
 
-def _averages(asked: Sequence[tuple[Task, int]], found: Sequence[Episode]) -> dict[str, Mean]:
-    """Means over tasks, and over types, of what the episodes came to; one that is missing came to nothing."""
-    kind = {task.id: task.kind for task, _ in asked}
-    played = Counter(task.kind for task, _ in asked)
+def _averages(pairs: Sequence[tuple[Task, int]], episodes: Sequence[Episode]) -> dict[str, Mean]:
+    """Means over tasks, and over types, of success and progress; a missing episode counts as 0."""
+    kind = {task.id: task.kind for task, _ in pairs}
+    played = Counter(task.kind for task, _ in pairs)
     total: defaultdict[str, dict[str, float]] = defaultdict(lambda: dict.fromkeys(played, 0.0))
-    for one in found:
+    for one in episodes:
         for measure, value in {"success": float(one.success), **one.progress}.items():
             total[measure][kind[one.task]] += value
     return {
         measure: Mean(
-            tasks=sum(by_kind.values()) / len(asked),
+            tasks=sum(by_kind.values()) / len(pairs),
             types=statistics.fmean(by_kind[name] / played[name] for name in played),
         )
         for measure, by_kind in total.items()
@@ -332,9 +338,9 @@ def _pass_at(wins: Mapping[str, int], samples: int, wanted: Sequence[int]) -> di
     return {str(k): statistics.fmean(pass_at(k, samples, won) for won in wins.values()) for k in wanted if wins}
 
 
-def _branching(found: Sequence[Episode], total: int) -> BranchingResult:
-    """What choosing brought, beside the trajectory without branching; an episode that failed was solved by neither."""
-    grown = [one.grown for one in found]
+def _branching(episodes: Sequence[Episode], total: int) -> BranchingResult:
+    """The effect of choosing; an episode whose environment failed counts as not solved in both cases."""
+    grown = [one.grown for one in episodes]
     names = {rule: f"by_{rule}" for rule in CHOICES}
     return BranchingResult(
         leaves=sum(tree["leaves"] for tree in grown) / total,
@@ -344,8 +350,8 @@ def _branching(found: Sequence[Episode], total: int) -> BranchingResult:
             if all(name in tree for tree in grown)
         },
         alone=sum(tree["alone"] for tree in grown) / total,
-        gained=sum(one.success and not one.grown["alone"] for one in found),
-        lost=sum(not one.success and bool(one.grown["alone"]) for one in found),
+        gained=sum(one.success and not one.grown["alone"] for one in episodes),
+        lost=sum(not one.success and bool(one.grown["alone"]) for one in episodes),
         pass_at_leaves=sum(tree["best"] for tree in grown) / total,
         alone_tokens=sum(tree["alone_tokens"] for tree in grown) / total,
         alone_steps=sum(tree["alone_steps"] for tree in grown) / total,

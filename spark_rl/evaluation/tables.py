@@ -10,7 +10,7 @@ __all__ = ["averages", "branching", "by_kind", "markdown", "report"]
 
 
 def markdown(results: Levels) -> str:
-    """A table, one row a level."""
+    """The main table, one row for each level."""
     wanted = list(dict.fromkeys(k for r in results.values() for k in r.pass_at))
     head = ["level", "success", "95 % interval", "wins", "score", "steps", "invalid", "repeated", "explore", "tokens"]
     head += [f"Pass@{k}" for k in wanted]
@@ -32,11 +32,10 @@ def markdown(results: Levels) -> str:
 
 
 def branching(results: Levels) -> str:
-    """A table of what choosing brought and cost, one row a level; empty where nothing was chosen.
+    """A table of the effect and the cost of choosing, one row for each level; empty where there was no choice.
 
-    The trees answer for all rules, so that success by each stands beside what was chosen. `alone` is the trajectory without
-    branching, from the same samples. Pass@leaves counts a task as solved where any leaf is: it looks at outcomes, and is no
-    success.
+    The success of every rule is computed from the same trees. `alone` is the trajectory without branching, from the same
+    samples. Pass@leaves counts a task as solved where any leaf succeeded: it uses outcomes, so it is not a success rate.
     """
     chosen = [(level, r, r.branching) for level, r in results.items() if r.branching is not None]
     if not chosen:
@@ -67,7 +66,7 @@ def report(results: Levels) -> str:
 
 
 def by_kind(results: Levels) -> str:
-    """A table of wins by task type, a column a level; empty where no level has two types."""
+    """A table of wins by task type, one column for each level; empty where no level has two types."""
     if all(len(result.kinds) < 2 for result in results.values()):
         return ""
     kinds = sorted({kind for result in results.values() for kind in result.kinds})
@@ -81,9 +80,9 @@ def averages(results: Levels) -> str:
         return ""
     rows: list[list[str]] = []
     for measure in dict.fromkeys(name for result in results.values() for name in result.averages):
-        found = [result.averages.get(measure) for result in results.values()]
-        rows.append([f"{measure}, over tasks", *("" if mean is None else f"{mean.tasks:.3f}" for mean in found)])
-        rows.append([f"{measure}, over types", *("" if mean is None else f"{mean.types:.3f}" for mean in found)])
+        means = [result.averages.get(measure) for result in results.values()]
+        rows.append([f"{measure}, over tasks", *("" if mean is None else f"{mean.tasks:.3f}" for mean in means)])
+        rows.append([f"{measure}, over types", *("" if mean is None else f"{mean.types:.3f}" for mean in means)])
     return markdown_table(["mean", *results], rows)
 
 

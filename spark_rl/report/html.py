@@ -1,15 +1,15 @@
-"""A report: one HTML file that holds its runs, its script and its style, and opens without a network.
+"""A report: one HTML file with its runs, its script and its style, which opens without a network.
 
 Invariants
 ----------
-* Nothing from a run can become markup or code: data stand in elements that are not run, `<` is written as an escape, and
-  the content security policy lets in this page's own script and style by their hashes, and nothing else.
-* A forest is packed by itself (gzip, base64) and unpacked by the page when somebody looks at it.
-* The file stays below a size: where not all forests fit, an even selection of iterations does, the first and the last among
-  them, and the page says what was left out.
+* No data of a run can become markup or code: data are in elements that browsers do not run, `<` is escaped, and the content
+  security policy allows only the page's own script and style, by their hashes.
+* Each forest is compressed by itself (gzip, base64), and the page decompresses it when it is opened.
+* The file stays below a size. If not all forests fit, the file has an even selection of iterations, with the first and the
+  last, and the page names the missing ones.
 
-`page/` holds the page, built from `web/` (its README says how). `fill` puts it together, also for the server, which serves
-the same page with links in the place of contents.
+`page/` holds the page, built from `web/` (see the README there). `fill` assembles the page, also for the server, whose page
+has links in place of the data.
 """
 
 from __future__ import annotations
@@ -21,17 +21,23 @@ import json
 import re
 from collections.abc import Callable, Mapping, Sequence, Set
 from importlib import resources
-from typing import Any
 
-from spark_rl.report.payload import forest_entry, forest_payload, metrics_payload, missing_entry, run_payload
+from spark_rl.report.payload import (
+    ForestEntry,
+    Payload,
+    forest_entry,
+    forest_payload,
+    metrics_payload,
+    missing_entry,
+    run_payload,
+)
 from spark_rl.report.reading import Reading
 from spark_rl.types import Forest
 
 __all__ = ["POLICY", "asset", "fill", "metrics_element", "packed", "report"]
 
-Json = dict[str, Any]
 Key = tuple[int, int]
-"""A forest on the page: number of its run, iteration."""
+"""Key of a forest on the page: the number of the run, and the iteration."""
 
 POLICY = (
     "default-src 'none'; script-src {script}; style-src {style}; connect-src {connect}; img-src data:; "
@@ -43,15 +49,15 @@ POLICY = (
 def report(
     readings: Sequence[Reading], names: Sequence[str], most_bytes: int, advance: Callable[[int], None] = lambda _: None
 ) -> str:
-    """The whole file.
+    """The text of the file.
 
     Args:
-        readings: of the runs, in the order in which they are shown.
-        names: what the page calls them.
-        most_bytes: of the file; the page and what is known of runs as a whole are always in it.
-        advance: told how many forests have been read.
+        readings: the contents of the run directories, in the order on the page.
+        names: the names of the runs on the page.
+        most_bytes: the largest size of the file; the page and the runs without their steps are always in the file.
+        advance: called with the number of forests that have been read.
     """
-    entries: list[list[Json]] = []
+    entries: list[list[ForestEntry]] = []
     elements: dict[Key, str] = {}
     for number, reading in enumerate(readings):
         entries.append([])
@@ -65,14 +71,17 @@ def report(
             advance(sum(map(len, entries)))
     why = f"Left out to keep the file below {most_bytes / 1e6:.0f} MB (--max-mb)."
 
-    def page(kept: Set[Key]) -> str:
-        listed = [
-            [{**entry, "missing": why} if (number, entry["iteration"]) in elements.keys() - kept else entry for entry in own]
+    def page(chosen: Set[Key]) -> str:
+        listed: list[list[ForestEntry]] = [
+            [
+                {**entry, "missing": why} if (number, entry["iteration"]) in elements.keys() - chosen else entry
+                for entry in own
+            ]
             for number, own in enumerate(entries)
         ]
-        return _page(_runs(readings, names, listed), [element for key, element in elements.items() if key in kept])
+        return _page(_runs(readings, names, listed), [element for key, element in elements.items() if key in chosen])
 
-    # With every forest named as left out, the rest of the page is as large as it can be.
+    # Without forests the rest of the page is largest, since it then names every forest as left out.
     return page(_that_fit(elements, most_bytes - len(page(set()).encode())))
 
 
@@ -92,12 +101,12 @@ def _page(runs: str, forests: Sequence[str]) -> str:
 
 
 def metrics_element() -> str:
-    """What the page says of metrics, for a report and for the server."""
+    """The element with the metrics, for a report and for the server."""
     return f'<script type="application/json" id="metrics">{_escaped(metrics_payload())}</script>\n'
 
 
-def packed(value: Json) -> bytes:
-    """JSON, gzipped; equal values are equal bytes."""
+def packed(value: Payload) -> bytes:
+    """A value as gzipped JSON; equal values give equal bytes."""
     return gzip.compress(_json(value).encode(), compresslevel=9, mtime=0)
 
 
@@ -107,19 +116,19 @@ def asset(name: str) -> str:
 
 
 def fill(**parts: str) -> str:
-    """The page's template with its parts in place. It is cut at its marks first, so that none is found in a part."""
+    """The template of the page with its parts. It is split at its marks first, so that marks inside a part do not count."""
     pieces = re.split(r"{{(\w+)}}", asset("page.html"))
     assert sorted(pieces[1::2]) == sorted(parts), f"page.html has places for {pieces[1::2]}"
     return "".join(parts[piece] if place % 2 else piece for place, piece in enumerate(pieces))
 
 
-def _runs(readings: Sequence[Reading], names: Sequence[str], entries: Sequence[Sequence[Json]]) -> str:
+def _runs(readings: Sequence[Reading], names: Sequence[str], entries: Sequence[Sequence[ForestEntry]]) -> str:
     each = enumerate(zip(readings, names, entries, strict=True))
-    return _escaped([run_payload(reading, str(i), name, known) for i, (reading, name, known) in each])
+    return _escaped([run_payload(reading, str(i), name, forests) for i, (reading, name, forests) in each])
 
 
 def _escaped(value: object) -> str:
-    """JSON for a script element, where only `<` can end it or begin a comment."""
+    """JSON for a script element, in which only `<` can end the element or start a comment."""
     return _json(value).replace("<", "\\u003c")
 
 
@@ -132,12 +141,12 @@ def _hash(text: str) -> str:
 
 
 def _that_fit(elements: Mapping[Key, str], room: int) -> Set[Key]:
-    """An even selection of each run's forests: all, else the first and every second, third, ... counted from the last."""
-    own: dict[int, list[int]] = {}
+    """The forests that fit: all of each run, or the first and every second, third, ... counted from the last."""
+    by_run: dict[int, list[int]] = {}
     for run, iteration in sorted(elements):
-        own.setdefault(run, []).append(iteration)
-    for step in range(1, max(map(len, own.values()), default=0) + 1):
-        kept = {(run, i) for run, known in own.items() for i in (known[0], *known[::-step])}
-        if sum(len(elements[key]) for key in kept) <= room:
-            return kept
+        by_run.setdefault(run, []).append(iteration)
+    for step in range(1, max(map(len, by_run.values()), default=0) + 1):
+        chosen = {(run, i) for run, iterations in by_run.items() for i in (iterations[0], *iterations[::-step])}
+        if sum(len(elements[key]) for key in chosen) <= room:
+            return chosen
     return set()

@@ -1,7 +1,7 @@
-"""A run directory as somebody finds it: half written, of an older version, or whole.
+"""Reads a run directory in any state: complete, half written, or of an older version.
 
-Invariant: nothing that stands in a run directory makes reading it fail. What is missing, cut short, or cannot be read
-becomes a sentence of `Reading.notes`, and the rest is read.
+Invariant: no content of a run directory makes reading fail. A part that is missing, cut short or unreadable becomes a
+sentence of `Reading.notes`, and the other parts are read.
 """
 
 from __future__ import annotations
@@ -10,9 +10,10 @@ import json
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, cast
+from typing import cast
 
 from spark_rl import __version__
+from spark_rl.common.jsons import Json, JsonObject
 from spark_rl.config.codec import decode
 from spark_rl.config.recipe import Recipe
 from spark_rl.errors import SparkError, StorageError, UsageError
@@ -23,52 +24,52 @@ from spark_rl.types import Forest
 
 __all__ = ["Reading", "find_runs", "is_run", "names", "read_run"]
 
-Row = dict[str, Any]
+Row = dict[str, float]
 
 
 @dataclass(frozen=True)
 class Reading:
-    """What a run directory says."""
+    """The content of a run directory."""
 
     directory: Path
     recipe: Recipe | None
-    """None where this version cannot read it, or may not import what it uses."""
-    settings: object
-    """The recipe as JSON, whether or not it can be read."""
+    """The recipe; None where this version cannot read it, or may not import one of its classes."""
+    settings: Json
+    """The recipe as JSON, even if this version cannot read it."""
     rows: tuple[Row, ...]
     """The lines of metrics.jsonl, oldest first."""
     evaluations: dict[str, dict[str, LevelResult]]
     """The content of eval.json: moment -> level -> result."""
     forests: tuple[int, ...]
-    """Iterations whose forests are kept."""
+    """Iterations whose forests are on disk."""
     notes: tuple[str, ...]
-    """What a reader should know, a sentence each."""
+    """Sentences about missing and unreadable parts."""
 
     @property
     def label(self) -> str:
-        """The recipe's name."""
+        """Name of the recipe."""
         return str(_entry(self.settings, "name") or "unnamed")
 
     @property
     def seed(self) -> int | None:
-        """The run's seed, if it says."""
+        """Seed of the run, if the recipe has one."""
         seed = _entry(self.settings, "seed")
         return seed if isinstance(seed, int) else None
 
     @property
     def planned(self) -> int | None:
-        """Iterations the recipe asks for, if it says."""
+        """Number of iterations in the recipe, if the recipe has it."""
         planned = _entry(self.settings, "iterations")
         return planned if isinstance(planned, int) else None
 
     @property
     def finished(self) -> bool:
-        """Whether it has been evaluated after its last iteration."""
+        """Whether the run has an evaluation after its last iteration."""
         return "after" in self.evaluations
 
     @property
     def state(self) -> str:
-        """How far it is, in words."""
+        """Progress of the run, in words."""
         if self.finished:
             return "finished"
         if not self.rows:
@@ -78,7 +79,7 @@ class Reading:
         )
 
     def open_forest(self, iteration: int) -> Forest | str:
-        """A kept forest, or the sentence that says why it cannot be read."""
+        """A saved forest, or the sentence with the reason why it cannot be read."""
         try:
             return load_forest(self.directory, iteration)
         except StorageError as error:
@@ -86,24 +87,24 @@ class Reading:
 
 
 def find_runs(paths: Iterable[str | Path]) -> list[Path]:
-    """The run directories that are named, or that lie in a folder that is named; each once.
+    """The run directories at some paths and in the folders at these paths, without repetition.
 
     Raises:
-        UsageError: a path is not there, or holds no run.
+        UsageError: a path does not exist, or holds no run.
     """
-    found: dict[Path, None] = {}
+    directories: dict[Path, None] = {}
     for path in map(Path, paths):
         if not path.is_dir():
             raise UsageError(f"{path} is no folder; name the --out of a run, or a folder of runs")
         runs = list(_below(path))
         if not runs:
             raise UsageError(f"{path} holds no run (there is no recipe.json); name the --out of a run, or a folder of runs")
-        found |= dict.fromkeys(runs)
-    return list(found)
+        directories |= dict.fromkeys(runs)
+    return list(directories)
 
 
 def names(directories: Sequence[Path]) -> list[str]:
-    """A short name for each directory, unlike the others': its last parts, as many as it takes."""
+    """A short unique name for each directory: as few of its last parts as make the names unique."""
     parts = [directory.resolve().parts for directory in directories]
     for length in range(1, max(map(len, parts), default=0) + 1):
         short = ["/".join(part[-length:]) for part in parts]
@@ -113,32 +114,32 @@ def names(directories: Sequence[Path]) -> list[str]:
 
 
 def read_run(directory: Path, *, foreign: Callable[[str], bool] = lambda _: False) -> Reading:
-    """Read what there is.
+    """Read a run directory.
 
     Args:
-        directory: of a run.
-        foreign: asked before the recipe imports a class from outside this package.
+        directory: the directory of the run.
+        foreign: called with the name of a class from outside this package before its import; False refuses the class.
     """
     notes: list[str] = []
     saved = _object(directory / "recipe.json", notes)
     settings = saved.get("recipe")
     rows = _rows(directory / "metrics.jsonl", notes)
     evaluations = _evaluations(directory / "eval.json", notes)
-    kept = tuple(iterations(directory / "forests"))
+    forests = tuple(iterations(directory / "forests"))
     recipe = _recipe(settings, str(saved.get("version", "unknown")), foreign, notes)
     unfinished = rows and "after" not in evaluations
     if unfinished and not any((directory / "checkpoints").glob("[0-9]*")):
         notes.append("There is no checkpoint: the run can be looked at, but neither resumed nor evaluated.")
-    return Reading(directory, recipe, settings, tuple(rows), evaluations, kept, tuple(notes))
+    return Reading(directory, recipe, settings, tuple(rows), evaluations, forests, tuple(notes))
 
 
 def is_run(path: Path) -> bool:
-    """Whether a folder holds anything of a run."""
+    """Whether a folder is a run directory."""
     return any((path / name).exists() for name in ("recipe.json", "metrics.jsonl", "forests"))
 
 
 def _below(path: Path) -> Iterator[Path]:
-    """Runs in a folder, in the order of their names; a run is not searched, nor what is still being made."""
+    """Runs in a folder, in the order of their names; run directories and hidden folders are not searched."""
     if is_run(path):
         yield path
         return
@@ -146,16 +147,16 @@ def _below(path: Path) -> Iterator[Path]:
         yield from _below(folder)
 
 
-def _entry(settings: object, name: str) -> object:
-    return cast("dict[str, object]", settings).get(name) if isinstance(settings, dict) else None
+def _entry(settings: Json, name: str) -> Json:
+    return settings.get(name) if isinstance(settings, dict) else None
 
 
-def _object(file: Path, notes: list[str]) -> dict[str, Any]:
-    """A JSON object; empty, and noted, where there is none."""
+def _object(file: Path, notes: list[str]) -> JsonObject:
+    """The JSON object of a file; empty, with a note, where there is none."""
     try:
         value = json.loads(file.read_text())
         if isinstance(value, dict):
-            return cast("dict[str, Any]", value)
+            return cast(JsonObject, value)
         notes.append(f"{file.name} holds no object and is left out.")
     except FileNotFoundError:
         notes.append(f"{file.name} is missing.")
@@ -165,19 +166,19 @@ def _object(file: Path, notes: list[str]) -> dict[str, Any]:
 
 
 def _evaluations(file: Path, notes: list[str]) -> dict[str, dict[str, LevelResult]]:
-    """Results that have what a table of results needs."""
+    """The results with all fields that a table of results needs."""
     saved = _object(file, notes) if file.exists() else {}
-    found: dict[str, dict[str, LevelResult]] = {}
+    evaluations: dict[str, dict[str, LevelResult]] = {}
     for moment, levels in saved.items():
-        results = cast("dict[str, object]", levels) if isinstance(levels, dict) else {"": levels}
+        results = levels if isinstance(levels, dict) else {"": levels}
         for level, result in results.items():
             try:
-                found.setdefault(moment, {})[level] = from_json(result)
+                evaluations.setdefault(moment, {})[level] = from_json(result)
             except StorageError:
                 notes.append(f"{file.name} has no readable result of {moment} {level}, which is left out.")
-        if not results:  # no level was asked for
-            found[moment] = {}
-    return found
+        if not results:  # the recipe evaluates no level
+            evaluations[moment] = {}
+    return evaluations
 
 
 def _rows(file: Path, notes: list[str]) -> list[Row]:
@@ -192,7 +193,7 @@ def _rows(file: Path, notes: list[str]) -> list[Row]:
     return rows
 
 
-def _recipe(settings: object, version: str, foreign: Callable[[str], bool], notes: list[str]) -> Recipe | None:
+def _recipe(settings: Json, version: str, foreign: Callable[[str], bool], notes: list[str]) -> Recipe | None:
     if settings is None:
         notes.append("Without its recipe, advantages cannot be shown.")
         return None

@@ -8,6 +8,7 @@ import re
 from dataclasses import fields
 from itertools import pairwise
 from pathlib import Path
+from typing import Any
 
 import pytest
 from rich.console import Console
@@ -66,7 +67,7 @@ def test_a_metric_is_shown_where_its_declaration_says(metric: Metric, tmp_path: 
     Console(file=out, width=80).print(summary(read_run(run.directory)))
     assert (f"{metric.summary} " in out.getvalue() and "0.125 → 0.125" in out.getvalue()) == bool(metric.summary)
     assert (figures({metric.name: 0.125}) == f"{metric.name} 0.12") == metric.progress == (metric.name in PROGRESS)
-    page = metrics_payload()
+    page: Any = metrics_payload()
     shown = {
         curve["id"]: [*(column["name"] for column in curve["columns"]), *(curve["band"] or [])] for curve in page["curves"]
     }
@@ -76,17 +77,18 @@ def test_a_metric_is_shown_where_its_declaration_says(metric: Metric, tmp_path: 
 
 
 def test_a_chart_has_lines_and_several_are_told_apart():
-    for curve in metrics_payload()["curves"]:
+    page: Any = metrics_payload()
+    for curve in page["curves"]:
         labels = [column["label"] for column in curve["columns"]]
         assert len(set(labels)) == len(labels) > 0
         assert len(labels) == 1 or all(labels)
         assert curve["band"] is None or len(curve["band"]) == 2
-    [kl] = [curve for curve in metrics_payload()["curves"] if curve["id"] == "kl"]
+    [kl] = [curve for curve in page["curves"] if curve["id"] == "kl"]
     assert kl["columns"] == [
         {"name": "update_reference_kl", "label": "from the cold start"},
         {"name": "update_kl", "label": "of one update"},
     ]
-    [dev] = [curve for curve in metrics_payload()["curves"] if curve["id"] == "dev"]
+    [dev] = [curve for curve in page["curves"] if curve["id"] == "dev"]
     assert (dev["band"], dev["share"]) == (["dev_low", "dev_high"], True)
     assert dev["why"].startswith("Share of the development tasks that were solved: the same")
 

@@ -7,6 +7,7 @@ import math
 import re
 from dataclasses import MISSING, fields, replace
 from pathlib import Path
+from typing import Any
 
 import pytest
 from grown import grown, shapes
@@ -52,7 +53,7 @@ def forked() -> Forest:
 
 
 def test_a_forest_becomes_columns_and_a_table_of_texts():
-    payload = forest_payload(forked(), RECIPE)
+    payload: Any = forest_payload(forked(), RECIPE)
     strings = payload["strings"]
     assert (payload["iteration"], payload["tasks"]) == (4, [{"id": "drawn/1", "kind": "", "instruction": "find the key"}])
     [tree] = payload["trees"]
@@ -84,14 +85,15 @@ def test_every_mode_has_a_letter_and_a_word_on_the_page():
 
 
 def test_without_a_recipe_there_are_no_advantages():
-    [tree] = forest_payload(forked(), None)["trees"]
+    payload: Any = forest_payload(forked(), None)
+    [tree] = payload["trees"]
     assert tree["nodes"]["advantage"] == [None] * 3
 
 
 def test_the_index_of_a_run_knows_each_task_once():
     other = replace(forked().trees[0], task=Task("drawn", "drawn/2", "open the door", "door"))
     first, second = forked(), Forest([other, forked().trees[0]], iteration=5)
-    payload = run_payload(
+    payload: Any = run_payload(
         reading(forests=(4, 5, 6)), "0", "one", [forest_entry(first), forest_entry(second), missing_entry(6, "It is gone.")]
     )
     assert [task["id"] for task in payload["tasks"]] == ["drawn/1", "drawn/2"]
@@ -106,7 +108,7 @@ def test_the_index_of_a_run_knows_each_task_once():
 def test_numbers_that_json_has_no_word_for_are_null():
     rows = ({"iteration": 1.0, "kl": math.nan}, {"iteration": 2.0, "late": 1 / 3}, {"iteration": 3.0, "kl": -math.inf})
     evaluations = {"after": {"L0": from_json({"success": 1, "score": -math.inf}, needed=())}}
-    payload = run_payload(reading(rows=rows, evaluations=evaluations), "0", "one", [])
+    payload: Any = run_payload(reading(rows=rows, evaluations=evaluations), "0", "one", [])
     assert payload["metrics"] == {"iteration": [1.0, 2.0, 3.0], "kl": [None] * 3, "late": [None, 0.33333, None]}
     result = payload["evaluations"]["after"]["L0"]
     assert (result["success"], result["score"], result["low"]) == (1.0, None, None)
@@ -116,7 +118,7 @@ def test_numbers_that_json_has_no_word_for_are_null():
 @given(st.lists(shapes(), min_size=1, max_size=3), st.integers(0, 999))
 def test_every_node_of_every_tree_is_there(parents, seed):
     forest = Forest([grown(each, append=True, seed=seed + i) for i, each in enumerate(parents)])
-    payload = forest_payload(forest, RECIPE)
+    payload: Any = forest_payload(forest, RECIPE)
     json.dumps(payload, allow_nan=False)
     for tree, record in zip(forest, payload["trees"], strict=True):
         for name, column in record["nodes"].items():
@@ -133,9 +135,9 @@ def contract(interface: str) -> dict[str, str]:
 
 
 def test_the_page_reads_the_names_that_are_written():
-    payload = forest_payload(forked(), RECIPE)
-    run = run_payload(reading(), "0", "one", [forest_entry(forked())])
-    metrics = metrics_payload()
+    payload: Any = forest_payload(forked(), RECIPE)
+    run: Any = run_payload(reading(), "0", "one", [forest_entry(forked())])
+    metrics: Any = metrics_payload()
     for interface, written in (
         ("Forest", payload),
         ("Task", payload["tasks"][0]),

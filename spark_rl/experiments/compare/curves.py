@@ -55,7 +55,7 @@ class Curve:
         return float(np.interp(x, self.x, self.y))
 
     def area(self, end: float) -> float:
-        """Mean success from the first x to `end` (area under the curve over its width); where both are equal, the success."""
+        """Mean success from the first x to `end` (area under the curve over its width); the success if both are equal."""
         if end == self.x[0]:
             return self.y[0]
         x = [value for value in self.x if value < end] + [end]
@@ -93,7 +93,7 @@ def t_quantile(freedom: int, probability: float = 0.975) -> float:
     log_scale = math.lgamma((freedom + 1) / 2) - math.lgamma(freedom / 2) - math.log(freedom * math.pi) / 2
 
     def mass(t: float, parts: int = 2000) -> float:
-        """Probability between 0 and t, integrated over the angle with tan(angle) = x / sqrt(freedom), as its range is finite."""
+        """Probability between 0 and t, integrated over the angle with tan(angle) = x / sqrt(freedom) for a finite range."""
         end = math.atan(t / math.sqrt(freedom))
         weights = [4 if i % 2 else 2 for i in range(1, parts)]
         inner = sum(w * math.cos(end * i / parts) ** (freedom - 1) for i, w in enumerate(weights, 1))
