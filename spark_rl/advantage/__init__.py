@@ -1,1 +1,1 @@
-"""What each step is credited with: a file an estimator, each a pure function of a tree (`contracts.AdvantageEstimator`)."""
+"""Advantage estimators, one file for each: pure functions from a tree to the credit of its steps (`AdvantageEstimator`)."""

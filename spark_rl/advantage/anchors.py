@@ -1,15 +1,15 @@
-"""Credit from repeated states: a step against all steps of its tree that were taken in the same state.
+"""Credit from repeated states: compares a step with all steps of its tree that were taken in the same state.
 
-GiGPO (arXiv 2505.10978): steps with one `Node.state_key` form a group, wherever in the tree they lie, and are compared by
-their discounted return from there on. With gamma below 1 the step that leads to success sooner is the better one. This is
-the step term alone; GiGPO is its `Sum` with `GroupMean`.
+GiGPO (arXiv 2505.10978): steps with the same `Node.state_key`, anywhere in the tree, form a group and are compared by their
+discounted returns from this state on. With gamma below 1, the step that leads to success sooner is the better one. This
+estimator is the step term alone; GiGPO is the `Sum` of this term and `GroupMean`.
 
-With `beta` the backup is bootstrapped: what follows a step is valued not only by what happened after it, but also by what
-happened, on average, after that same state elsewhere in the tree:
+With `beta` the backup is bootstrapped. The value after a step then comes from the outcomes after this step and, with weight
+`beta`, from the mean of the outcomes after the same state elsewhere in the tree:
 
     Qg(n) = r(n) + gamma * mean over children c of [(1 - beta) Qg(c) + beta * m(key(c))],  m(key) = mean of Qg at the key
 
-swept `sweeps` times from the leaves up, with m as it was before the sweep.
+This backup runs `sweeps` times from the leaves up; each sweep uses the means m from before the sweep.
 """
 
 from __future__ import annotations
@@ -27,19 +27,22 @@ __all__ = ["Anchors"]
 
 @dataclass(frozen=True)
 class Anchors:
-    """A(n) = weight * (Qg(n) - m(key)) / std of Qg at the key; 0 where a key has one step or no spread. Weight 1 a node."""
+    """A(n) = weight * (Qg(n) - m(key)) / std of Qg at the key; 0 where a key has one step or no spread.
+
+    Nodes have weight 1.
+    """
 
     gamma: float = 0.95
-    """Discount of a step."""
+    """Discount factor for each step."""
     weight: float = 1.0
-    """What the credit is multiplied by (GiGPO's omega)."""
+    """Factor of the credit (GiGPO's omega)."""
     beta: float = 0.0
-    """Share of the state's mean in the backup; 0 is GiGPO."""
+    """Weight of the state's mean in the backup; 0 is GiGPO."""
     sweeps: int = 0
-    """Bootstrapped sweeps; 0 is GiGPO."""
+    """Number of bootstrapped sweeps; 0 is GiGPO."""
     failed: bool = True
-    """Whether a state reached by a refused action is an anchor. It need not be the state it looks like: where all
-    refusals are answered alike they all share one key."""
+    """Whether a state after a refused action is an anchor. Where an environment answers all refusals alike, different
+    states after refusals share one key."""
     std: bool = True
     """Divide by the unbiased standard deviation at the key (+ 1e-6)."""
 
@@ -56,7 +59,7 @@ class Anchors:
         values = self._backup(tree, [0.0] * len(tree.nodes), 0.0)
         if self.beta > 0:
             for _ in range(self.sweeps):
-                means = list(values)  # a step outside all groups stands for its own state
+                means = list(values)  # for a step outside all groups, its own value is the mean
                 for group in groups:
                     mean = statistics.fmean(values[node] for node in group)
                     for node in group:
@@ -69,7 +72,7 @@ class Anchors:
         return per_node(advantages)
 
     def _groups(self, tree: Tree) -> list[list[int]]:
-        """Nodes by state key, those left out that `failed` says."""
+        """Nodes grouped by state key; without `failed`, states after refused actions are left out."""
         groups: defaultdict[str, list[int]] = defaultdict(list)
         for index, node in enumerate(tree.nodes):
             if self.failed or node.parent < 0 or tree.nodes[node.parent].admissible:
@@ -77,7 +80,7 @@ class Anchors:
         return list(groups.values())
 
     def _backup(self, tree: Tree, means: list[float], beta: float) -> list[float]:
-        """One pass from the leaves: reward plus the discounted mean of what the children are worth."""
+        """One pass from the leaves up: a node's reward plus the discounted mean value of its children."""
         below, values = tree.children(), [node.reward for node in tree.nodes]
         for index in range(len(tree.nodes) - 1, -1, -1):
             if below[index]:

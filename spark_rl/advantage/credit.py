@@ -1,8 +1,9 @@
-"""What the estimators share: from advantages of trajectories, rows or nodes to the credit of nodes.
+"""Helpers that the estimators share: from advantages of trajectories, rows or nodes to the credit of nodes.
 
-Estimators see the tree with rewards already scaled (`Rewards.shape`) and know nothing of penalties, tokens or
-losses, so that each fits in one small file. Credit is returned per node (design rule 2); estimators that think per
-trajectory use `spread` (or `spread_rows`, where its steps differ), those that think per node `per_node`.
+An estimator gets a tree whose rewards are already scaled (`Rewards.shape`), and does not see penalties, tokens or losses,
+so each fits in one small file. Every estimator returns its credit per node (design rule 2). An estimator with one advantage
+per trajectory uses `spread`; one whose advantage differs between the steps of a trajectory uses `spread_rows`; one with an
+advantage per node uses `per_node`.
 """
 
 from __future__ import annotations
@@ -16,11 +17,13 @@ __all__ = ["deviations", "per_node", "spread", "spread_rows"]
 
 
 def spread(tree: Tree, advantages: Sequence[float]) -> Credit:
-    """Credit of the nodes when each trajectory has one advantage: sums over the leaves below, positive and negative apart.
+    """Credit of the nodes when each trajectory has one advantage: two sums over the leaves below a node.
+
+    One sum is over the positive advantages, the other over the negative ones.
 
     Args:
         tree: the tree.
-        advantages: one number a trajectory, in the order of `tree.leaves()`.
+        advantages: one number for each trajectory, in the order of `tree.leaves()`.
     """
     positive, negative, weight = ([0.0] * len(tree.nodes) for _ in range(3))
     for leaf, advantage in zip(tree.leaves(), advantages, strict=True):
@@ -34,11 +37,13 @@ def spread(tree: Tree, advantages: Sequence[float]) -> Credit:
 
 
 def spread_rows(tree: Tree, rows: Sequence[Sequence[float]]) -> Credit:
-    """Credit of the nodes when each step of each trajectory has its own advantage: what training one row of each learns.
+    """Credit of the nodes when each step of each trajectory has its own advantage.
+
+    Training with this credit equals training one copy of each trajectory.
 
     Args:
         tree: the tree.
-        rows: one list a trajectory, in the order of `tree.leaves()`; one number a step, first step first.
+        rows: one list for each trajectory, in the order of `tree.leaves()`; one number for each step, first step first.
     """
     positive, negative = ([0.0] * len(tree.nodes) for _ in range(2))
     for leaf, row in zip(tree.leaves(), rows, strict=True):
@@ -49,7 +54,7 @@ def spread_rows(tree: Tree, rows: Sequence[Sequence[float]]) -> Credit:
 
 
 def per_node(advantages: Sequence[float]) -> Credit:
-    """Credit when each node has one advantage, however many trajectories pass through it: weight 1."""
+    """Credit of the nodes when each node has one advantage and weight 1, however many trajectories pass through the node."""
     return Credit(
         tuple(max(advantage, 0.0) for advantage in advantages),
         tuple(min(advantage, 0.0) for advantage in advantages),
@@ -58,9 +63,9 @@ def per_node(advantages: Sequence[float]) -> Credit:
 
 
 def deviations(values: Sequence[float], *, std: bool, epsilon: float = 1e-6) -> list[float]:
-    """Distance of each value from their mean, in units of their unbiased standard deviation (+ `epsilon`) when `std` is set.
+    """Distance of each value from the mean; with `std`, divided by the unbiased standard deviation plus `epsilon`.
 
-    Values that are all equal, a single one included, have none: zeros, to the last digit.
+    Values that are all equal (or a single value) give zeros, exact to the last digit.
     """
     if not values or min(values) == max(values):
         return [0.0] * len(values)

@@ -1,4 +1,4 @@
-"""Group-relative advantage of the discounted return: of two successes the shorter one is worth more."""
+"""Group-relative advantage of the discounted return: the shorter of two successes has the larger advantage."""
 
 from __future__ import annotations
 
@@ -12,7 +12,10 @@ __all__ = ["Discounted"]
 
 @dataclass(frozen=True)
 class Discounted:
-    """A_l = gamma^T_l R_l against its group's mean, T_l the trajectory's number of steps."""
+    """A_l = gamma^T_l R_l - mean of the group, divided by the standard deviation when `std` is set.
+
+    T_l is the number of steps of the trajectory.
+    """
 
     gamma: float = 0.95
     std: bool = True
@@ -21,5 +24,5 @@ class Discounted:
     def __call__(self, tree: Tree) -> Credit:
         """Credit of every node, in the order of `tree.nodes`."""
         steps = [tree.nodes[leaf].depth for leaf in tree.leaves()]
-        worth = [self.gamma**count * total for count, total in zip(steps, tree.returns(), strict=True)]
-        return spread(tree, deviations(worth, std=self.std))
+        discounted = [self.gamma**count * total for count, total in zip(steps, tree.returns(), strict=True)]
+        return spread(tree, deviations(discounted, std=self.std))

@@ -1,7 +1,7 @@
-"""Group-relative advantage: a trajectory against the others of its tree (GRPO; SPARK, arXiv 2601.20209 section 3).
+"""Group-relative advantage: compares a trajectory with its group (GRPO; SPARK, arXiv 2601.20209 section 3).
 
-Statistics are taken over trajectories, not over steps (design rule 3): in mean and deviation a failure of thirty steps
-counts as much as a success of ten. In the gradient each trajectory still counts once a step; `by_length` undoes that.
+Statistics are over trajectories, not over steps (design rule 3): in mean and deviation, a failure of thirty steps counts as
+much as a success of ten. In the gradient, a trajectory still counts once for each of its steps; `by_length` corrects this.
 """
 
 from __future__ import annotations
@@ -17,16 +17,16 @@ __all__ = ["GroupMean"]
 
 @dataclass(frozen=True)
 class GroupMean:
-    """A_l = (R_l - mean of the group), divided by the unbiased standard deviation when `std` is set.
+    """A_l = R_l - mean of the group, divided by the unbiased standard deviation when `std` is set.
 
-    A group of one, or one whose returns are all equal, has no signal and gets zeros.
+    A group of one trajectory, or a group whose returns are all equal, has no signal and gets zeros.
     """
 
     std: bool = True
-    """Divide by the group's standard deviation (GRPO); without it, Dr. GRPO."""
+    """Divide by the group's standard deviation (GRPO); without the division, this is Dr. GRPO."""
     by_length: bool = False
-    """Multiply by the group's mean number of steps over the trajectory's own, so that a long failure pushes no harder than
-    a short success pulls (the 1/|o| of GRPO, arXiv 2402.03300 equation 3, for a loss that averages over tokens)."""
+    """Multiply by the group's mean number of steps and divide by the trajectory's own. A long failure then has no larger
+    gradient than a short success (the 1/|o| of GRPO, arXiv 2402.03300 equation 3, for a loss that averages over tokens)."""
     epsilon: float = 1e-6
 
     def __call__(self, tree: Tree) -> Credit:

@@ -1,4 +1,4 @@
-"""A trajectory against the others of its group, itself left out (RLOO, arXiv 2402.14740)."""
+"""Leave-one-out advantage: compares a trajectory with the other trajectories of its group (RLOO, arXiv 2402.14740)."""
 
 from __future__ import annotations
 
@@ -12,9 +12,9 @@ __all__ = ["LeaveOneOut"]
 
 @dataclass(frozen=True)
 class LeaveOneOut:
-    """A_l = R_l - mean of the other returns: an unbiased baseline. A group of one has no others and gets zero.
+    """A_l = R_l - mean of the other returns, an unbiased baseline. A group of one trajectory gets zero.
 
-    It is n / (n - 1) times the distance from the mean of all n.
+    The advantage is n / (n - 1) times the distance from the mean of all n returns.
     """
 
     def __call__(self, tree: Tree) -> Credit:

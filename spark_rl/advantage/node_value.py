@@ -1,8 +1,8 @@
-"""Credit per step from the outcomes below it: a step against its tree's root, each unique step once.
+"""Credit per step from the outcomes below the step: compares a step's value with the tree's mean value at the start.
 
-A step's value is the mean of its children's values, a leaf's its return. So every child counts alike, however often the
-tree forked below it: siblings are samples of one policy in one state, and where forks were placed must not say what that
-state is worth. On independent trajectories this is `GroupMean`.
+The value of a leaf is its return; the value of any other step is the mean of its children's values. So every child counts
+alike, however often the tree forked below the child: siblings are samples of one policy in one state, and the places of
+forks must not change the value of this state. On independent trajectories this estimator equals `GroupMean`.
 """
 
 from __future__ import annotations
@@ -18,7 +18,7 @@ __all__ = ["NodeValue", "node_values", "returns_scale"]
 
 @dataclass(frozen=True)
 class NodeValue:
-    """A(n) = (Q(n) - V0) / std of the leaves' returns; V0 is the mean value of the first steps. Weight 1 a node.
+    """A(n) = (Q(n) - V0) / std of the leaves' returns; V0 is the mean value of the first steps. Nodes have weight 1.
 
     A tree whose returns are all equal has no signal and gets zeros.
     """
@@ -36,7 +36,7 @@ class NodeValue:
 
 
 def node_values(tree: Tree) -> list[float]:
-    """Q of each node: a leaf's return (the whole trajectory's), else the mean of its children's."""
+    """Q of each node: for a leaf the return of its trajectory, for other nodes the mean over their children."""
     values = [0.0] * len(tree.nodes)
     for leaf, total in zip(tree.leaves(), tree.returns(), strict=True):
         values[leaf] = total
@@ -48,7 +48,7 @@ def node_values(tree: Tree) -> list[float]:
 
 
 def returns_scale(tree: Tree, *, std: bool) -> float:
-    """What differences of value are divided by: 0 where returns are all equal, 1 without `std`."""
+    """The divisor of differences of value: 0 where returns are all equal, 1 without `std`."""
     returns = tree.returns()
     if not returns or min(returns) == max(returns):
         return 0.0

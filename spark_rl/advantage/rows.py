@@ -1,11 +1,11 @@
-"""The released code's credit: statistics over step rows, a shared step repeated for each trajectory through it.
+"""The released code's credit: statistics over step rows, where a shared step has a row for each trajectory through it.
 
-Invariant: equals GRPO over the rows that the released SPARK and verl-agent train (jinyangwu/SPARK at 96e80aa), their
-random copies to fill groups and batches left out.
+Invariant: the credit equals GRPO over the rows that the released SPARK and verl-agent train (jinyangwu/SPARK at 96e80aa),
+without the random copies that fill up their groups and batches.
 
-A failure of thirty steps enters the mean thirty times, a success of ten only ten times, so that a group of as many wins
-as failures is far from balanced; and in a failed group the rare penalties are all there is to normalise. Here to compare
-with; `GroupMean` takes its statistics over trajectories.
+A failure of thirty steps enters the mean thirty times, a success of ten steps only ten times. So a group with as many wins
+as failures is far from balanced, and in a failed group the rare penalties are the only signal. This estimator is here for
+comparison; `GroupMean` takes its statistics over trajectories.
 """
 
 from __future__ import annotations
@@ -21,11 +21,11 @@ __all__ = ["Rows"]
 
 @dataclass(frozen=True)
 class Rows:
-    """Score of a row: its trajectory's return less the row's own penalty. A = (score - mean) / std over the group's rows."""
+    """A = (score - mean) / std over the group's rows. A row's score is the return of its trajectory less its own penalty."""
 
     malformed: float = 0.1
-    """Penalty of a row that is not well-formed, taken off before the statistics; then `Rewards.malformed` and
-    `Rewards.inadmissible` belong at 0, or a step pays twice."""
+    """Penalty of a row that is not well-formed, subtracted before the statistics. Set `Rewards.malformed` and
+    `Rewards.inadmissible` to 0 with this estimator, or a step is penalised twice."""
 
     def __call__(self, tree: Tree) -> Credit:
         """Credit of every node, in the order of `tree.nodes`."""

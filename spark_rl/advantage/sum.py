@@ -2,14 +2,14 @@
 
 Invariants
 ----------
-* A sum of one part is the part; the order of the parts changes nothing.
-* Where parts differ in a node's weight, what adds up is the advantage per row. A part that credits trajectories stands for
-  a row a trajectory, one that credits nodes for the same number in each of them; so the sum equals training a row a leaf,
-  each with the sum of its advantages. A node's weight is the largest of its parts', and the credit of a part that counts
-  it w times instead of W is multiplied by W / w.
-* Where a node is one row (weight 1) its parts are netted, as GiGPO does: the sum is one advantage, with one sign. Where it
-  stands for several, positive and negative stay apart: which of one part's rows pairs with which of another's is not
-  known, nor does it matter but for the clip.
+* A sum of one part equals this part. The order of the parts changes nothing.
+* Where parts give a node different weights, the sum adds advantages per row. A part with one advantage per trajectory has
+  one row for each trajectory; a part with one advantage per node has this same advantage in each of these rows. So the sum
+  equals training one row for each leaf, with the sum of the row's advantages. A node's weight W is the largest weight in
+  any part, and the credit of a part with weight w is multiplied by W / w.
+* Where a node is one row (weight 1), its positive and negative credit are added to one advantage with one sign, as in
+  GiGPO. Where a node stands for several rows, positive and negative credit stay separate: nothing says which rows of two
+  parts belong together, and this matters for the clip only.
 """
 
 from __future__ import annotations
@@ -29,10 +29,10 @@ class Sum:
 
     parts: tuple[AdvantageEstimator, ...] = ()
     weights: tuple[float, ...] = ()
-    """One for each part; empty means 1 each."""
+    """A factor for each part; empty means 1 for each."""
 
     def __post_init__(self) -> None:
-        object.__setattr__(self, "parts", tuple(self.parts))  # lists are welcome
+        object.__setattr__(self, "parts", tuple(self.parts))  # callers may pass lists
         object.__setattr__(self, "weights", tuple(self.weights))
         if self.weights and len(self.weights) != len(self.parts):
             raise UsageError(

@@ -1,19 +1,20 @@
 """Rewards for how a step reasons: RLVMR (arXiv 2507.22844), in its own four modes or in SPARK's two.
 
-A step earns r = 1 where its mode kept its word, else 0 (as in its released configuration), and is compared with the steps
-of its group in the same mode m:
+A step gets the reward r = 1 where it did what its mode announces, else 0 (as in the released configuration of RLVMR). It is
+compared with the steps of its group in the same mode m:
 
     A(t) = w (r(t) - mean_m r) / (std_m r + 1e-6)
 
 | `modes rlvmr` | `modes spark` | r = 1 when |
 |---|---|---|
 | planning | think | its trajectory succeeds |
-| explore | explore | its action was not taken before on the trajectory, by a well-formed step |
+| explore | explore | no earlier well-formed step of its trajectory took its action |
 | reflection | think right after a refused or malformed step | it follows such a step, and its action is another one |
 | monitor | – | never: no credit, as for a step that is not well-formed |
 
-This is the step term alone; RLVMR is its `Sum` with `GroupMean`. Unlike there, a mode that occurs once in a group has
-nothing to be compared with and gets no credit (there: its raw reward), and a first step that reflects earns 0 (there: 1).
+This estimator is the step term alone; RLVMR is the `Sum` of this term and `GroupMean`. Two details differ from the released
+code. A mode that occurs once in a group gets no credit, since there is no other step to compare with (released code: the
+raw reward). A first step that reflects gets the reward 0 (released code: 1).
 """
 
 from __future__ import annotations
@@ -32,13 +33,14 @@ _Tag = Literal["planning", "explore", "reflection"]
 
 @dataclass(frozen=True)
 class Tags:
-    """A = weight * (tag reward - mean) / std over the tree's rows with the same tag, a row being a step of a trajectory.
+    """A = weight * (tag reward - mean) / std over the tree's rows with the same tag. A row is a step of one trajectory.
 
-    Rows, as whether a plan came true depends on the trajectory: a shared step's weight is the leaves below.
+    The statistics are over rows because the reward of a plan depends on the trajectory. A shared step's weight is the number
+    of leaves below the step.
     """
 
     weight: float = 0.5
-    """What the credit is multiplied by (0.5 in the released configuration)."""
+    """Factor of the credit (0.5 in the released configuration)."""
     std: bool = True
     """Divide by the unbiased standard deviation of the tag's rows (+ 1e-6)."""
 
@@ -60,7 +62,7 @@ class Tags:
 
 
 def _judge(tree: Tree, leaf: int) -> list[tuple[_Tag | None, float]]:
-    """Tag and reward of each step of a trajectory; without a tag the reward is 0."""
+    """Tag and reward of each step of a trajectory; a step without a tag has reward 0."""
     judged: list[tuple[_Tag | None, float]] = []
     taken: set[str] = set()
     refused, before = False, ""

@@ -1,1 +1,1 @@
-"""When and where a tree forks: a file a rule, each a frozen value (`contracts.Branching`)."""
+"""Branching rules, one file for each: frozen values that decide when and where a tree forks (`contracts.Branching`)."""

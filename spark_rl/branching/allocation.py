@@ -1,12 +1,12 @@
-"""Which task gets the leaves that are left, once the first outcomes are known: the same for every rule that waits for them.
+"""Chooses the tasks that get the remaining leaves after the first outcomes. All rules that wait for outcomes share it.
 
 Invariants
 ----------
-* Neither the forest's pool nor a tree's cap is exceeded; a group that has only won gets nothing.
-* The rules differ in where a leaf starts and in nothing else: from one forest and generator state, all allocate alike.
+* Neither the forest's budget nor a tree's cap is exceeded. A group whose trajectories have all won gets nothing.
+* The rules differ only in where a leaf starts: with the same forest and generator state, all rules choose the same tasks.
 
-A forest is served in sweeps, one leaf a tree and sweep, the trees whose outcome is least certain first: by q (1 - q), where
-q is the share of won trajectories, shrunk to a half by one observation, and at random among equals.
+Leaves are given in sweeps, one leaf to each tree in a sweep. The trees with the least certain outcome come first, in the
+order of q (1 - q), where q is the success rate, shrunk to a half by one observation. Equals come in random order.
 """
 
 from __future__ import annotations
@@ -19,25 +19,25 @@ __all__ = ["allocate", "outcomes", "uncertainty"]
 
 
 def outcomes(tree: Tree) -> list[bool]:
-    """Whether each trajectory was won, in the order of `Tree.leaves()`."""
+    """Whether each trajectory succeeded, in the order of `Tree.leaves()`."""
     return [tree.nodes[leaf].success for leaf in tree.leaves()]
 
 
 def uncertainty(won: list[bool]) -> float:
-    """The variance q (1 - q) of an outcome, with the shrunk share of won trajectories: 0.25 at most."""
-    # q = (wins + 1/2) / (n + 1), in whole numbers up to the division, so that 1 of 4 and 3 of 4 tie exactly.
+    """The variance q (1 - q) of an outcome, with the shrunk success rate q: at most 0.25."""
+    # q = (wins + 1/2) / (n + 1). All numbers before the division are whole, so that 1 of 4 and 3 of 4 tie exactly.
     wins, losses = sum(won), len(won) - sum(won)
     return (2 * wins + 1) * (2 * losses + 1) / (2 * len(won) + 2) ** 2
 
 
 def allocate(forest: Forest, rng: random.Random, *, one_by_one: bool) -> list[int]:
-    """The trees that get one leaf more each, by index, in order; a tree may come several times.
+    """Indices of the trees that get one more leaf each, in order; an index may occur several times.
 
     Args:
-        forest: between two phases of growth: no leaf is open.
-        rng: decides among equals, by a number of draws that depends on the number of trees to serve only.
-        one_by_one: one sweep, to be asked again with its outcomes; else all sweeps from the first outcomes, and nothing in a
-            forest that has had its forks.
+        forest: a forest between two phases of growth, without open leaves.
+        rng: decides among equals; the number of draws depends on the number of eligible trees only.
+        one_by_one: True gives one sweep, and the caller asks again after the outcomes of this sweep. False gives all sweeps
+            at once, from the first outcomes, and nothing for a forest that already has forks.
     """
     if not one_by_one and any(tree.forks for tree in forest):
         return []

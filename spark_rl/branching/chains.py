@@ -1,4 +1,4 @@
-"""No forks: independent trajectories, the control that every tree is compared with (GRPO's rollout)."""
+"""No forks: independent trajectories (GRPO's rollout), the control for every other rule."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ class Chains:
 
     @property
     def plans_only(self) -> bool:
-        """It never forks while a tree grows."""
+        """True: this rule never forks while a tree grows."""
         return True
 
     def after_step(self, tree: Tree, index: int, node: int, rng: random.Random) -> Fork | None:

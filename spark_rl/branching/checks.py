@@ -8,10 +8,10 @@ __all__ = ["check_width"]
 
 
 def check_width(width: int) -> None:
-    """Refuse a branching factor that is no fork.
+    """Refuse a branching factor that gives no fork.
 
     Raises:
-        UsageError: it is below 2.
+        UsageError: the branching factor is below 2.
     """
     if width < 2:
         raise UsageError(f"branching.width is {width}: a fork needs at least 2 continuations")

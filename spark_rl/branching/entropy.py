@@ -1,8 +1,9 @@
-"""Forks where the policy is unsure: the entropy of what it drew its tokens from, against that of the first steps.
+"""Forks where the policy is uncertain: compares the entropy of a step's token distributions with that of the first steps.
 
-Entropy is measured against the task's own first steps, as in ARPO (arXiv 2507.19849), but as a quotient. A difference in
-nats, or a share of the vocabulary's log, has to be tuned again for each model, prompt and stage of training, since most
-tokens of an answer are form and as good as certain; the quotient still tells the steps of a policy that has grown sure.
+As in ARPO (arXiv 2507.19849), the baseline is the entropy of the task's own first steps; here the comparison is a quotient.
+A threshold in nats, or as a share of the vocabulary's log, needs tuning for each model, prompt and stage of training, since
+most tokens of a completion are form and almost certain. The quotient still separates the steps of a policy that has become
+certain.
 """
 
 from __future__ import annotations
@@ -19,14 +20,14 @@ from spark_rl.types import Forest, Fork, Moment, Node, Tree
 __all__ = ["Entropy", "Form", "step_entropy"]
 
 Form = Literal["first", "step"]
-"""What stands for a step: its first token's entropy, or the mean over its tokens."""
+"""The entropy of a step: `first` is that of its first token, `step` the mean over its tokens."""
 
 
 def step_entropy(node: Node, form: Form) -> float:
-    """A step's entropy in nats a token.
+    """The entropy of a step in nats per token.
 
     Raises:
-        UsageError: the policy did not say how sure it was.
+        UsageError: the policy gave no entropies.
     """
     if not node.entropies:
         raise UsageError(
@@ -40,17 +41,19 @@ def step_entropy(node: Node, form: Form) -> float:
 class Entropy:
     """Fork a step whose entropy is more than `threshold` times the mean over the tree's first steps.
 
-    First come, first served until the budget is spent. A first step is compared with the mean it is part of.
+    Forks are granted first come, first served until the budget is spent. When a first step is compared, the mean includes
+    its own entropy.
     """
 
     threshold: float = 1.5
-    """Least quotient of a step's entropy and that of the first steps."""
+    """A step forks when its entropy, divided by the mean entropy of the first steps, is above this."""
     form: Form = "step"
-    """`first` takes the first token (which says the mode, explore or think), `step` the mean over all tokens."""
+    """`first` takes the entropy of the first token (which decides the mode, explore or think), `step` the mean over all
+    tokens."""
     width: int = 2
     """Branching factor B: continuations of a forked step, the first included."""
     at: Moment = "after"
-    """`decision` samples the unsure step again, which is what its entropy speaks of; `after` continues from its state."""
+    """`decision` samples the uncertain step again, as its entropy suggests; `after` continues from the state after it."""
 
     def __post_init__(self) -> None:
         check_width(self.width)
@@ -58,11 +61,11 @@ class Entropy:
             raise UsageError(f"branching.threshold is {self.threshold}: it must be at least 0")
 
     def after_step(self, tree: Tree, index: int, node: int, rng: random.Random) -> Fork | None:
-        """Wish for `width - 1` more continuations at an unsure step."""
+        """Wish for `width - 1` more continuations at an uncertain step."""
         start = statistics.fmean(step_entropy(first, self.form) for first in tree.nodes if first.parent < 0)
-        unsure = step_entropy(tree.nodes[node], self.form) > self.threshold * start
-        return Fork(index, node, self.at, self.width - 1) if unsure else None
+        uncertain = step_entropy(tree.nodes[node], self.form) > self.threshold * start
+        return Fork(index, node, self.at, self.width - 1) if uncertain else None
 
     def when_idle(self, forest: Forest, rng: random.Random) -> list[Fork]:
-        """Nothing: decided while growing."""
+        """Nothing: this rule forks while trees grow."""
         return []

@@ -1,4 +1,4 @@
-"""Forks everywhere: the control without any criterion, to be paced (`Paced`) lest the budget is gone at step 1."""
+"""Forks at every step: the control without any criterion. Combine it with `Paced`, or the budget is spent at step 1."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ __all__ = ["EveryStep"]
 
 @dataclass(frozen=True)
 class EveryStep:
-    """Fork every step, first come first served until the budget is spent."""
+    """Fork every step, first come, first served until the budget is spent."""
 
     width: int = 2
     """Branching factor B: continuations of each step, the first included."""
@@ -27,5 +27,5 @@ class EveryStep:
         return Fork(index, node, self.at, self.width - 1)
 
     def when_idle(self, forest: Forest, rng: random.Random) -> list[Fork]:
-        """Nothing: decided while growing."""
+        """Nothing: this rule forks while trees grow."""
         return []

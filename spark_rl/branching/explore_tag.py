@@ -1,4 +1,4 @@
-"""SPARK's rule: the environment forks where the agent's own reasoning says `<explore>` (arXiv 2601.20209, Eq. 4-6)."""
+"""SPARK's rule: a tree forks where the agent's own reasoning says `<explore>` (arXiv 2601.20209, Eq. 4-6)."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ __all__ = ["ExploreTag"]
 
 @dataclass(frozen=True)
 class ExploreTag:
-    """Fork every step whose reasoning mode is explore, first come first served until the budget is spent.
+    """Fork every step whose reasoning mode is explore, first come, first served until the budget is spent.
 
     Eq. 5: a step in explore mode asks for `width` continuations, any other step for one.
     """
@@ -21,7 +21,7 @@ class ExploreTag:
     width: int = 2
     """Branching factor B: continuations of an exploring step, the first included."""
     at: Moment = "after"
-    """`after` continues from the state the exploring step led to (Eq. 6); `decision` samples that step again (Eq. 8)."""
+    """`after` continues from the state after the exploring step (Eq. 6); `decision` samples this step again (Eq. 8)."""
 
     def __post_init__(self) -> None:
         check_width(self.width)
@@ -33,5 +33,5 @@ class ExploreTag:
         return Fork(index, node, self.at, self.width - 1)
 
     def when_idle(self, forest: Forest, rng: random.Random) -> list[Fork]:
-        """Nothing: the paper decides while growing."""
+        """Nothing: the paper forks while trees grow."""
         return []

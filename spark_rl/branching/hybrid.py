@@ -1,4 +1,4 @@
-"""New roots where all have failed, since a late fork seldom rescues such a group; revisits where outcomes are mixed."""
+"""New roots in groups without a success, which a late fork seldom helps; revisits in groups with mixed outcomes."""
 
 from __future__ import annotations
 
@@ -14,22 +14,22 @@ __all__ = ["Hybrid"]
 
 @dataclass(frozen=True)
 class Hybrid:
-    """Spend the leaves left on the tasks that `Revisits` would choose: from the start where no trajectory has won."""
+    """Spend the remaining leaves on the tasks that `Revisits` would choose, from the start where no trajectory succeeded."""
 
     revisits: Revisits = field(default_factory=lambda: Revisits(exclude=True))
-    """How groups with mixed outcomes are forked, and whether all is planned at once."""
+    """The rule for groups with mixed outcomes; its `one_by_one` also says whether all leaves are planned at once."""
 
     @property
     def plans_only(self) -> bool:
-        """It never forks while a tree grows."""
+        """True: this rule never forks while a tree grows."""
         return True
 
     def after_step(self, tree: Tree, index: int, node: int, rng: random.Random) -> Fork | None:
-        """Never: outcomes come first."""
+        """Never: this rule waits for outcomes."""
         return None
 
     def when_idle(self, forest: Forest, rng: random.Random) -> list[Fork]:
-        """One new root or one fork for each leaf to spend."""
+        """One new root or one fork for each remaining leaf."""
         return [
             self.revisits.fork(forest.trees[index], index, rng)
             if any(outcomes(forest.trees[index]))

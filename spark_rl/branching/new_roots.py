@@ -1,4 +1,4 @@
-"""The control of `Revisits`: the same leaves for the same tasks, each from the start, so that only the forks are missing."""
+"""The control for `Revisits`: the same tasks get the same number of leaves, but every new leaf starts at the root."""
 
 from __future__ import annotations
 
@@ -13,20 +13,20 @@ __all__ = ["NewRoots"]
 
 @dataclass(frozen=True)
 class NewRoots:
-    """Spend the leaves left on new roots, the task chosen as in `Revisits`."""
+    """Spend the remaining leaves on new roots of the tasks that `Revisits` would choose."""
 
     one_by_one: bool = False
-    """Ask again after each sweep, outcomes of earlier roots in sight; else all new roots run in one phase."""
+    """Plan one sweep at a time, with the outcomes of earlier sweeps; else all new roots run in one phase."""
 
     @property
     def plans_only(self) -> bool:
-        """It never forks while a tree grows."""
+        """True: this rule never forks while a tree grows."""
         return True
 
     def after_step(self, tree: Tree, index: int, node: int, rng: random.Random) -> Fork | None:
-        """Never: outcomes come first."""
+        """Never: this rule waits for outcomes."""
         return None
 
     def when_idle(self, forest: Forest, rng: random.Random) -> list[Fork]:
-        """One new root for each leaf to spend."""
+        """One new root for each remaining leaf."""
         return [Fork(index, None, "decision", 1) for index in allocate(forest, rng, one_by_one=self.one_by_one)]

@@ -1,4 +1,4 @@
-"""Any rule, with its budget paced: first come, first served spends it at depth 1, where a fork is little but a root."""
+"""Paces the budget of any rule. First come, first served would spend it at depth 1, where a fork is almost a new root."""
 
 from __future__ import annotations
 
@@ -15,24 +15,24 @@ __all__ = ["Paced"]
 
 @dataclass(frozen=True)
 class Paced:
-    """Ask another rule after each step, and hold back what comes too early, too densely or too often below one root."""
+    """Ask another rule after each step, and drop forks that come too early, too densely or too often below one root."""
 
     rule: Branching = ExploreTag()
-    """Says where to fork. What it wishes for when all has ended is passed on as it is."""
+    """The rule that wishes for forks. Its wishes in `when_idle` pass unchanged."""
     gap: int = 0
-    """Least steps between two forks of a path; 1 keeps the result of a fork at its `decision` from being forked itself."""
+    """Fewest steps between two forks of a path. With 1, a step that a fork at `decision` has sampled again is not forked."""
     skip: int = 0
-    """First steps that never fork."""
+    """Number of first steps that never fork."""
     spread: bool = False
     """Release a tree's extra leaves evenly over the horizon: up to depth d of K a share of d / K, rounded up."""
     per_root: int = 0
-    """Most extra leaves below one root; 0 sets no limit. A first step sampled again is charged to the root it stands for."""
+    """Most extra leaves below one root; 0 sets no limit. A first step that is sampled again counts for the original root."""
 
     def __post_init__(self) -> None:
         at_least("branching", self, gap=0, skip=0, per_root=0)
 
     def after_step(self, tree: Tree, index: int, node: int, rng: random.Random) -> Fork | None:
-        """The rule's wish, clipped to what may be out by now, or None."""
+        """The rule's wish, clipped to the leaves released so far, or None."""
         fork = self.rule.after_step(tree, index, node, rng)
         if fork is None or fork.node is None:
             return fork
@@ -42,11 +42,14 @@ class Paced:
         return replace(fork, extra=extra) if extra > 0 else None
 
     def when_idle(self, forest: Forest, rng: random.Random) -> list[Fork]:
-        """What the rule wishes for."""
+        """The rule's own wishes."""
         return self.rule.when_idle(forest, rng)
 
     def _crowded(self, tree: Tree, node: int) -> bool:
-        """Whether the path has forked less than `gap` steps above; a step sampled again lies on its siblings' paths too."""
+        """Whether the path to a node has forked less than `gap` steps above the node.
+
+        A fork at a step that is sampled again counts for the paths of all its siblings.
+        """
         here = tree.nodes[node]
         for fork in tree.forks:
             if fork.node is None:
@@ -58,7 +61,7 @@ class Paced:
         return False
 
     def _released(self, tree: Tree, node: int) -> int:
-        """Extra leaves that this step may open."""
+        """The number of extra leaves that a step may open."""
         here, out = tree.nodes[node], sum(fork.extra for fork in tree.forks)
         extra = tree.cap - (tree.opened - out)
         free = tree.cap - tree.opened

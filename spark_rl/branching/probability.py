@@ -1,4 +1,4 @@
-"""Forks at random: the control that tells whether the *place* of a fork matters (the paper's Table 4, "fixed")."""
+"""Forks at random: the control that shows whether the *place* of a fork matters ("fixed" in the paper's Table 4)."""
 
 from __future__ import annotations
 
@@ -14,10 +14,10 @@ __all__ = ["Probability"]
 
 @dataclass(frozen=True)
 class Probability:
-    """Fork each step with the same probability, first come first served until the budget is spent."""
+    """Fork each step with the same probability, first come, first served until the budget is spent."""
 
     probability: float = 0.1
-    """Chance that a step asks for a fork."""
+    """Probability that a step asks for a fork."""
     width: int = 2
     """Branching factor B: continuations of a forked step, the first included."""
     at: Moment = "after"
@@ -32,5 +32,5 @@ class Probability:
         return Fork(index, node, self.at, self.width - 1) if rng.random() < self.probability else None
 
     def when_idle(self, forest: Forest, rng: random.Random) -> list[Fork]:
-        """Nothing: decided while growing."""
+        """Nothing: this rule forks while trees grow."""
         return []

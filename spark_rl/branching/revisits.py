@@ -1,7 +1,8 @@
-"""Forks after the outcomes: go back to a step of a finished trajectory and take it again.
+"""Forks after the outcomes: goes back to a step of a finished trajectory and samples the step again.
 
-For a state of value V, another try below a failure gives one unit of gradient with probability V, below a success with
-probability 1 - V: going back where the rarer outcome was had teaches most (the simulation behind `docs/algorithms.md`).
+In a state of value V, a second trajectory gives one unit of gradient with probability V if the first one failed, and with
+probability 1 - V if the first one succeeded. So revisiting trajectories with the rarer outcome gives the most gradient (see
+the simulation behind `docs/algorithms.md`).
 """
 
 from __future__ import annotations
@@ -19,41 +20,42 @@ __all__ = ["Revisits"]
 
 @dataclass(frozen=True)
 class Revisits:
-    """Spend the leaves left on steps sampled again: the task by `allocate`, its trajectory by outcome, its step by chance.
+    """Spend the remaining leaves on sampling earlier steps again.
 
-    Roots need a smaller `tree.roots` than `tree.budget`; `tree.cap` (say twice the budget) lets leaves move between tasks.
-    A trajectory's last step is never forked; a tree in which every trajectory has only one gets a new root instead.
+    `allocate` chooses the task, the outcomes choose the trajectory, and chance chooses the step. This needs `tree.roots`
+    below `tree.budget`; `tree.cap` (say twice the budget) lets leaves move between tasks. A trajectory's last step is never
+    forked. A tree whose trajectories all have one step only gets a new root instead.
     """
 
     one_by_one: bool = False
-    """Ask again after each sweep, outcomes of earlier forks in sight; else all forks run in one phase, which is faster."""
+    """Plan one sweep at a time, with the outcomes of earlier sweeps; else all forks run in one phase, which is faster."""
     rarer: bool = True
-    """Go back in trajectories with the rarer outcome, by a coin where both are as frequent; else in any."""
+    """Revisit trajectories with the rarer outcome only; a coin decides where both are equally frequent."""
     steps: Literal["uniform", "entropy"] = "uniform"
-    """`uniform` over the trajectory's steps, or by `entropy` (mean over the step's tokens) times depth."""
+    """Probability of a trajectory's steps: `uniform`, or by `entropy` (mean over the step's tokens) times depth."""
     tagged: bool = False
-    """Only steps in explore mode, in trees that have one to go back to."""
+    """Revisit steps in explore mode only, in trees that have such steps."""
     exclude: bool = False
-    """Do not take again an action already taken from that state; `resampling` says what that does to on-policyness."""
+    """Exclude actions that were already taken in the same state; `resampling` explains the effect on the distribution."""
 
     @property
     def plans_only(self) -> bool:
-        """It never forks while a tree grows."""
+        """True: this rule never forks while a tree grows."""
         return True
 
     def after_step(self, tree: Tree, index: int, node: int, rng: random.Random) -> Fork | None:
-        """Never: outcomes come first."""
+        """Never: this rule waits for outcomes."""
         return None
 
     def when_idle(self, forest: Forest, rng: random.Random) -> list[Fork]:
-        """One fork for each leaf to spend."""
+        """One fork for each remaining leaf."""
         return [self.fork(forest.trees[index], index, rng) for index in allocate(forest, rng, one_by_one=self.one_by_one)]
 
     def fork(self, tree: Tree, index: int, rng: random.Random) -> Fork:
-        """One more leaf for this tree.
+        """A fork that adds one leaf to a tree.
 
         Raises:
-            UsageError: `steps` is entropy and the policy gave none.
+            UsageError: `steps` is entropy, and the policy gave no entropies.
         """
         paths = self._paths(tree, rng)
         if not paths:
@@ -66,8 +68,8 @@ class Revisits:
         return Fork(index, step, "decision", 1, self.exclude)
 
     def _paths(self, tree: Tree, rng: random.Random) -> list[list[int]]:
-        """Steps to go back to, by trajectory, among those with the outcome to go back to."""
-        # A trajectory's last step is finished or at the horizon: nothing may fork there.
+        """The steps that may be sampled again, one list for each trajectory with the chosen outcome."""
+        # A trajectory's last step is finished or at the horizon, so it must not fork.
         paths = [(tree.nodes[leaf].success, tree.trajectory(leaf)[:-1]) for leaf in tree.leaves()]
         wins = sum(won for won, _ in paths)
         if self.rarer and 0 < wins < len(paths):
