@@ -25,11 +25,11 @@ Invariants
 from __future__ import annotations
 
 import random
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from contextlib import AbstractAsyncContextManager
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, Literal, Protocol, runtime_checkable
+from typing import TYPE_CHECKING, Any, Literal, Protocol, Self, runtime_checkable
 
 from spark_rl.types import (
     Completion,
@@ -49,7 +49,8 @@ from spark_rl.types import (
 )
 
 if TYPE_CHECKING:
-    from torch import Tensor
+    import torch
+    from torch import Tensor, nn
 
 __all__ = [
     "Accounts",
@@ -69,7 +70,9 @@ __all__ = [
     "Grows",
     "Growth",
     "InRounds",
+    "LanguageModel",
     "Learner",
+    "ModelOutput",
     "ModelSource",
     "ModelState",
     "OutOfProcess",
@@ -80,6 +83,7 @@ __all__ = [
     "SelectsTasks",
     "SeveralExperts",
     "Slipping",
+    "Tokenizer",
     "Tracker",
     "Unlimited",
     "Watch",
@@ -381,6 +385,135 @@ class Accounts(Protocol):
         ...
 
 
+class ModelOutput(Protocol):
+    """The result of a forward pass."""
+
+    @property
+    def logits(self) -> Tensor:
+        """[rows, length, vocabulary]."""
+        ...
+
+
+class LanguageModel(Protocol):
+    """The methods of a causal language model of `transformers` that this package calls. Such a model is a torch module."""
+
+    @property
+    def device(self) -> torch.device:
+        """Device of the weights."""
+        ...
+
+    @property
+    def dtype(self) -> torch.dtype:
+        """Precision of the weights."""
+        ...
+
+    @property
+    def config(self) -> object:
+        """The configuration of the architecture."""
+        ...
+
+    @property
+    def generation_config(self) -> object:
+        """Settings of generation; its `eos_token_id` ends a turn."""
+        ...
+
+    @property
+    def name_or_path(self) -> str | None:
+        """The folder or hub name that the model was loaded from."""
+        ...
+
+    def __call__(self, *, input_ids: Tensor, use_cache: bool, **options: object) -> ModelOutput:
+        """The forward pass over ids, [rows, length]."""
+        ...
+
+    def parameters(self) -> Iterator[nn.Parameter]:
+        """All weights, shared ones once."""
+        ...
+
+    def modules(self) -> Iterator[nn.Module]:
+        """The model and all its layers."""
+        ...
+
+    def named_modules(self) -> Iterator[tuple[str, nn.Module]]:
+        """The same with their dotted names."""
+        ...
+
+    def get_submodule(self, target: str) -> nn.Module:
+        """The layer with a dotted name."""
+        ...
+
+    def get_input_embeddings(self) -> nn.Module:
+        """The layer that embeds token ids."""
+        ...
+
+    def get_output_embeddings(self) -> nn.Module | None:
+        """The layer that computes logits."""
+        ...
+
+    def state_dict(self) -> ModelState:
+        """The weights by name, not copied."""
+        ...
+
+    def load_state_dict(self, state_dict: ModelState) -> object:
+        """Copy weights into the model."""
+        ...
+
+    def eval(self) -> Self:
+        """Switch to evaluation mode: no dropout."""
+        ...
+
+    def float(self) -> Self:
+        """Turn the weights into 32-bit numbers."""
+        ...
+
+    def requires_grad_(self, requires_grad: bool = True) -> Self:
+        """Choose whether the weights get gradients."""
+        ...
+
+    def save_pretrained(self, save_directory: str | Path) -> object:
+        """Write weights and configuration into a folder."""
+        ...
+
+
+class Tokenizer(Protocol):
+    """The methods of a tokenizer of `transformers` that this package calls."""
+
+    @property
+    def chat_template(self) -> object:
+        """The template that turns messages into text."""
+        ...
+
+    @property
+    def eos_token_id(self) -> int:
+        """Id of the token that ends a turn."""
+        ...
+
+    @property
+    def pad_token_id(self) -> int:
+        """Id that fills rows up to a common length."""
+        ...
+
+    def __len__(self) -> int:
+        """Number of token ids."""
+        ...
+
+    def __call__(self, text: str, /, *, add_special_tokens: bool, verbose: bool) -> Mapping[str, Sequence[int]]:
+        """The ids of a text, under `input_ids`."""
+        ...
+
+    def apply_chat_template(self, conversation: Sequence[Message], /, *, tokenize: bool, add_generation_prompt: bool) -> str:
+        """The messages as one text, up to where the assistant starts to answer if asked for."""
+        ...
+
+    def decode(self, ids: Sequence[int], /) -> str:
+        """The text of ids."""
+        ...
+
+    def save_pretrained(self, save_directory: str | Path) -> object:
+        """Write the tokenizer into a folder."""
+        ...
+
+
 @dataclass(frozen=True, kw_only=True)
 class ModelSource:
     """Which model an engine runs: one that is in memory, or one that it loads by its name."""
@@ -391,8 +524,8 @@ class ModelSource:
     dtype: str = "auto"
     threads: int = 0
     """Threads of a matrix product; 0 measures. Not used where the model is in memory."""
-    loaded: tuple[Any, Any] | None = None
-    """A `transformers` model and its tokenizer, such as the learner's own."""
+    loaded: tuple[LanguageModel, Tokenizer] | None = None
+    """A model in memory and its tokenizer, such as the learner's own."""
     version: int = 0
     """Version of its weights."""
 

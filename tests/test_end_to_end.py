@@ -1,4 +1,4 @@
-"""What a run leaves behind, from nothing to the evaluation after: read with no help from the code that wrote it."""
+"""What a run leaves behind, from scratch to the evaluation after: read with no help from the code that wrote it."""
 
 from __future__ import annotations
 
@@ -6,6 +6,7 @@ import asyncio
 import gzip
 import json
 from dataclasses import replace
+from typing import Any
 
 import pytest
 import torch
@@ -103,7 +104,8 @@ def test_a_cold_start_from_a_file_is_that_from_the_demonstrations_in_it(run, tmp
     copy = Run.create(tmp_path / "given", replace(RECIPE, threads=1, cold_start=given))
     model, tokenizer = asyncio.run(prepare(copy, Log()))
     assert copy.demonstrations.read_text() == run.demonstrations.read_text()
-    assert tokenizer.get_vocab() == load_tokenizer(run.checkpoints / "cold-start").get_vocab()
+    both: list[Any] = [tokenizer, load_tokenizer(run.checkpoints / "cold-start")]
+    assert both[0].get_vocab() == both[1].get_vocab()
     same = load_model(run.checkpoints / "cold-start").state_dict()
     assert all(torch.equal(weight, same[name]) for name, weight in model.state_dict().items())
 

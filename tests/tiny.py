@@ -83,7 +83,7 @@ class Log:
 
 @cache
 def finished() -> tuple[Run, Log]:
-    """A run of `RECIPE` from nothing to the end, made once; to be read only."""
+    """A run of `RECIPE` from scratch to the end, made once; to be read only."""
     directory = Path(tempfile.mkdtemp(prefix="spark-rl-tiny-"))
     atexit.register(shutil.rmtree, directory, ignore_errors=True)
     run, log = Run.create(directory / "run", RECIPE), Log()

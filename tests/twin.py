@@ -9,6 +9,7 @@ import copy
 from collections.abc import AsyncGenerator, Sequence
 from contextlib import asynccontextmanager
 from dataclasses import dataclass, field
+from typing import Any
 
 from spark_rl.contracts import Engine, ModelSource, ModelState
 from spark_rl.engines.local.engine import LocalEngine
@@ -39,7 +40,8 @@ class Twin:
     async def open(self, source: ModelSource) -> AsyncGenerator[Engine]:
         """An engine around a copy."""
         model, tokenizer = source.loaded or load_pair(source)
-        yield _Engine(copy.deepcopy(model), tokenizer, cache_bytes=self.memory(), version=source.version)
+        own: Any = copy.deepcopy(model)
+        yield _Engine(own, tokenizer, cache_bytes=self.memory(), version=source.version)
 
     def memory(self) -> int:
         """Bytes of kept keys and values."""

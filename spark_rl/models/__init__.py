@@ -1,4 +1,4 @@
-"""Language models and tokenizers as values: loaded, made from nothing, saved, and which of their weights are trained.
+"""Language models and tokenizers: load them, make them from scratch, save them, and choose which weights are trained.
 
-Nothing here samples (`engines`) or learns (`learning`).
+No module here samples (`engines`) or trains (`learning`).
 """

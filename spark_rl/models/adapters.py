@@ -1,16 +1,15 @@
-# pyright: standard
 """Low-rank adapters (LoRA, arXiv 2106.09685; extra `sft`): W x becomes W x + (alpha / rank) B A x, and only A and B learn.
 
 Invariants
 ----------
-* The model object stays the one it was: adapters are put into its layers, so whatever samples from it, trains it or
-  measures it needs to know nothing of them.
-* New adapters change nothing (B is zero), and with adapters `off` the model is the one they were added to, bit for bit:
-  the reference of a divergence needs no second copy.
-* Adapters are 32-bit, whatever the model is: an update of 1e-6 is not lost.
+* The model object stays the same: adapters are put into its layers. Code that samples from the model, trains it or
+  measures it need not know about adapters.
+* New adapters change nothing, since B is zero. With adapters `off` the model equals the base model bit for bit, so the
+  reference model needs no second copy.
+* Adapters are 32-bit, whatever precision the model has: an update of 1e-6 is not lost.
 
-A folder of adapters is what `peft` writes. Its model is the cold start beside it, wherever the run was moved to, else the
-one that its configuration names.
+A folder of adapters has the format of `peft`. Its base model is the folder `cold-start` beside it; without one, the model
+that its configuration names. So a run directory can be moved.
 """
 
 from __future__ import annotations
@@ -18,26 +17,37 @@ from __future__ import annotations
 import contextlib
 import copy
 import json
-from collections.abc import Iterator
+from collections.abc import Generator
 from pathlib import Path
-from typing import Any
+from types import ModuleType
+from typing import TYPE_CHECKING, Protocol, TypeVar, cast
 
 import torch
 from safetensors import SafetensorError
-from safetensors.torch import load_file, save_file
+from safetensors.torch import (
+    load_file,  # pyright: ignore[reportUnknownVariableType]  its folder may be a bare PathLike
+    save_file,  # pyright: ignore[reportUnknownVariableType]
+)
 
+from spark_rl.contracts import LanguageModel
 from spark_rl.errors import MissingExtra, StorageError
 from spark_rl.models.weights import Weights
+
+if TYPE_CHECKING:
+    from peft import LoraConfig
+    from torch import nn
 
 __all__ = ["add", "base_of", "holds_adapters", "load", "merge", "off", "present", "restore", "save"]
 
 CONFIGURATION = "adapter_config.json"
 STATE = "adapter_model.safetensors"
 PREFIX = "base_model.model."
-"""Of names in the file: `peft` saves a model in its own wrapper, and there is none here."""
+"""Prefix of names in the file. `peft` saves a model inside its own wrapper, and this package uses no wrapper."""
+
+ModelT = TypeVar("ModelT", bound=LanguageModel)
 
 
-def _peft() -> Any:
+def _peft() -> ModuleType:
     try:
         import peft
     except ModuleNotFoundError as error:
@@ -45,13 +55,13 @@ def _peft() -> Any:
     return peft
 
 
-def add(model: Any, settings: Weights, *, seed: int = 0) -> Any:
-    """Put adapters beside every inner matrix of a model and freeze the rest; returns the same model.
+def add(model: ModelT, settings: Weights, *, seed: int = 0) -> ModelT:
+    """Put adapters beside every inner matrix of a model and freeze all other weights; returns the same model.
 
     Args:
         model: a transformers causal language model.
         settings: rank and scale.
-        seed: of A; B is zero.
+        seed: seed of the random numbers in A; B is zero.
 
     Raises:
         MissingExtra: peft is not installed.
@@ -59,12 +69,13 @@ def add(model: Any, settings: Weights, *, seed: int = 0) -> Any:
     config = _peft().LoraConfig(
         r=settings.lora_rank, lora_alpha=settings.scale, target_modules="all-linear", lora_dropout=0.0, task_type="CAUSAL_LM"
     )
-    with torch.random.fork_rng():
-        torch.manual_seed(seed)
+    # torch does not annotate all arguments of its random functions, nor peft those of `save_pretrained`.
+    with torch.random.fork_rng():  # pyright: ignore[reportUnknownMemberType]
+        torch.manual_seed(seed)  # pyright: ignore[reportUnknownMemberType]
         return _inject(model, config)
 
 
-def _inject(model: Any, config: Any) -> Any:
+def _inject(model: ModelT, config: LoraConfig) -> ModelT:
     config.base_model_name_or_path = model.name_or_path
     _peft().inject_adapter_in_model(config, model)
     for parameter in model.parameters():
@@ -73,38 +84,54 @@ def _inject(model: Any, config: Any) -> Any:
     return model.eval()
 
 
+class _Adapted(Protocol):
+    """A model after `peft` has put adapters into its layers."""
+
+    peft_config: dict[str, LoraConfig]
+
+
+class _AdaptedLayer(Protocol):
+    """A layer of `peft` around one of the model's matrices."""
+
+    def enable_adapters(self, enabled: bool) -> None: ...
+
+    def merge(self) -> None: ...
+
+    def get_base_layer(self) -> nn.Linear: ...
+
+
 def holds_adapters(folder: Path) -> bool:
     """Whether a folder holds adapters and not a whole model."""
     return (folder / CONFIGURATION).is_file()
 
 
 def base_of(folder: Path) -> str:
-    """The model that a folder of adapters belongs to."""
+    """Folder or name of the base model that a folder of adapters belongs to."""
     beside = folder.parent / "cold-start"
     named = json.loads((folder / CONFIGURATION).read_text()).get("base_model_name_or_path")
     return str(beside) if beside.is_dir() or not named else str(named)
 
 
-def present(model: Any) -> bool:
-    """Whether a model has adapters in it."""
+def present(model: LanguageModel) -> bool:
+    """Whether a model has adapters in its layers."""
     return hasattr(model, "peft_config")
 
 
-def save(model: Any, folder: Path) -> None:
-    """Write the adapters of a model, and nothing of the model, into an existing folder."""
-    config = copy.copy(model.peft_config["default"])
+def save(model: LanguageModel, folder: Path) -> None:
+    """Write the adapters of a model into an existing folder, without the weights of the base model."""
+    config = copy.copy(cast(_Adapted, model).peft_config["default"])
     config.inference_mode = True
-    config.save_pretrained(str(folder))
+    config.save_pretrained(str(folder))  # pyright: ignore[reportUnknownMemberType]
     state = {PREFIX + name: x.contiguous().cpu() for name, x in _peft().get_peft_model_state_dict(model).items()}
     save_file(state, folder / STATE, metadata={"format": "pt"})
 
 
-def load(model: Any, folder: Path) -> Any:
-    """Put the adapters of a folder into their model, ready to be trained on; returns the same model.
+def load(model: ModelT, folder: Path) -> ModelT:
+    """Put the adapters of a folder into their base model, ready for further training; returns the same model.
 
     Raises:
         MissingExtra: peft is not installed.
-        StorageError: they cannot be read.
+        StorageError: the adapters cannot be read.
     """
     peft = _peft()
     try:
@@ -117,17 +144,23 @@ def load(model: Any, folder: Path) -> Any:
     return model
 
 
-def restore(model: Any, folder: Path) -> None:
-    """Set a model's adapters to those of a folder."""
-    found = {name.removeprefix(PREFIX): numbers for name, numbers in load_file(folder / STATE).items()}
-    missing = _peft().set_peft_model_state_dict(model, found)
-    if missing.unexpected_keys:
-        raise StorageError(f"the adapters in {folder} are of another model: there is no {missing.unexpected_keys[0]}")
+def restore(model: LanguageModel, folder: Path) -> None:
+    """Set the adapters of a model to those in a folder.
+
+    Raises:
+        StorageError: the adapters belong to another model.
+    """
+    state = {name.removeprefix(PREFIX): numbers for name, numbers in load_file(folder / STATE).items()}
+    result = _peft().set_peft_model_state_dict(model, state)
+    if result.unexpected_keys:
+        raise StorageError(
+            f"the adapters in {folder} belong to another model: this model has no layer {result.unexpected_keys[0]}"
+        )
 
 
 @contextlib.contextmanager
-def off(model: Any) -> Iterator[Any]:
-    """The model as it was before it got adapters; without any, the model as it is."""
+def off(model: ModelT) -> Generator[ModelT]:
+    """Switch the adapters of a model off until the block ends; a model without adapters stays as it is."""
     layers = [layer for _, layer in _layers(model)]
     for layer in layers:
         layer.enable_adapters(False)
@@ -138,35 +171,36 @@ def off(model: Any) -> Iterator[Any]:
             layer.enable_adapters(True)
 
 
-def _layers(model: Any) -> list[tuple[str, Any]]:
-    """The layers with adapters, by name."""
+def _layers(model: LanguageModel) -> list[tuple[str, _AdaptedLayer]]:
+    """Name and layer, for each layer with adapters."""
     if not present(model):
         return []
     from peft.tuners.tuners_utils import BaseTunerLayer
 
-    return [(name, layer) for name, layer in model.named_modules() if isinstance(layer, BaseTunerLayer)]
+    layers = [(name, layer) for name, layer in model.named_modules() if isinstance(layer, BaseTunerLayer)]
+    return cast("list[tuple[str, _AdaptedLayer]]", layers)
 
 
-def merge(model: Any) -> float:
-    """Add the adapters to the weights, in 32 bits, and take them out; what is left is an ordinary model.
+def merge(model: LanguageModel) -> float:
+    """Add the adapters to the weights, in 32 bits, and remove them; the model is an ordinary one afterwards.
 
     Returns:
-        The share of the adapters' change that is still there in the model's precision: 1 in 32 bits, less in 16, where
+        The share of the adapters' change that survives in the model's precision: 1 in 32 bits; less in 16 bits, where
         changes below half of a weight's last digit are rounded away.
     """
-    kept = wanted = 0.0
+    realised = intended = 0.0
     for name, layer in _layers(model):
-        inner: Any = layer.get_base_layer()
+        inner = layer.get_base_layer()
         before, dtype = inner.weight.data.double(), inner.weight.dtype
         inner.float()
         layer.merge()
         change = inner.weight.data.double() - before
         inner.to(dtype)
-        kept += float(((inner.weight.data.double() - before) * change).sum())
-        wanted += float(change.square().sum())
+        realised += float(((inner.weight.data.double() - before) * change).sum())
+        intended += float(change.square().sum())
         parent, _, child = name.rpartition(".")
         setattr(model.get_submodule(parent), child, inner)
     if present(model):
-        del model.peft_config
+        del cast(_Adapted, model).peft_config
     model.requires_grad_(True)
-    return kept / wanted if wanted else 1.0
+    return realised / intended if intended else 1.0

@@ -1,31 +1,25 @@
-# pyright: standard
-"""Models and tokenizers, loaded and saved.
+"""Loading and saving models and tokenizers.
 
 Invariant
 ---------
-* What is saved loads with `AutoTokenizer` and `AutoModelForCausalLM` alone, without this package.
+* `AutoTokenizer` and `AutoModelForCausalLM` alone can load a saved folder, without this package.
 """
 
 from __future__ import annotations
 
 import contextlib
 import json
-from collections.abc import Iterator
+from collections.abc import Generator
 from pathlib import Path
 from typing import Any, cast
 
 import torch
 from safetensors import SafetensorError
-from transformers import (
-    AutoModelForCausalLM,
-    AutoTokenizer,
-    PreTrainedModel,
-    PreTrainedTokenizerFast,
-)
+from transformers import AutoModelForCausalLM, AutoTokenizer, PreTrainedModel, PreTrainedTokenizerFast
 from transformers.utils import logging
 
 from spark_rl.common.files import atomic_directory, unwritable
-from spark_rl.contracts import ModelSource
+from spark_rl.contracts import LanguageModel, ModelSource, Tokenizer
 from spark_rl.errors import UsageError
 from spark_rl.models import adapters
 from spark_rl.models.threads import choose_threads
@@ -35,31 +29,31 @@ __all__ = ["load_model", "load_pair", "load_tokenizer", "model_directory", "save
 TOKENIZER_FILES = ("tokenizer.*", "vocab.*", "*.model", "*.tiktoken", "tekken.json")
 
 
-def load_tokenizer(name: str | Path) -> Any:
+def load_tokenizer(name: str | Path) -> Tokenizer:
     """The tokenizer of a model directory or hub name; a directory never touches the network.
 
     Raises:
-        UsageError: there is none, or it has no chat template.
+        UsageError: the model has no tokenizer, or its tokenizer has no chat template or no end-of-sequence token.
     """
     local = _check(name)
-    # Without files, AutoTokenizer may answer with an empty tokenizer instead of an error.
-    found = not local or any(file for pattern in TOKENIZER_FILES for file in Path(name).glob(pattern))
+    # Without files, AutoTokenizer may return an empty tokenizer instead of raising an error.
+    complete = not local or any(file for pattern in TOKENIZER_FILES for file in Path(name).glob(pattern))
     try:
-        if not found:
+        if not complete:
             raise FileNotFoundError
         kind: Any = PreTrainedTokenizerFast if local and _is_generic(Path(name)) else AutoTokenizer
-        tokenizer = kind.from_pretrained(name, local_files_only=local)
+        tokenizer: Tokenizer = kind.from_pretrained(name, local_files_only=local)
     except (OSError, ValueError, KeyError) as error:
         raise UsageError(f'model "{name}" has no tokenizer that can be loaded; save one beside the weights') from error
     if not tokenizer.chat_template:
         raise UsageError(f'the tokenizer of model "{name}" has no chat template; use an instruction-tuned model, or add one')
-    if tokenizer.eos_token_id is None:
+    if cast("int | None", tokenizer.eos_token_id) is None:
         raise UsageError(f'the tokenizer of model "{name}" has no end-of-sequence token; set eos_token in its configuration')
     return tokenizer
 
 
 def _is_generic(directory: Path) -> bool:
-    """Whether the tokenizer says that its file is all there is to it, as a learnt one does."""
+    """Whether the tokenizer's file defines it completely, as the configuration of a learnt tokenizer says."""
     config = directory / "tokenizer_config.json"
     kind = json.loads(config.read_text()).get("tokenizer_class") if config.is_file() else None
     return kind in ("TokenizersBackend", "PreTrainedTokenizerFast")
@@ -68,12 +62,13 @@ def _is_generic(directory: Path) -> bool:
 def load_model(name: str | Path, *, device: str = "auto", dtype: str | torch.dtype = "auto") -> PreTrainedModel:
     """The causal language model of a directory or hub name, ready to generate; a directory never touches the network.
 
-    A directory of adapters gives their model with the adapters in it, not merged, since that would round them.
+    A directory of adapters gives the base model with the adapters in its layers. The adapters are not merged, since merging
+    would round them. The library chooses the attention: sdpa wherever the architecture has it.
 
     Args:
         name: directory or hub name.
         device: `auto` takes CUDA when there is one.
-        dtype: `auto` keeps the saved one. Attention is the library's choice: sdpa wherever the architecture has it.
+        dtype: `auto` keeps the saved precision.
 
     Raises:
         UsageError: there is no such model, or the device cannot hold it.
@@ -95,7 +90,7 @@ def load_model(name: str | Path, *, device: str = "auto", dtype: str | torch.dty
 
 
 def _check(name: str | Path) -> bool:
-    """Whether the name is a directory; refuses what is neither a model directory nor a possible hub name."""
+    """Whether the name is a directory; refuses a name that is neither a model directory nor a possible hub name."""
     path = Path(name)
     if path.is_dir():
         if not (path / "config.json").is_file() and not adapters.holds_adapters(path):
@@ -106,33 +101,38 @@ def _check(name: str | Path) -> bool:
     return False
 
 
-def load_pair(source: ModelSource) -> tuple[PreTrainedModel, Any]:
-    """Model and tokenizer, and as many threads as the source asks for; raises what `load_model` and `load_tokenizer` do."""
+def load_pair(source: ModelSource) -> tuple[PreTrainedModel, Tokenizer]:
+    """Model and tokenizer of a source; also sets the number of threads that the source asks for.
+
+    Raises:
+        UsageError: see `load_model` and `load_tokenizer`.
+    """
     torch.set_num_threads(source.threads or choose_threads())
     tokenizer = load_tokenizer(source.name)
     return load_model(source.name, device=source.device, dtype=source.dtype), tokenizer
 
 
 @contextlib.contextmanager
-def _quiet() -> Iterator[None]:
-    """Without the library's progress bars, which would break up our own."""
-    shown = logging.is_progress_bar_enabled()
+def _quiet() -> Generator[None]:
+    """Hide the library's progress bars, which would break up this package's own."""
+    enabled = logging.is_progress_bar_enabled()
     logging.disable_progress_bar()
     try:
         yield
     finally:
-        if shown:
+        if enabled:
             logging.enable_progress_bar()
 
 
 @contextlib.contextmanager
-def model_directory(path: Path, model: PreTrainedModel, tokenizer: Any) -> Iterator[Path]:
-    """A folder with weights (safetensors), configuration and tokenizer, to add to; it appears as `path` whole or not at all.
+def model_directory(path: Path, model: LanguageModel, tokenizer: Tokenizer) -> Generator[Path]:
+    """A folder with weights (safetensors), configuration and tokenizer. The block may add files to it.
 
-    Of a model with adapters the folder holds the adapters alone.
+    The folder appears at `path` when the block ends, whole or not at all. For a model with adapters it holds the adapters
+    alone.
 
     Raises:
-        StorageError: it cannot be written; nothing half-written is left.
+        StorageError: the folder cannot be written; nothing half-written is left.
     """
     with atomic_directory(path) as work, _quiet():
         try:
@@ -143,13 +143,13 @@ def model_directory(path: Path, model: PreTrainedModel, tokenizer: Any) -> Itera
             tokenizer.save_pretrained(work)
             yield work
         except Exception as error:
-            # A full disk is a SafetensorError to safetensors, a RuntimeError to torch, and to tokenizers a bare Exception.
+            # For a full disk safetensors raises SafetensorError, torch RuntimeError, and tokenizers a bare Exception.
             if isinstance(error, SafetensorError | RuntimeError) or type(error) is Exception:
                 raise unwritable(path, error) from error
             raise
 
 
-def save_pretrained_atomically(model: PreTrainedModel, tokenizer: Any, directory: str | Path) -> None:
+def save_pretrained_atomically(model: LanguageModel, tokenizer: Tokenizer, directory: str | Path) -> None:
     """Write weights, configuration and tokenizer; see `model_directory`."""
     with model_directory(Path(directory), model, tokenizer):
         pass

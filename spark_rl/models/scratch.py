@@ -1,4 +1,4 @@
-"""The size of a model that starts from nothing: plain settings, so that recipes need no torch to hold one."""
+"""The size of a model that is trained from scratch. Plain settings, so that recipes can hold them without torch."""
 
 from __future__ import annotations
 
@@ -11,20 +11,20 @@ __all__ = ["ScratchModel"]
 
 @dataclass(frozen=True)
 class ScratchModel:
-    """A Qwen2-architecture model with random weights, and the vocabulary learnt for it.
+    """Size of a Qwen2-architecture model with random weights, and of the vocabulary that is learnt for it.
 
-    The defaults (0.27 M parameters with 500 entries) are what two CPU cores train in minutes.
+    Two CPU cores train a model of the default size (0.27 M parameters with 500 entries) in minutes.
     """
 
     vocabulary: int = 1024
-    """Most entries of the learnt tokenizer; a world with few templates fills fewer."""
+    """Most entries of the learnt tokenizer; a world with few text templates needs fewer."""
     min_count: int = 5
-    """A name, word or phrase seen less often gets no entry of its own."""
+    """Fewest occurrences of a name, word or phrase that gets an entry of its own."""
     hidden: int = 96
     layers: int = 2
     heads: int = 4
     kv_heads: int = 2
-    """Heads of keys and values; fewer make the cache smaller and generation faster."""
+    """Heads of keys and values; fewer heads make the cache smaller and generation faster."""
     intermediate: int = 288
     """Width of the feed-forward part."""
     context: int = 4096

@@ -1,8 +1,7 @@
-# pyright: standard
-"""How many threads a matrix product should use: measured, since it depends on who else is using the cores.
+"""Measures how many threads a matrix product should use. The best number depends on the other programs on the cores.
 
-Idle cores share the work well; on busy ones the threads of a product wait for each other at barriers, and several can be
-many times slower than one.
+Idle cores share a product well. On busy cores the threads of a product wait for each other at barriers, and several threads
+can be many times slower than one.
 """
 
 from __future__ import annotations
@@ -14,13 +13,13 @@ import time
 __all__ = ["choose_threads"]
 
 MARGIN = 1.15
-"""More threads must be faster than fewer by this factor: the rest of the program runs on one."""
+"""More threads must be faster than fewer by this factor, since the rest of the program runs on one thread."""
 
 
 def choose_threads() -> int:
-    """The number of threads (1, 2, 4, ... up to the usable cores) whose products are fastest now; takes some milliseconds.
+    """The number of threads (1, 2, 4, ... up to the usable cores) with the fastest products now; takes some milliseconds.
 
-    Sets nothing: pass the result to `torch.set_num_threads`.
+    Does not set the number: pass the result to `torch.set_num_threads`.
     """
     import torch
 
@@ -31,7 +30,7 @@ def choose_threads() -> int:
     def seconds(threads: int) -> float:
         torch.set_num_threads(threads)
         laps: list[float] = []
-        for _ in range(8):  # the median: the first lap starts the threads, others may be interrupted
+        for _ in range(8):  # the median counts: the first lap starts the threads, and others may be interrupted
             start = time.perf_counter()
             torch.mm(left, right)
             laps.append(time.perf_counter() - start)

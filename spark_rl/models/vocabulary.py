@@ -1,15 +1,17 @@
-r"""Which pieces of a world's text deserve a token of their own.
+r"""Chooses the pieces of a world's text that get a token of their own.
 
 Invariants
 ----------
-* A name ("fridge 1") is two pieces, its noun and its number, which no piece joins with anything else. So the noun is one
-  token wherever it stands, and what is learnt about a template holds for every name in it, seen together or not.
+* A name ("fridge 1") is two pieces, its noun and its number. No piece joins them with each other or with other text. So a
+  noun is one token everywhere, and a model that has learnt a text template can use it with any name, even a name that
+  never occurred there in training.
 * No piece crosses a tag or a control token.
-* The result depends on the texts alone: ties are broken by the text of the piece.
+* The result depends on the texts alone: the text of a piece breaks ties.
 
-Text is cut at names into runs, runs into atoms (a word or a punctuation mark with the space after it). Atoms that stand
-side by side most often are merged again and again, as in byte-pair encoding, but a merged piece that further merges
-have used up gives its place back. What is left is nouns, numbers, words and whole phrases ("You arrive at ", "\ngo to ").
+Names cut the text into runs, and each run is cut into atoms (a word or a punctuation mark with the space after it). The
+most frequent pair of neighbouring atoms is merged, again and again, as in byte-pair encoding; but a merged piece loses its
+place when further merges have used it up. The result is nouns, numbers, words and whole phrases ("You arrive at ",
+"\ngo to ").
 """
 
 from __future__ import annotations
@@ -27,13 +29,13 @@ _ATOM = re.compile(r"\d|[^\W\d]+ ?|\s|[^\w\s]+ ?")
 
 
 def learn_pieces(texts: Iterable[str], *, room: int, min_count: int, barriers: Sequence[str] = ()) -> list[str]:
-    """The pieces of at least two characters worth an entry: nouns, numbers and words, then phrases, each most used first.
+    """The pieces of at least two characters: first nouns, numbers and words, then phrases, each by falling frequency.
 
     Args:
-        texts: what the model will read and write; repeats count.
+        texts: the texts that the model will read and write; repeats count.
         room: most pieces.
-        min_count: a piece must be used as often as this.
-        barriers: strings that are tokens already, which no piece may cross.
+        min_count: fewest uses of a piece.
+        barriers: strings that are tokens already; no piece may cross them.
     """
     between = re.compile("|".join(map(re.escape, barriers)) or r"(?!)")
     sections: Counter[str] = Counter()
@@ -43,13 +45,13 @@ def learn_pieces(texts: Iterable[str], *, room: int, min_count: int, barriers: S
     words, runs = _split(sections, {name.split(" ")[0] for name in names})
     for name, count in names.items():
         words[name[name.index(" ") :]] += count
-    known = {piece: count for piece, count in words.items() if count >= min_count and len(piece) > 1}
-    basic = sorted(known, key=lambda piece: (-known[piece], piece))[:room]
+    frequent = {piece: count for piece, count in words.items() if count >= min_count and len(piece) > 1}
+    basic = sorted(frequent, key=lambda piece: (-frequent[piece], piece))[:room]
     return basic + _phrases(runs, room - len(basic), min_count, set(basic))
 
 
 def _names(sections: Counter[str], min_count: int) -> Counter[str]:
-    """Names, as "word number", with how often each occurs."""
+    """How often each name ("word number") occurs, without the rare ones."""
     names: Counter[str] = Counter()
     for text, count in sections.items():
         for match in _NAME.finditer(text):
@@ -58,7 +60,7 @@ def _names(sections: Counter[str], min_count: int) -> Counter[str]:
 
 
 def _split(sections: Counter[str], nouns: set[str]) -> tuple[Counter[str], Counter[tuple[str, ...]]]:
-    """Words (nouns among them) with their counts, and the runs of atoms between names."""
+    """Counts of words (nouns among them), and counts of the runs of atoms between names."""
     name = re.compile(rf"\b(?:{'|'.join(sorted(nouns))})\b(?: \d+\b)?" if nouns else r"(?!)")
     words: Counter[str] = Counter(dict.fromkeys(nouns, 0))
     runs: Counter[tuple[str, ...]] = Counter()
@@ -74,14 +76,14 @@ def _split(sections: Counter[str], nouns: set[str]) -> tuple[Counter[str], Count
     return words, runs
 
 
-def _phrases(runs: Counter[tuple[str, ...]], room: int, min_count: int, known: set[str]) -> list[str]:
+def _phrases(runs: Counter[tuple[str, ...]], room: int, min_count: int, basic: set[str]) -> list[str]:
     """Merge the most frequent neighbours until `room` phrases are in use or no pair is frequent enough."""
     sequences, weights = [list(run) for run in runs], list(runs.values())
     pairs: Counter[tuple[str, str]] = Counter()
     where: defaultdict[tuple[str, str], set[int]] = defaultdict(set)
     merged: set[str] = set()
-    uses: Counter[str] = Counter()  # of merged pieces, by the sequences as they stand
-    queue: list[tuple[int, tuple[str, str]]] = []  # most frequent first; what is out of date is skipped
+    uses: Counter[str] = Counter()  # how often the present sequences use each merged piece
+    queue: list[tuple[int, tuple[str, str]]] = []  # most frequent first; outdated entries are skipped
 
     def count(index: int, sign: int) -> set[tuple[str, str]]:
         sequence, weight = sequences[index], sign * weights[index]
@@ -106,7 +108,7 @@ def _phrases(runs: Counter[tuple[str, ...]], room: int, min_count: int, known: s
         frequency, best = heapq.heappop(queue)
         if pairs[best] != -frequency:
             continue
-        if (piece := best[0] + best[1]) not in known:
+        if (piece := best[0] + best[1]) not in basic:
             merged.add(piece)
         changed: set[tuple[str, str]] = set()
         for index in where.pop(best):

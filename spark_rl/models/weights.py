@@ -1,4 +1,4 @@
-"""Which weights are trained, and in what precision: plain settings, so that recipes need no torch to hold them."""
+"""Settings of the weights that are trained and of their precision. Recipes can hold them without torch."""
 
 from __future__ import annotations
 
@@ -13,20 +13,20 @@ __all__ = ["Weights"]
 
 @dataclass(frozen=True)
 class Weights:
-    """How a model is held and which of its weights are trained."""
+    """Precision and device of a model, and which of its weights are trained."""
 
     lora_rank: int = 0
-    """Rank of low-rank adapters (LoRA, arXiv 2106.09685) beside every inner matrix, trained in 32 bits while the model's own
-    weights stand still; 0 trains all weights."""
+    """Rank of low-rank adapters (LoRA, arXiv 2106.09685) beside every inner matrix. The adapters are trained in 32 bits and
+    the model's own weights are frozen; 0 trains all weights instead."""
     lora_alpha: float = 0.0
-    """Adapters are scaled by alpha / rank; 0 means twice the rank."""
+    """Alpha: the adapters' output is scaled by alpha / rank; 0 means twice the rank."""
     dtype: Literal["auto", "float32", "bfloat16"] = "auto"
-    """Precision the model computes in; auto is the one it was saved in. All weights of a 16-bit model are trained on 32-bit
-    copies, since a step of 1e-6 is lost in 16 bits."""
+    """Precision in which the model computes; auto takes the precision in which it was saved. Training updates a 32-bit copy
+    of each 16-bit weight, since a step of 1e-6 is lost in 16 bits."""
     checkpointing: bool = False
-    """Keep only the layers' inputs for the backward pass and compute the rest again: far less memory, a third more time."""
+    """Keep only the inputs of layers for the backward pass and recompute the rest: far less memory, a third more time."""
     device: str = "auto"
-    """cpu, cuda or cuda:N; auto is cuda where there is one."""
+    """cpu, cuda or cuda:N; auto is cuda where there is a CUDA device, else cpu."""
 
     def __post_init__(self) -> None:
         if self.lora_rank < 0:
@@ -43,5 +43,5 @@ class Weights:
 
     @property
     def scale(self) -> float:
-        """Alpha as it is used."""
+        """Alpha, with 0 replaced by twice the rank."""
         return self.lora_alpha or 2.0 * self.lora_rank

@@ -1,4 +1,4 @@
-"""What training maximises: rewards and their penalties, the clipped policy loss, settings of learning by preference.
+"""The objective of training: rewards and their penalties, the clipped policy loss, settings of preference learning.
 
-Pure functions of numbers and tensors. Advantages of steps are in `advantage`, optimiser steps in `learning`.
+All functions here are pure functions of numbers and tensors. Advantages are in `advantage`, optimiser steps in `learning`.
 """

@@ -1,60 +1,72 @@
-# pyright: standard
-"""The clipped policy objective on sampled tokens, with divergence from a reference and entropy.
+"""The clipped policy objective on sampled tokens, with divergence from a reference model and entropy.
 
 Invariant
 ---------
-A step shared by many leaves is one set of tokens, and its loss equals the sum of the losses of one copy a leaf, the
+A step that many leaves share is one set of tokens. Its loss equals the sum of the losses of one copy for each leaf, the
 denominators included (design rule 2). For a token with probability ratio r = exp(log-probability - old) and the
 summed advantages A+ >= 0 >= A- of the trajectories through it, the objective is
 
     A+ * min(r, 1 + high) + A- * min(max(r, 1 - low), dual) - weight * (kl * k3 - entropy * H)
 
-PPO's clip picks, for a positive advantage, min(r, 1 + high), and for a negative one max(r, 1 - low), bounded by the
-dual clip (arXiv 1912.09729): both are linear in the advantage, so sums over trajectories are exact as long as the two
-signs are kept apart. k3 = exp(d) - d - 1 with d = reference - log-probability is the low-variance divergence estimate.
+For a positive advantage, PPO's clip picks min(r, 1 + high); for a negative one it picks max(r, 1 - low), bounded by the
+dual clip (arXiv 1912.09729). Both terms are linear in the advantage, so sums over trajectories are exact as long as
+positive and negative advantages are summed separately. k3 = exp(d) - d - 1, with d = reference - log-probability, is the
+low-variance estimate of the divergence.
 
 A token mean divides by the mini-batch's sum of weights; a sequence mean first averages over each completion's tokens.
 Both are sums of per-token terms over one denominator, so micro-batches add up to the mini-batch exactly.
 
-torch is imported where tensors are computed, so recipes can hold a `Loss` without it.
+Functions that compute tensors import torch inside, so recipes can hold a `Loss` without torch.
 """
 
 from __future__ import annotations
 
-from collections.abc import Callable
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any, Generic, Literal, NamedTuple, TypeVar
+from typing import TYPE_CHECKING, Generic, Literal, NamedTuple, Protocol, Self, SupportsFloat, TypeVar, cast
 
+from spark_rl.contracts import LanguageModel
 from spark_rl.errors import UsageError
 
 if TYPE_CHECKING:
-    from torch import Tensor
+    from torch import Tensor, nn
 
 __all__ = ["Loss", "Targets", "k3", "policy_loss", "surrogate", "token_logprobs"]
 
+
+class _Array(Protocol):
+    """The arithmetic that numpy arrays and torch tensors share, as far as `Loss.denominator` needs it."""
+
+    def __pow__(self, exponent: float, /) -> Self: ...
+
+    def __mul__(self, other: Self, /) -> Self: ...
+
+    def sum(self) -> SupportsFloat: ...
+
+
 ArrayT = TypeVar("ArrayT")
+NumbersT = TypeVar("NumbersT", bound=_Array)
 
 LOG_RATIO_LIMIT = 20.0
-"""Differences of log-probabilities are clamped here before `exp`, so that a clamped term has gradient 0 and not 0 * inf."""
+"""Differences of log-probabilities are clamped to this before `exp`. A clamped term then has gradient 0 and not 0 * inf."""
 LOGIT_CELLS = 2**25
-"""Most logits turned to 32-bit log-probabilities at once: 128 MiB, whatever the vocabulary."""
+"""Most logits that are turned into 32-bit log-probabilities at once: 128 MiB, whatever the size of the vocabulary."""
 
 
 class Targets(NamedTuple, Generic[ArrayT]):
-    """What sampled tokens learn from: arrays of shape [S], in row-major order of the tokens (numpy or torch)."""
+    """The training signal of sampled tokens: arrays of shape [S], in row-major order of the tokens (numpy or torch)."""
 
     positive: ArrayT
     """Sum of the positive advantages of the trajectories through the token."""
     negative: ArrayT
-    """Sum of the negative ones."""
+    """Sum of the negative advantages."""
     weight: ArrayT
     """How many trajectories the token stands for."""
     length: ArrayT
-    """Tokens of the completion it belongs to."""
+    """Number of tokens in the token's completion."""
     sampling: ArrayT
-    """Log-probability with which the rollout sampled it."""
+    """Log-probability with which the rollout sampled the token."""
     old: ArrayT
-    """Log-probability the ratio is taken against: the rollout's, or the trainer's own before the update."""
+    """Log-probability in the ratio's denominator: the rollout's, or the trainer's own before the update."""
 
 
 @dataclass(frozen=True)
@@ -66,17 +78,18 @@ class Loss:
     clip_high: float = 0.2
     """A positive advantage stops pushing a token up above ratio 1 + clip_high."""
     dual_clip: float = 3.0
-    """A negative advantage stops counting above this ratio; 0 turns it off."""
+    """A negative advantage stops counting above this ratio; 0 turns the dual clip off."""
     kl: float = 0.01
-    """Weight of the divergence from the reference (the frozen cold start); 0 holds no reference model."""
+    """Weight of the divergence from the reference model (the frozen cold start); with 0 no reference model is loaded."""
     kl_clamp: float = 10.0
-    """Largest divergence a single token can count."""
+    """Largest divergence that a single token can contribute."""
     entropy: float = 0.001
     """Weight of the entropy bonus."""
     aggregation: Literal["token-mean", "sequence-mean"] = "token-mean"
-    """Mean over all sampled tokens of a mini-batch, or over completions of each one's token mean."""
+    """`token-mean`: mean over all sampled tokens of a mini-batch. `sequence-mean`: mean over completions of their token
+    means."""
     importance: float = 0.0
-    """Cap of the truncated importance weight between trainer and rollout engine, which corrects for the small
+    """Cap of the truncated importance weight between trainer and rollout engine. The weight corrects for the small
     differences of their log-probabilities; 0 trusts the rollout's log-probabilities."""
 
     def __post_init__(self) -> None:
@@ -94,23 +107,23 @@ class Loss:
         if self.aggregation not in ("token-mean", "sequence-mean"):
             raise UsageError(f'loss.aggregation is "{self.aggregation}": choose token-mean or sequence-mean')
 
-    def share(self, length: Any) -> Any:
-        """A token's part of its completion's mean, from the completion's length: 1 for a token mean, else 1 / length."""
+    def share(self, length: NumbersT) -> NumbersT:
+        """A token's share of its completion's mean, from the completion's length: 1 for a token mean, else 1 / length."""
         return length ** (-1.0 if self.aggregation == "sequence-mean" else 0.0)
 
-    def denominator(self, targets: Targets[Any]) -> float:
-        """What the sums over a mini-batch are divided by: its trajectories' tokens, or their completions."""
+    def denominator(self, targets: Targets[NumbersT]) -> float:
+        """The divisor of sums over a mini-batch: the number of its trajectories' tokens, or of their completions."""
         return float((targets.weight * self.share(targets.length)).sum())
 
 
 def surrogate(loss: Loss, ratio: Tensor, positive: Tensor, negative: Tensor) -> Tensor:
-    """The clipped policy term of each token, to be maximised; all tensors [S]."""
+    """The clipped policy term of each token, which training maximises; all tensors [S]."""
     floor = ratio.clamp(min=1 - loss.clip_low, max=loss.dual_clip or None)
     return positive * ratio.clamp(max=1 + loss.clip_high) + negative * floor
 
 
 def k3(logprobs: Tensor, reference: Tensor) -> Tensor:
-    """Per-token estimate of KL(policy || reference), at least 0; tensors [S]."""
+    """Estimate of KL(policy || reference) for each token, at least 0; tensors [S]."""
     gap = (reference - logprobs).clamp(-LOG_RATIO_LIMIT, LOG_RATIO_LIMIT)
     return gap.exp() - gap - 1
 
@@ -123,19 +136,19 @@ def policy_loss(
     reference: Tensor | None,
     denominator: float,
 ) -> tuple[Tensor, dict[str, float]]:
-    """Share of a mini-batch's loss that these tokens make up, and the same share of its statistics.
+    """The part of a mini-batch's loss that these tokens contribute, and their part of its statistics.
 
     Args:
         loss: the settings.
-        targets: what the tokens learn from, [S].
-        logprobs: log-probabilities under the policy being trained, [S], with gradient.
-        entropy: entropy of the distribution each token was drawn from, [S].
+        targets: the tokens' training signal, [S].
+        logprobs: log-probabilities under the policy that is trained, [S], with gradient.
+        entropy: entropy of the distribution that each token was drawn from, [S].
         reference: log-probabilities under the reference model, [S]; None when `loss.kl` is 0.
         denominator: `loss.denominator` of the whole mini-batch.
 
     Returns:
-        A scalar to call `backward` on, and numbers that add up over micro-batches to means weighted as the loss is;
-        those whose name ends in `_max` combine by maximum.
+        A scalar to call `backward` on, and statistics by name. Over micro-batches the statistics add up to means with the
+        weights of the loss; those whose name ends in `_max` combine by maximum.
     """
     import torch
 
@@ -169,31 +182,33 @@ def policy_loss(
             "ratio_max": ratio.max(),
             "loss": -objective,
         }
-        numbers: list[float] = torch.stack(list(sums.values())).tolist()
+        # torch does not say what `tolist` returns.
+        numbers = cast("list[float]", torch.stack(list(sums.values())).tolist())  # pyright: ignore[reportUnknownMemberType]
     return -objective, dict(zip(sums, numbers, strict=True))
 
 
 def token_logprobs(
-    model: Any, tokens: Tensor, sampled: Tensor, temperature: float, with_entropy: bool = False
+    model: LanguageModel, tokens: Tensor, sampled: Tensor, temperature: float, with_entropy: bool = False
 ) -> tuple[Tensor, Tensor | None]:
-    """Log-probabilities of the sampled tokens, and the entropy of the distributions they were drawn from.
+    """Log-probabilities of the sampled tokens, and the entropy of the distributions that they were drawn from.
 
-    Rows are padded on the right: under causal attention no token sees what follows it, so padding needs no mask.
-    Only positions that predict a sampled token reach the output layer, which for a large vocabulary is most of the
-    memory; what an architecture does to its logits afterwards (scale, soft cap) is its own code.
+    Rows are padded on the right. Under causal attention no token sees a later one, so padding needs no mask. Only positions
+    that predict a sampled token reach the output layer, since logits of a large vocabulary take most of the memory. The
+    architecture's own code scales or caps its logits afterwards.
 
     Args:
         model: a transformers causal language model.
         tokens: ids, [rows, length].
-        sampled: which of them were sampled, bool [rows, length]; never the first of a row.
-        temperature: of the rollout; 0 (greedy) counts as 1.
+        sampled: marks the ids that were sampled, bool [rows, length]; the first of a row is never marked.
+        temperature: temperature of the rollout; 0 (greedy) counts as 1.
         with_entropy: whether to compute the entropy.
 
     Returns:
-        Tensors [S] in row-major order, in 32 bits or the model's own precision if higher; None for no entropy.
+        Two tensors [S] in row-major order, in 32 bits or the model's own precision if higher. Without `with_entropy` the
+        second is None.
     """
     import torch
-    from torch.utils.checkpoint import checkpoint
+    from torch.utils.checkpoint import checkpoint  # pyright: ignore[reportUnknownVariableType]  untyped arguments
 
     predicting = torch.zeros_like(sampled)
     predicting[:, :-1] = sampled[:, 1:]
@@ -209,17 +224,21 @@ def token_logprobs(
     size = max(1, LOGIT_CELLS // logits.shape[-1])
     if len(logits) <= size:
         return score(logits, ids)
-    parts: list[Any] = [
-        checkpoint(score, part, chosen, use_reentrant=False)  # or else every part's 32-bit copy is kept for backward
-        for part, chosen in zip(logits.split(size), ids.split(size), strict=True)
+    parts = [
+        # Without `checkpoint`, the 32-bit copy of every part is kept for the backward pass.
+        cast("tuple[Tensor, Tensor | None]", checkpoint(score, part, chosen, use_reentrant=False))
+        for part, chosen in zip(torch.split(logits, size), torch.split(ids, size), strict=True)
     ]
-    picked, entropies = zip(*parts, strict=True)
-    return torch.cat(picked), torch.cat(entropies) if with_entropy else None
+    picked = torch.cat([logprobs for logprobs, _ in parts])
+    return picked, torch.cat([entropy for _, entropy in parts if entropy is not None]) if with_entropy else None
 
 
-def _logits_at(model: Any, tokens: Tensor, positions: Tensor) -> Tensor:
-    """Logits [S, vocabulary] where `positions` is true, through the model's own forward pass."""
-    select: Callable[..., Any] = lambda _, inputs: (inputs[0][positions], *inputs[1:])  # noqa: E731  reads as one step
+def _logits_at(model: LanguageModel, tokens: Tensor, positions: Tensor) -> Tensor:
+    """Logits [S, vocabulary] at the positions that are true, from the model's own forward pass."""
+
+    def select(_: nn.Module, inputs: tuple[Tensor, ...]) -> tuple[Tensor, ...]:
+        return inputs[0][positions], *inputs[1:]
+
     head = model.get_output_embeddings()
     if head is None:
         return model(input_ids=tokens, use_cache=False).logits[positions]

@@ -1,4 +1,4 @@
-"""What an outcome is worth and what an unusable step costs: from a tree and an estimator to the credit that is trained."""
+"""Scales rewards and charges penalties: from a tree and an estimator to the credit that training uses."""
 
 from __future__ import annotations
 
@@ -12,26 +12,27 @@ __all__ = ["Rewards"]
 
 @dataclass(frozen=True)
 class Rewards:
-    """What an outcome is worth, and what a step costs that the environment could not use."""
+    """The scale of rewards, and the penalties of steps that the environment could not use."""
 
     scale: float = 10.0
-    """Raw rewards are multiplied by this (10 for a success in the paper)."""
+    """Factor of raw rewards (the paper gives 10 for a success)."""
     malformed: float = 0.1
     """Penalty of a completion that is not one reasoning block and one action."""
     inadmissible: float = 0.1
     """Penalty of a well-formed action that the environment does not know or cannot carry out."""
     inside: bool = False
-    """Charge penalties to the step's reward, before normalisation (where a division by the standard deviation makes
-    them count for little in mixed groups and for everything in failed ones), instead of to the step's own tokens."""
+    """Subtract penalties from the step's reward, before normalisation, instead of from the advantage of the step's own
+    tokens. Before normalisation, the division by the standard deviation makes penalties small in mixed groups, and the only
+    signal in failed groups."""
 
     def penalty(self, node: Node) -> float:
-        """The price of this step: at least 0."""
+        """The penalty of a step, at least 0."""
         if not node.well_formed:
             return self.malformed
         return 0.0 if node.admissible else self.inadmissible
 
     def shape(self, tree: Tree) -> Tree:
-        """The tree that estimators see: rewards scaled, penalties taken off when they belong inside."""
+        """The tree that estimators see: rewards are scaled, and with `inside` the penalties are subtracted."""
         nodes = [
             replace(node, reward=node.reward * self.scale - (self.penalty(node) if self.inside else 0.0))
             for node in tree.nodes
@@ -39,9 +40,9 @@ class Rewards:
         return replace(tree, nodes=nodes)
 
     def credit(self, tree: Tree, estimator: AdvantageEstimator) -> Credit:
-        """What the trainer uses: the estimator's credit of the shaped tree, less each invalid step's penalty.
+        """The credit that the trainer uses: the estimator's credit of the shaped tree, less the penalties of invalid steps.
 
-        The penalty touches the tokens of the invalid step only and is counted once for each trajectory through it.
+        A penalty changes the tokens of its invalid step only. It counts once for each trajectory through the step.
         """
         credit = estimator(self.shape(tree))
         if self.inside:

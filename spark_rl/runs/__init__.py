@@ -1,1 +1,1 @@
-"""What a run leaves on disk, and reads again: its directory, forests, checkpoints; and other places that its log goes to."""
+"""The files of a run (directory, forests, checkpoints), and the trackers that receive a copy of its log."""

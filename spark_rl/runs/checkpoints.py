@@ -1,15 +1,14 @@
-# pyright: standard
-"""Checkpoints: a model folder that `transformers` loads by itself, and beside it what training needs to go on.
+"""Checkpoints: a model folder that `transformers` loads by itself, with the training state beside the weights.
 
-Where adapters are trained, the folder holds them alone; their model is the cold start.
+Where adapters are trained, the folder holds the adapters alone; their base model is the cold start.
 
 Invariants
 ----------
-* A checkpoint is there whole or not at all; one that cannot be written leaves the earlier ones as they were.
-* Going on from one gives the same numbers as never having stopped: weights, optimiser, random states and the cursor
-  (the number of finished iterations) are all in it.
-* The newest few are kept, and the best on the development slice. Each checkpoint holds its own result there, so which
-  one is best is read off those that exist.
+* A checkpoint exists whole or not at all. A checkpoint that cannot be written leaves the earlier ones unchanged.
+* A run that resumes from a checkpoint gives the same numbers as an uninterrupted run. The checkpoint holds weights,
+  optimiser, random states and the number of finished iterations.
+* The newest few checkpoints and the best one on the development slice are never deleted. Each checkpoint holds its own
+  success rate there, so the existing checkpoints alone say which one is best.
 """
 
 from __future__ import annotations
@@ -19,12 +18,13 @@ import random
 import shutil
 from pathlib import Path
 from pickle import UnpicklingError
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, TypedDict, cast
 
 import numpy as np
 import torch
 
 from spark_rl.common.files import write_json
+from spark_rl.contracts import LanguageModel, Tokenizer
 from spark_rl.errors import StorageError, UsageError
 from spark_rl.models.load import model_directory
 
@@ -37,11 +37,19 @@ TRAINING = "training.pt"
 SUCCESS = "development.json"
 
 
+class _RandomStates(TypedDict):
+    """States of the random generators, in types that `torch.load(weights_only=True)` reads."""
+
+    torch: torch.Tensor
+    python: list[int]
+    numpy: list[object]
+
+
 def save(
     folder: Path,
     iteration: int,
-    model: Any,
-    tokenizer: Any,
+    model: LanguageModel,
+    tokenizer: Tokenizer,
     optimizer: Optimizer | None,
     *,
     success: float | None = None,
@@ -49,15 +57,15 @@ def save(
     """Write the checkpoint after `iteration` finished iterations.
 
     Args:
-        folder: of all checkpoints.
+        folder: the folder of all checkpoints.
         iteration: how many iterations are finished.
         model: a transformers model.
         tokenizer: its tokenizer.
-        optimizer: its state goes along, and so do those of the random generators; None where each iteration has its own.
-        success: on the development slice, where it was measured.
+        optimizer: its state is saved too; None where each iteration has an optimiser of its own.
+        success: success rate on the development slice, where it was measured.
 
     Raises:
-        StorageError: it cannot be written; nothing of it is left.
+        StorageError: the checkpoint cannot be written; nothing of it is left.
     """
     path = folder / f"{iteration:06d}"
     with model_directory(path, model, tokenizer) as work:
@@ -69,7 +77,7 @@ def save(
 
 
 def load_training(path: Path, optimizer: Optimizer) -> int:
-    """Restore optimiser and random states; returns the number of finished iterations.
+    """Restore the optimiser and the random states; returns the number of finished iterations.
 
     Raises:
         StorageError: the checkpoint cannot be read.
@@ -78,7 +86,7 @@ def load_training(path: Path, optimizer: Optimizer) -> int:
         state = torch.load(path / TRAINING, map_location="cpu", weights_only=True)
     except (OSError, RuntimeError, EOFError, KeyError, UnpicklingError) as error:
         raise StorageError(f"checkpoint {path} cannot be read; delete it to continue from the one before") from error
-    # Its settings are the recipe's, which may have been mended since; what it has learnt is the checkpoint's.
+    # The optimiser's settings come from the recipe, which a user may have corrected; its moments come from the checkpoint.
     optimizer.load_state_dict({**state["optimizer"], "param_groups": optimizer.state_dict()["param_groups"]})
     _set_random_states(state)
     return int(state["iteration"])
@@ -96,7 +104,7 @@ def latest(folder: Path) -> Path | None:
 
 
 def best(folder: Path) -> tuple[Path, float] | None:
-    """The checkpoint with the highest success on the development slice, the earliest of equals, and that success."""
+    """The checkpoint with the highest success rate on the development slice, and that rate; of equals the earliest."""
     measured = [
         (path, json.loads((path / SUCCESS).read_text())["success"])
         for path in _numbered(folder)
@@ -106,7 +114,7 @@ def best(folder: Path) -> tuple[Path, float] | None:
 
 
 def prune(folder: Path, keep: int) -> None:
-    """Delete all numbered checkpoints but the newest `keep` (at least one) and the best."""
+    """Delete all numbered checkpoints except the newest `keep` (at least one) and the best one."""
     top = best(folder)
     for path in _numbered(folder)[: -max(keep, 1)]:
         if top is None or path != top[0]:
@@ -114,12 +122,12 @@ def prune(folder: Path, keep: int) -> None:
 
 
 def model_folder(name: str | Path, checkpoint: str = "last") -> str | Path:
-    """Where the model of a run directory is; whatever else may name a model (a model directory, a hub name) unchanged.
+    """The model folder in a run directory; any other name of a model (a model directory, a hub name) unchanged.
 
     Args:
-        name: what a person typed.
-        checkpoint: of a run: `last` (the cold start while there is no other), `best`, `cold-start`, or the number of an
-            iteration.
+        name: the name that a user typed.
+        checkpoint: which one of a run: `last` (the cold start while there is no other), `best`, `cold-start`, or the number
+            of an iteration.
 
     Raises:
         UsageError: the run has no such checkpoint.
@@ -134,8 +142,8 @@ def model_folder(name: str | Path, checkpoint: str = "last") -> str | Path:
     else:
         path = folder / (f"{int(checkpoint):06d}" if checkpoint.isdecimal() else checkpoint)
     if not path.is_dir():
-        there = ", ".join(sorted(found.name for found in folder.glob("[!.]*")))
-        raise UsageError(f'{name} holds no checkpoint "{checkpoint}"; there {f"are {there}" if there else "is none yet"}')
+        names = ", ".join(sorted(entry.name for entry in folder.glob("[!.]*")))
+        raise UsageError(f'{name} holds no checkpoint "{checkpoint}"; there {f"are {names}" if names else "is none yet"}')
     return path
 
 
@@ -143,18 +151,19 @@ def _numbered(folder: Path) -> list[Path]:
     return sorted(path for path in folder.glob("[0-9]*") if (path / TRAINING).exists())
 
 
-def _random_states() -> dict[str, Any]:
-    """What libraries draw from: no sample of ours depends on it."""
+def _random_states() -> _RandomStates:
+    """States of the libraries' random generators. No sample of this package depends on them."""
     version, keys, position, has_gauss, cached = np.random.get_state()
+    numbers = torch.from_numpy(np.asarray(keys).astype(np.int64))  # pyright: ignore[reportUnknownMemberType]  untyped in torch
     return {
         "torch": torch.get_rng_state(),
         "python": list(random.getstate()[1]),
-        "numpy": [version, torch.from_numpy(np.asarray(keys).astype(np.int64)), position, has_gauss, cached],
+        "numpy": [version, numbers, position, has_gauss, cached],
     }
 
 
-def _set_random_states(state: dict[str, Any]) -> None:
+def _set_random_states(state: _RandomStates) -> None:
     torch.set_rng_state(state["torch"])
     random.setstate((3, tuple(state["python"]), None))
-    version, keys, position, has_gauss, cached = state["numpy"]
+    version, keys, position, has_gauss, cached = cast("tuple[str, torch.Tensor, int, int, float]", state["numpy"])
     np.random.set_state((version, keys.numpy().astype(np.uint32), position, has_gauss, cached))

@@ -1,14 +1,14 @@
-"""Forests on disk: gzipped JSON lines, a header and then one tree a line.
+"""Forests on disk: gzipped JSON lines, a header and then one line for each tree.
 
 Invariants
 ----------
 * `load_forest(save_forest(f)) == f`: every id, log-probability, action and counter comes back exactly.
 * A file is written whole or not at all.
-* The header names the format and its version; an older version is read, a newer one is refused with a sentence.
-  (2 added the tokens' entropies, a tree's cap and horizon, and forks that exclude actions; 3 progress and restarts; 4 the
-  version of the weights.)
+* The header names the format and its version. An older version is read; a newer one raises an error that names both.
+  (Version 2 added the tokens' entropies, a tree's cap and horizon, and forks that exclude actions. Version 3 added progress
+  and restarts. Version 4 added the version of the weights.)
 
-JSON because a stranger can read it with three lines of any language; token ids compress well.
+The format is JSON because anybody can read it with three lines of any language. Token ids compress well.
 """
 
 from __future__ import annotations
@@ -36,7 +36,7 @@ _TUPLES = ("path", "prompt", "completion", "logprobs", "actions", "entropies")
 
 
 def save_forest(forest: Forest, path: Path) -> None:
-    """Write a forest to a file, in one step."""
+    """Write a forest to a file, whole or not at all."""
     header = {
         "format": FORMAT,
         "version": VERSION,
@@ -48,7 +48,7 @@ def save_forest(forest: Forest, path: Path) -> None:
         "node": _NODE,
     }
     lines = [json.dumps(header), *(json.dumps(_tree_record(tree), separators=(",", ":")) for tree in forest)]
-    # A fixed time stamp and level: equal forests are equal files.
+    # Time stamp and compression level are fixed, so that equal forests give equal files.
     write_bytes(path, gzip.compress(("\n".join(lines) + "\n").encode(), compresslevel=6, mtime=0))
 
 
@@ -56,19 +56,19 @@ def load_forest(path: str | Path, iteration: int | None = None) -> Forest:
     """Read a forest back.
 
     Args:
-        path: a forest file, a folder of them, or a run directory.
-        iteration: which one of a folder; the last by default.
+        path: a forest file, a folder of forest files, or a run directory.
+        iteration: the iteration to read from a folder; the last by default.
 
     Raises:
-        StorageError: there is none, or it cannot be read.
+        StorageError: there is no such forest, or its file cannot be read.
     """
     file = _forest_file(Path(path), iteration)
     try:
         lines = gzip.decompress(file.read_bytes()).decode().splitlines()
         header = json.loads(lines[0])
         if header.get("format") != FORMAT or header["version"] > VERSION:
-            found = f"{header.get('format')} {header.get('version')}"
-            raise StorageError(f"{file} has format {found}; this version reads {FORMAT} {VERSION}")
+            actual = f"{header.get('format')} {header.get('version')}"
+            raise StorageError(f"{file} has format {actual}; this version reads {FORMAT} {VERSION}")
         trees = [_tree(json.loads(line), header["node"]) for line in lines[1:]]
         spent, weights = Spent(**header["spent"]), header.get("weights", 0)
         return Forest(trees, header["iteration"], header["seed"], spent, header["failures"], weights)
@@ -77,18 +77,18 @@ def load_forest(path: str | Path, iteration: int | None = None) -> Forest:
 
 
 def iterations(path: str | Path) -> list[int]:
-    """Iterations whose forests a folder (or run directory) holds, in order."""
+    """The iterations that have a forest in a folder (or run directory), in order."""
     return sorted(int(file.name.removesuffix(SUFFIX)) for file in _folder(Path(path)).glob(f"[0-9]*{SUFFIX}"))
 
 
 def prune_forests(folder: Path, keep: int) -> None:
-    """Delete all but the newest `keep` forests; 0 keeps all."""
+    """Delete all forests except the newest `keep`; 0 deletes none."""
     for old in iterations(folder)[:-keep] if keep else []:
         forest_path(folder, old).unlink(missing_ok=True)
 
 
 def forest_path(folder: Path, iteration: int) -> Path:
-    """Where a folder keeps the forest of an iteration."""
+    """The file of an iteration's forest in a folder."""
     return folder / f"{iteration:06d}{SUFFIX}"
 
 
@@ -99,15 +99,15 @@ def _folder(path: Path) -> Path:
 def _forest_file(path: Path, iteration: int | None) -> Path:
     if path.is_file():
         return path
-    known = iterations(path)
-    if not known:
+    saved = iterations(path)
+    if not saved:
         raise StorageError(f"{path} holds no forests; name a run directory or a forest file")
-    if iteration is not None and iteration not in known:
-        raise StorageError(f"{path} holds no forest of iteration {iteration}; there are {', '.join(map(str, known))}")
-    return forest_path(_folder(path), known[-1] if iteration is None else iteration)
+    if iteration is not None and iteration not in saved:
+        raise StorageError(f"{path} holds no forest of iteration {iteration}; there are {', '.join(map(str, saved))}")
+    return forest_path(_folder(path), saved[-1] if iteration is None else iteration)
 
 
-def _tree_record(tree: Tree) -> dict[str, Any]:
+def _tree_record(tree: Tree) -> dict[str, object]:
     task = tree.task
     return {
         "task": {name: getattr(task, name) for name in _TASK} | {"data": dict(task.data)},

@@ -1,10 +1,10 @@
-"""A run directory: everything a run was asked and everything it found.
+"""A run directory: the settings and all results of a run.
 
-    recipe.json            the resolved recipe and what was measured at the start (threads)
-    demonstrations.jsonl   what the cold start learnt from
-    metrics.jsonl          one line an iteration
-    forests/               every tree grown, newest kept (`store`)
-    checkpoints/           cold-start, then numbered ones (`checkpoint`)
+    recipe.json            the resolved recipe, and settings measured at the start (threads)
+    demonstrations.jsonl   the demonstrations of the cold start
+    metrics.jsonl          one line for each iteration
+    forests/               the trees of the newest iterations (`forests`)
+    checkpoints/           cold-start, then numbered ones (`checkpoints`)
     eval.json              {"before" | "after": {level: the fields of `evaluation.results.LevelResult`}}
 
 Invariant: each file is written whole or appended by whole lines, so a run that was killed at any moment can be read
@@ -33,12 +33,12 @@ __all__ = ["Run", "read_rows"]
 RECIPE = "recipe.json"
 
 
-def read_rows(file: Path) -> tuple[list[dict[str, Any]], int]:
-    """Rows of a metrics.jsonl, oldest first, up to the first line that cannot be read, and how many lines are left out.
+def read_rows(file: Path) -> tuple[list[dict[str, float]], int]:
+    """Rows of a metrics.jsonl, oldest first, up to the first line that cannot be read, and the number of lines left out.
 
-    What follows a broken line was not written by a run.
+    A run writes no lines after a broken one, so none of them is read.
     """
-    rows: list[dict[str, Any]] = []
+    rows: list[dict[str, float]] = []
     lines = file.read_text(errors="replace").splitlines() if file.exists() else []
     for line in lines:
         try:
@@ -47,7 +47,7 @@ def read_rows(file: Path) -> tuple[list[dict[str, Any]], int]:
             break
         if not isinstance(row, dict):
             break
-        rows.append(cast("dict[str, Any]", row))
+        rows.append(cast("dict[str, float]", row))
     return rows, len(lines) - len(rows)
 
 
@@ -58,7 +58,8 @@ class Run:
         self.directory = directory
         self.recipe = recipe
         self.settings = dict(settings)
-        """What was measured at the start and must stay: `threads`. And how `spark-rl eto` made it, where it did: `eto`."""
+        """Settings that are measured at the start and stay the same when the run is resumed (`threads`). A run of
+        `spark-rl eto` also has the settings of that command (`eto`)."""
 
     @classmethod
     def create(cls, directory: Path, recipe: Recipe) -> Run:
@@ -75,9 +76,14 @@ class Run:
 
     @classmethod
     def open(cls, directory: Path, *, foreign: Callable[[str], bool] = lambda _: False) -> Run:
-        """Open an existing run; `foreign` is asked before the recipe imports a class from outside this package.
+        """Open an existing run.
+
+        Args:
+            directory: the run directory.
+            foreign: decides whether the recipe may import a class from outside this package, by the class's name.
 
         Raises:
+            StorageError: the recipe cannot be read.
             UsageError: the directory holds no run.
         """
         file = directory / RECIPE
@@ -94,11 +100,11 @@ class Run:
 
     @property
     def preferences(self) -> Preferences | None:
-        """How the run learnt from its failures, where `spark-rl eto` made it."""
-        made = self.settings.get("eto")
-        return cast(Preferences, decode(made["preferences"])) if made else None
+        """Settings of preference learning in a run of `spark-rl eto`; None in other runs."""
+        eto = self.settings.get("eto")
+        return cast(Preferences, decode(eto["preferences"])) if eto else None
 
-    def save_settings(self, **settings: Any) -> None:
+    def save_settings(self, **settings: object) -> None:
         """Add to `settings` and write recipe.json."""
         self.settings.update(settings)
         saved = {"version": __version__, "recipe": encode(self.recipe), "settings": self.settings}
@@ -107,11 +113,11 @@ class Run:
     # -- metrics ----------------------------------------------------------------------------------------------------
 
     def metrics(self) -> list[dict[str, float]]:
-        """The rows logged so far, oldest first; a line cut short by a crash is left out."""
+        """The rows of the log so far, oldest first; a line that a crash cut short is left out."""
         return read_rows(self.directory / "metrics.jsonl")[0]
 
     def log(self, row: Mapping[str, float]) -> None:
-        """Append one iteration's row."""
+        """Append the row of one iteration."""
         file = self.directory / "metrics.jsonl"
         try:
             with file.open("a") as handle:
@@ -120,7 +126,7 @@ class Run:
             raise StorageError(f"{file} could not be written ({error.strerror}); free some space, then --resume") from error
 
     def rewind(self, iteration: int) -> None:
-        """Forget rows and forests after an iteration, because the run continues from its checkpoint."""
+        """Delete rows and forests of later iterations, because the run resumes from the checkpoint of this one."""
         rows = [row for row in self.metrics() if row["iteration"] <= iteration]
         if (self.directory / "metrics.jsonl").exists():
             write_bytes(self.directory / "metrics.jsonl", "".join(json.dumps(row) + "\n" for row in rows).encode())
@@ -142,11 +148,11 @@ class Run:
 
     @property
     def demonstrations(self) -> Path:
-        """What the cold start learns from."""
+        """File of the demonstrations for the cold start."""
         return self.directory / "demonstrations.jsonl"
 
     def save_forest(self, forest: Forest) -> None:
-        """Write the forest of its iteration and drop the oldest beyond `recipe.keep.forests`."""
+        """Write the forest of an iteration, and delete the oldest forests beyond `recipe.keep.forests`."""
         save_forest(forest, forest_path(self.forests, forest.iteration))
         prune_forests(self.forests, self.recipe.keep.forests)
 
@@ -154,7 +160,7 @@ class Run:
         """The content of eval.json, by moment and level; empty before the first evaluation.
 
         Raises:
-            StorageError: it holds something else.
+            StorageError: the file holds something else.
         """
         try:
             return {moment: levels_from_json(levels) for moment, levels in self._evaluations().items()}
@@ -163,7 +169,7 @@ class Run:
             raise StorageError(f"{file}: {error}; delete it to evaluate again with --resume") from error
 
     def save_evaluation(self, moment: str, results: Levels) -> None:
-        """Set eval.json's `before` or `after`; the other stays as it is."""
+        """Set `before` or `after` in eval.json; the other one stays unchanged."""
         write_json(self.directory / "eval.json", {**self._evaluations(), moment: levels_to_json(results)})
 
     def _evaluations(self) -> dict[str, Any]:
@@ -172,5 +178,5 @@ class Run:
 
     @property
     def finished(self) -> bool:
-        """Whether the run has trained all its iterations and evaluated what came out."""
+        """Whether the run has trained all its iterations and evaluated the trained policy."""
         return "after" in self._evaluations()

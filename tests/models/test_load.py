@@ -1,4 +1,4 @@
-"""The learnt tokenizer, the model from nothing, and what is saved of both."""
+"""The learnt tokenizer, the model from scratch, and the files of both."""
 
 from __future__ import annotations
 
@@ -31,7 +31,7 @@ TEXTS = [
         f"<think>I need it, so I take it.</think><action>take {thing} from {place}</action>",
     )
 ]
-TOKENIZER = learn_tokenizer(TEXTS, vocabulary=400, min_count=3)
+TOKENIZER: Any = learn_tokenizer(TEXTS, vocabulary=400, min_count=3)
 SMALL = ScratchModel(hidden=16, layers=1, heads=2, kv_heads=1, intermediate=32, context=64)
 TAGS = ["<explore>", "</explore>", "<think>", "</think>", "<action>", "</action>"]
 CONTROL = ["<|im_start|>", "<|im_end|>", "<|endoftext|>"]
@@ -201,7 +201,7 @@ def test_what_is_no_model_is_a_sentence(saved: Path, tmp_path: Path) -> None:
     with pytest.raises(UsageError, match="has no tokenizer that can be loaded"):
         load_tokenizer(bare)
     silent = tmp_path / "silent"
-    tokenizer = load_tokenizer(saved)
+    tokenizer: Any = load_tokenizer(saved)
     tokenizer.chat_template = None
     new_model(tokenizer, SMALL, seed=0).save_pretrained(silent)
     tokenizer.save_pretrained(silent)

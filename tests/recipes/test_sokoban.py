@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+from typing import Any
 
 from spark_rl.data.demonstrations import collect, texts
 from spark_rl.environments.sokoban import Sokoban
@@ -16,7 +17,7 @@ def test_each_cell_is_one_token_wherever_it_is_read_or_written():
     assert (recipe.env.boxes, recipe.env.view, recipe.cold_start.tags) == (1, "list", "dense")
     assert recipe.env.moves[1] <= recipe.tree.horizon
     shown = asyncio.run(collect(recipe.env, 60, level=recipe.level, horizon=recipe.tree.horizon, prompt=recipe.prompt))
-    tokenizer = learn_tokenizer(texts(shown, recipe.prompt), vocabulary=1024, min_count=1)
+    tokenizer: Any = learn_tokenizer(texts(shown, recipe.prompt), vocabulary=1024, min_count=1)
     for number in (11, 23, 44):
         for noun in ("player", "box", "target", "wall", "at", "from", "to"):
             pieces = tokenizer.tokenize(f"{noun} {number}")

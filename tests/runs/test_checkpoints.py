@@ -21,7 +21,7 @@ from spark_rl.models.scratch import ScratchModel
 from spark_rl.models.tokenizer import learn_tokenizer
 from spark_rl.runs import checkpoints
 
-TOKENIZER = learn_tokenizer(["open the drawer", "take the egg"] * 9, vocabulary=320)
+TOKENIZER: Any = learn_tokenizer(["open the drawer", "take the egg"] * 9, vocabulary=320)
 
 
 def trained(seed: int = 0, steps: int = 2) -> tuple[Any, torch.optim.AdamW]:
@@ -64,7 +64,8 @@ def test_going_on_from_a_checkpoint_is_never_having_stopped(tmp_path):
     advance(again, resumed, 3)
     assert all(torch.equal(x, y) for x, y in zip(model.parameters(), again.parameters(), strict=True))
     assert (torch.rand(2).tolist(), random.random(), np.random.rand()) == drawn
-    assert load_tokenizer(path).get_vocab() == TOKENIZER.get_vocab()
+    loaded: Any = load_tokenizer(path)
+    assert loaded.get_vocab() == TOKENIZER.get_vocab()
 
 
 def test_settings_of_the_optimizer_are_those_of_now_not_those_of_the_checkpoint(tmp_path):
@@ -142,8 +143,9 @@ def test_a_full_disk_leaves_one_sentence_and_the_checkpoints_before(tmp_path, fi
 
 
 def test_a_mistake_of_ours_is_no_full_disk(tmp_path):
+    wrong: Any = None
     with pytest.raises(AttributeError):
-        checkpoints.save(tmp_path, 1, None, TOKENIZER, trained()[1])
+        checkpoints.save(tmp_path, 1, wrong, TOKENIZER, trained()[1])
     assert names(tmp_path) == []
 
 

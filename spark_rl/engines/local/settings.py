@@ -5,9 +5,13 @@ from __future__ import annotations
 from collections.abc import AsyncGenerator
 from contextlib import asynccontextmanager
 from dataclasses import dataclass
+from typing import TYPE_CHECKING, cast
 
 from spark_rl.contracts import Engine, ModelSource
 from spark_rl.errors import at_least
+
+if TYPE_CHECKING:
+    from transformers import PreTrainedModel
 
 __all__ = ["Local"]
 
@@ -33,7 +37,7 @@ class Local:
         from spark_rl.models.load import load_pair
 
         model, tokenizer = source.loaded or load_pair(source)
-        engine = LocalEngine(model, tokenizer, cache_bytes=self.memory(), version=source.version)
+        engine = LocalEngine(cast("PreTrainedModel", model), tokenizer, cache_bytes=self.memory(), version=source.version)
         try:
             yield engine
         finally:

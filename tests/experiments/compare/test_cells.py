@@ -318,5 +318,5 @@ def test_rlvmr_is_compared_from_its_own_cold_start(tmp_path, capsys):
     assert {path.name for path in (tmp_path / "cold").iterdir()} == {"seed-0", "seed-0.rlvmr"}
     cold = Run.open(tmp_path / "cold" / "seed-0.rlvmr")
     assert {node.mode for shown in load(cold.demonstrations) for node in shown.tree.nodes} == set(MODES["rlvmr"])
-    tokenizer = load_tokenizer(cold.checkpoints / "cold-start")
+    tokenizer: Any = load_tokenizer(cold.checkpoints / "cold-start")
     assert all(len(tokenizer(tag)["input_ids"]) == 1 for tag in cold.recipe.prompt.tags)
