@@ -1,4 +1,4 @@
-"""From forests to new weights: batches, updates, the training loop, the memory that it takes.
+"""From forests to new weights: batches, updates, the training loop, and the memory that a run needs.
 
-The objective itself is in `objective`, the files of a run in `runs`.
+The objective is in `objective`, the files of a run are in `runs`.
 """

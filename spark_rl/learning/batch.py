@@ -2,14 +2,15 @@
 
 Invariants
 ----------
-* Every node is trained in exactly one row: its completion's tokens are marked as sampled once, whatever the credit.
-* What is trained is what was sampled: a row is built from the recorded ids, and two steps share a row only when the
+* Every node is trained in exactly one row: the tokens of its completion are marked as sampled once, whatever the credit.
+* Training uses the tokens that were sampled. A row is built from the recorded ids, and two steps share a row only when the
   later prompt starts with the earlier prompt and completion, id for id.
 * Mini-batches are whole trees.
 
-A node extends its parent's row if its prompt does and the row still ends with the parent; every other node starts a
-new row with its full prompt. A context that renders each prompt afresh so gives a row per node, one that only appends
-a row per leaf, in which steps that another row already trains are plain context. Nothing else is known of contexts.
+A node extends its parent's row if its prompt extends the parent's prompt and completion, and if the row still ends with the
+parent. Every other node starts a new row with its full prompt. So a context that writes a new prompt for each step gives one
+row per node. A context that only appends gives one row per leaf, in which the steps that another row trains are plain
+context. This module knows nothing else about contexts.
 """
 
 from __future__ import annotations
@@ -18,7 +19,6 @@ import random
 from collections.abc import Collection, Iterator, Sequence
 from dataclasses import dataclass
 from functools import cached_property
-from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
@@ -37,13 +37,13 @@ class Row:
     """One sequence of tokens that goes through the model once."""
 
     tree: int
-    """Which of the packed trees it belongs to."""
+    """Index of the row's tree among the packed trees."""
     nodes: tuple[int, ...]
-    """Nodes of that tree trained in this row, in order."""
+    """The tree's nodes that this row trains, in order."""
     tokens: NDArray[np.int64]
     """Token ids, [length]."""
     sampled: NDArray[np.bool_]
-    """Which of them the nodes sampled, [length]; never the first."""
+    """Marks the tokens that the policy sampled, [length]; the first token is never marked."""
 
     def __len__(self) -> int:
         return len(self.tokens)
@@ -54,31 +54,31 @@ class MicroBatch:
     """Rows of similar length, padded on the right to the longest."""
 
     rows: tuple[int, ...]
-    """Their places in the batch."""
+    """Indices of the rows in the batch."""
     tokens: NDArray[np.int64]
     """[rows, longest], padded with id 0."""
     sampled: NDArray[np.bool_]
     """[rows, longest], false in the padding."""
     targets: Targets[Floats]
-    """[S]: what the sampled tokens learn from, in row-major order."""
+    """The training signal of the sampled tokens, [S], in row-major order."""
 
 
 @dataclass(frozen=True, eq=False)
 class Batch:
-    """Rows and what their sampled tokens learn from."""
+    """Rows, and the training signal of their sampled tokens."""
 
     rows: tuple[Row, ...]
     targets: tuple[Targets[Floats], ...]
-    """One a row, arrays [sampled tokens of the row]."""
+    """One for each row, arrays [sampled tokens of the row]."""
 
     @cached_property
     def tokens(self) -> int:
-        """Tokens that go through the model, padding aside."""
+        """Number of tokens that go through the model, without padding."""
         return sum(map(len, self.rows))
 
     @cached_property
     def sampled(self) -> int:
-        """Sampled tokens: each counted once, however many trajectories share it."""
+        """Number of sampled tokens; a token counts once, however many trajectories share it."""
         return sum(len(targets.old) for targets in self.targets)
 
     def flat(self) -> Targets[Floats]:
@@ -90,10 +90,13 @@ class Batch:
         return Batch(tuple(self.rows[row] for row in rows), tuple(self.targets[row] for row in rows))
 
     def minibatches(self, count: int, rng: random.Random | None = None) -> list[Batch]:
-        """Split into at most `count` batches of whole trees, of about equal tokens.
+        """Split into at most `count` batches of whole trees, with about equal numbers of tokens.
 
-        Trees go one by one to the batch with the fewest tokens so far, in their order or in one shuffled by `rng`, so
-        that two batches differ by at most the largest tree. Fewer trees than `count` give a batch each.
+        Trees go one by one to the batch with the fewest tokens so far, in their own order or in an order shuffled by `rng`.
+        So two batches differ by at most the largest tree. If there are fewer trees than `count`, each tree is a batch.
+
+        Raises:
+            UsageError: `count` is below 1.
         """
         if count < 1:
             raise UsageError(f"minibatches is {count}: it must be at least 1")
@@ -114,7 +117,10 @@ class Batch:
     def microbatches(self, token_budget: int) -> Iterator[MicroBatch]:
         """Padded batches of at most `token_budget` cells, padding included, longest rows first.
 
-        Longest first, so that what does not fit the memory fails at once. A row longer than the budget comes alone.
+        The longest rows come first so that a lack of memory shows at once. A row longer than the budget comes alone.
+
+        Raises:
+            UsageError: `token_budget` is below 1.
         """
         if token_budget < 1:
             raise UsageError(f"token_budget is {token_budget}: it must be at least 1")
@@ -138,18 +144,18 @@ def pack(trees: Sequence[Tree], credits: Sequence[Credit]) -> Batch:
     """Rows of the trees, each sampled token with its node's credit.
 
     Raises:
-        PolicyFailure: a node has no prompt, no completion or not one log-probability a token.
+        PolicyFailure: a node has no prompt, no completion, or not exactly one log-probability for each sampled token.
     """
     rows = packed_sequences(trees)
     return Batch(tuple(rows), tuple(_targets(trees[row.tree], credits[row.tree], row) for row in rows))
 
 
 def packed_sequences(trees: Sequence[Tree], silent: Sequence[Collection[int]] = ()) -> list[Row]:
-    """Rows of the trees without credit: what fine-tuning on demonstrations needs, the very tokens of reinforcement learning.
+    """Rows of the trees without credit, for fine-tuning on demonstrations. Reinforcement learning uses the same rows.
 
     Args:
         trees: the trees.
-        silent: for each tree, nodes whose completions are context only; none by default.
+        silent: for each tree, the nodes whose completions are context only; none by default.
 
     Raises:
         PolicyFailure: a node has no prompt or no completion.
@@ -162,20 +168,20 @@ def _merge(tree: Tree, index: int, silent: Collection[int]) -> list[Row]:
     nodes: list[list[int]] = []
     tokens: list[list[int]] = []
     sampled: list[list[bool]] = []
-    home: list[int] = []  # row of each node
+    row_of: list[int] = []  # the row of each node
     for number, node in enumerate(tree.nodes):
         if not node.prompt or not node.completion:
             raise PolicyFailure(
                 f'task "{tree.task.id}", step {list(node.path)} has no {"completion" if node.prompt else "prompt"} tokens '
                 "to train on; use a policy that works with token ids, such as a local model"
             )
-        row = home[node.parent] if node.parent >= 0 else -1
+        row = row_of[node.parent] if node.parent >= 0 else -1
         if row < 0 or nodes[row][-1] != node.parent or not _extends(node, tree.nodes[node.parent]):
             row = len(nodes)
             nodes.append([])
             tokens.append([])
             sampled.append([])
-        home.append(row)
+        row_of.append(row)
         nodes[row].append(number)
         tokens[row] += node.prompt[len(tokens[row]) :] + node.completion
         sampled[row] += [False] * (len(tokens[row]) - len(sampled[row]) - len(node.completion))
@@ -187,7 +193,7 @@ def _merge(tree: Tree, index: int, silent: Collection[int]) -> list[Row]:
 
 
 def _extends(node: Node, parent: Node) -> bool:
-    """Whether the node's prompt starts with all that its parent read and said."""
+    """Whether the node's prompt starts with its parent's prompt and completion."""
     before = parent.prompt + parent.completion
     return node.prompt[: len(before)] == before
 
@@ -217,5 +223,5 @@ def _targets(tree: Tree, credit: Credit, row: Row) -> Targets[Floats]:
 
 
 def _join(parts: Sequence[Targets[Floats]]) -> Targets[Floats]:
-    columns: list[Any] = [np.concatenate(column) for column in zip(*parts, strict=True)]
-    return Targets(*columns)
+    columns: Iterator[tuple[Floats, ...]] = zip(*parts, strict=True)
+    return Targets(*(np.concatenate(column) for column in columns))

@@ -1,10 +1,10 @@
-"""Dynamic sampling: grow further tasks in place of groups that say nothing (DAPO, arXiv 2503.14476, section 3.2).
+"""Dynamic sampling: grow trees for further tasks in place of groups without signal (DAPO, arXiv 2503.14476, section 3.2).
 
 Invariants
 ----------
-* No task is grown twice in an iteration, and never more groups with signal than `tasks_per_iteration` come out.
-* Everything grown stays in the forest, and its cost in `spent`: what is left out of the update was paid for all the same.
-* Which tasks follow is a function of recipe, iteration and what was grown, so a resumed run takes the same.
+* No task is grown twice in an iteration, and a forest has at most `tasks_per_iteration` groups with signal.
+* Every tree that was grown stays in the forest, and its cost in `spent`, even if the update leaves the tree out.
+* The choice of further tasks depends on recipe, iteration and earlier trees alone, so a resumed run chooses the same tasks.
 """
 
 from __future__ import annotations
@@ -25,14 +25,14 @@ __all__ = ["grow", "join"]
 async def grow(
     executor: Grows, tasks: Sequence[Task], recipe: Recipe, iteration: int, has_signal: Callable[[Tree], bool]
 ) -> Forest:
-    """The forest of an iteration; with `optimizer.resample`, until enough of its groups have signal.
+    """The forest of an iteration. With `optimizer.resample`, trees are added until enough groups have signal.
 
     Args:
-        executor: grows trees.
+        executor: grows the trees.
         tasks: the training split.
-        recipe: how many tasks, how they are grown, and how often further ones may be.
-        iteration: which one, from 1.
-        has_signal: whether a group teaches anything.
+        recipe: says how many tasks are grown, how they are grown, and how often further tasks may follow.
+        iteration: number of the iteration, from 1.
+        has_signal: whether the policy can learn from a group.
 
     Raises:
         EnvironmentFailure: the environment failed in every task of the first round.
@@ -49,7 +49,7 @@ async def grow(
         more = choose_tasks(left, min(missing, len(left)), seed=derive(recipe.seed, iteration, "again", again), iteration=1)
         try:
             join(forest, await executor.grow(more, recipe.growth, seed=recipe.seed, iteration=iteration))
-        except EnvironmentFailure as error:  # in every one of a few further tasks: what was grown before still teaches
+        except EnvironmentFailure as error:  # in all of a few further tasks; the earlier trees can still be trained on
             forest.failures.append(str(error))
             forest.spent.failed += len(more)
         taken |= {task.id for task in more}
@@ -57,7 +57,7 @@ async def grow(
 
 
 def join(forest: Forest, more: Forest) -> None:
-    """Add the trees of another forest, and what they cost."""
+    """Add the trees of another forest, with their cost and failures, to a forest."""
     for tree in more:
         tree.forks = [replace(fork, tree=len(forest)) for fork in tree.forks]
         forest.trees.append(tree)

@@ -1,11 +1,10 @@
-# pyright: standard
-"""The learner in this process: one model, its optimiser, and what an update does with a forest.
+"""The learner in this process: one model, its optimiser, and the update on a forest.
 
 Invariants
 ----------
-* Going on from a checkpoint gives the same numbers as never having stopped.
-* An update that went too far is measured at its end and raises before anything is saved, so that every checkpoint is a good
-  one.
+* A learner that resumes from a checkpoint gives the same numbers as one that was never interrupted.
+* The divergence of each update is measured at its end. If it is too large, the update raises before anything is saved, so
+  no checkpoint holds a diverged policy.
 * Groups without signal are left out, unless the recipe keeps them.
 """
 
@@ -15,13 +14,12 @@ import random
 import time
 from collections.abc import Callable, Sequence
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 from transformers import set_seed
 
 from spark_rl.common.seeding import derive
-from spark_rl.contracts import ModelState
+from spark_rl.contracts import LanguageModel, ModelState, Tokenizer
 from spark_rl.errors import TrainingDiverged
 from spark_rl.learning.batch import Batch, pack
 from spark_rl.learning.optimizer import adamw, trained
@@ -36,30 +34,32 @@ from spark_rl.types import Credit, Tree
 __all__ = ["LocalLearner", "has_signal"]
 
 MEASURED = 4
-"""One row in so many tells how far an update went: a few hundredths of the update's time."""
+"""The divergence of an update is measured on one row in this many, which takes a few hundredths of the update's time."""
 
 
 def has_signal(credit: Credit) -> bool:
-    """Whether any trajectory of the tree did better or worse than its group."""
+    """Whether any trajectory of a tree was better or worse than its group."""
     return any(credit.positive) or any(credit.negative)
 
 
 class LocalLearner:
     """Trains a model in this process; fulfils `contracts.Learner`."""
 
-    def __init__(self, run: Run, model: Any, tokenizer: Any, tell: Callable[[str], None] = lambda _: None) -> None:
-        """Take over a cold-started model, with new adapters where the recipe trains those.
+    def __init__(
+        self, run: Run, model: LanguageModel, tokenizer: Tokenizer, tell: Callable[[str], None] = lambda _: None
+    ) -> None:
+        """Take over a cold-started model, and add new adapters if the recipe trains adapters.
 
         Args:
-            run: whose recipe says how to learn, and which holds the cold start.
-            model: a transformers causal language model; it is changed in place.
-            tokenizer: saved beside it.
-            tell: told in one sentence when there was nothing to learn from.
+            run: holds the recipe and the cold start.
+            model: a transformers causal language model; the learner changes it in place.
+            tokenizer: the model's tokenizer, which is saved with each checkpoint.
+            tell: called with a sentence when an iteration has no signal.
         """
         self.recipe, self.model, self.tokenizer, self.tell = run.recipe, model, tokenizer, tell
         self.version = 0
         self._cold_start = run.checkpoints / "cold-start"
-        self._reference: Any = None
+        self._reference: LanguageModel | None = None
         settings = self.recipe.optimizer
         if self.recipe.weights.lora_rank:
             adapters.add(model, self.recipe.weights, seed=derive(self.recipe.seed, "adapters") % 2**63)
@@ -72,13 +72,18 @@ class LocalLearner:
         return self.model.state_dict()
 
     def save(self, folder: Path, iteration: int, *, success: float | None = None) -> Path:
-        """Write weights, optimiser and random states; raises what `checkpoints.save` does."""
+        """Write weights, optimiser and random states.
+
+        Raises:
+            StorageError: the checkpoint cannot be written.
+        """
         return checkpoints.save(folder, iteration, self.model, self.tokenizer, self.optimizer, success=success)
 
     def load(self, path: Path | None) -> int:
-        """Go on from a checkpoint, or begin without one; returns how many iterations are finished."""
+        """Resume from a checkpoint, or start without one; returns the number of finished iterations."""
         if path is None:
-            set_seed(derive(self.recipe.seed, "training") % 2**32)  # checkpoints hold these states, whatever ran before
+            # Checkpoints hold the random states, which must not depend on what the process did before.
+            set_seed(derive(self.recipe.seed, "training") % 2**32)
         else:
             if adapters.holds_adapters(path):
                 adapters.restore(self.model, path)
@@ -89,8 +94,8 @@ class LocalLearner:
             self._reference = self._frozen()
         return self.version
 
-    def _frozen(self) -> Any:
-        """The frozen cold start: the trained model itself where its adapters can be switched off, else a second one."""
+    def _frozen(self) -> LanguageModel:
+        """The reference model (the cold start): with adapters the trained model itself, else a second model."""
         weights = self.recipe.weights
         if weights.lora_rank:
             return self.model
@@ -99,11 +104,11 @@ class LocalLearner:
     # -- updates ----------------------------------------------------------------------------------------------------
 
     def has_signal(self, tree: Tree) -> bool:
-        """Whether a group teaches anything. Penalties alone are no signal: they would teach form and nothing of the task."""
+        """Whether the policy can learn from a group. Penalties alone are no signal: they concern form, not the task."""
         return has_signal(self.recipe.advantage(self.recipe.rewards.shape(tree)))
 
     def update(self, trees: Sequence[Tree], iteration: int) -> dict[str, float]:
-        """Credit the trees and update the policy on those that have signal; returns the figures of the log.
+        """Update the policy on the trees that have signal; returns the metrics of the update.
 
         Raises:
             TrainingDiverged: the loss is not finite, or a divergence exceeds `optimizer.max_kl`.
@@ -111,7 +116,7 @@ class LocalLearner:
         recipe, settings, started = self.recipe, self.recipe.optimizer, time.perf_counter()
         chosen = [tree for tree in trees if settings.without_signal == "keep" or self.has_signal(tree)]
         if not chosen:
-            self.tell(f"iteration {iteration}: in no tree did one trajectory do better than another; nothing is learnt")
+            self.tell(f"iteration {iteration}: in every tree all trajectories did equally well, so nothing is learnt")
             self.version = iteration
             return {"trained": 0.0, "trained_groups": 0.0}
         batch = pack(chosen, [recipe.rewards.credit(tree, recipe.advantage) for tree in chosen])
@@ -130,7 +135,7 @@ class LocalLearner:
                 epochs=settings.epochs,
                 rng=random.Random(derive(recipe.seed, iteration, "minibatches")),
             )
-        stats["kl"] = self._moved(batch)
+        stats["kl"] = self._divergence(batch)
         self._check(stats)
         self.version = iteration
         return {
@@ -153,8 +158,8 @@ class LocalLearner:
                 parameters=trained(self.optimizer),
             )
 
-    def _moved(self, batch: Batch) -> float:
-        """How far the update went: mean divergence of the sampler from the new policy, on some rows it learnt from."""
+    def _divergence(self, batch: Batch) -> float:
+        """Mean KL divergence of the sampling policy from the new policy, on some rows of the update."""
         recipe, some = self.recipe, batch.select(range(0, len(batch.rows), MEASURED))
         budget = recipe.optimizer.token_budget
         new = trainer_logprobs(self.model, some, temperature=recipe.sampling.temperature, token_budget=budget).flat()

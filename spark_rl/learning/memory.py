@@ -1,17 +1,17 @@
-# pyright: standard
-"""What memory a run will need, from its recipe and the model's configuration alone, and what to change if it does not fit.
+"""Estimates the memory that a run needs, from recipe and model configuration, and names a remedy if it is too much.
 
 Invariants
 ----------
 * No weights are loaded: parameters are counted on a model without storage.
-* What is large is counted as the code allocates it: weights, gradients and optimiser state exactly, keys and values at
-  their bound; activations by a formula for gated transformers (a layer keeps four times the width of its feed-forward part
-  and eight times that of the model a token, and two of those in 32 bits), which is within a third of what is measured.
-* The largest moment decides. The cold start, growing and updating follow one another, and the first two leave nothing
-  behind for the next but the weights.
+* Large tensors are counted as the code allocates them: weights, gradients and optimiser state exactly, keys and values at
+  their bound. Activations follow a formula for gated transformers: for each token, a layer keeps four times the width of its
+  feed-forward part and eight times the width of the model, and twice the width of the model in 32 bits. The formula is
+  within a third of measured values.
+* The largest moment decides. Cold start, growing and updating follow one another, and after the first two only the weights
+  stay in memory.
 
-Not counted: the libraries' own code and contexts (0.5 to 1 GB on CUDA) and fragmentation, so a run should stay below nine
-tenths of the device.
+The estimate leaves out the libraries' own code and contexts (0.5 to 1 GB on CUDA) and fragmentation, so a run should stay
+below nine tenths of the device.
 """
 
 from __future__ import annotations
@@ -20,12 +20,13 @@ import os
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import Any
+from typing import Protocol, cast
 
 import torch
 from transformers import AutoConfig, AutoModelForCausalLM
 
 from spark_rl.config.recipe import Recipe
+from spark_rl.contracts import LanguageModel
 from spark_rl.engines.local.engine import BATCH_TOKENS
 from spark_rl.engines.local.settings import Local
 from spark_rl.errors import UsageError
@@ -43,33 +44,50 @@ USABLE = 0.9
 INSTEAD = " (adapters instead of all weights)"
 
 
+class _TextConfig(Protocol):
+    """The settings of a language model's configuration that every architecture has."""
+
+    num_hidden_layers: int
+    hidden_size: int
+    num_attention_heads: int
+    vocab_size: int
+
+
+class _Config(Protocol):
+    """A configuration of `transformers`, which may hold parts beside the language model."""
+
+    dtype: object
+
+    def get_text_config(self) -> _TextConfig: ...
+
+
 @dataclass(frozen=True)
 class Shape:
-    """What of a model decides its memory."""
+    """The sizes of a model that decide its memory."""
 
     parameters: int
     matrices: tuple[tuple[int, int], ...]
-    """Inputs and outputs of each inner matrix, which may get adapters."""
+    """Numbers of inputs and outputs of each inner matrix; these matrices may get adapters."""
     layers: int
     hidden: int
     intermediate: int
     cached: int
-    """Numbers of one token's keys and values in all layers."""
+    """How many numbers the keys and values of one token have in all layers."""
     vocabulary: int
     bytes: int
-    """Of a weight, as the model computes."""
+    """Bytes of a weight in the precision in which the model computes."""
 
 
 @dataclass(frozen=True)
 class Need:
-    """Bytes by what needs them; `start`, `grow` and `update` are the moments of a run that each add to what is held."""
+    """Bytes of each part of a run. The moments `start`, `grow` and `update` each add their parts to the weights."""
 
     weights: int
     optimizer: int
-    """Gradients, 32-bit copies, both moments."""
+    """Gradients, 32-bit copies, and both moments of AdamW."""
     reference: int
     start: int
-    """The cold start: its own gradients, optimiser and activations, before there is any other."""
+    """The cold start: its own gradients, optimiser and activations, before those of the updates exist."""
     cache: int
     batch: int
     """Keys and values of the batch that is sampled, and its probabilities."""
@@ -78,21 +96,21 @@ class Need:
 
     @property
     def grow(self) -> int:
-        """What growing trees adds."""
+        """Bytes that growing trees adds."""
         return self.cache + self.batch
 
     @property
     def update(self) -> int:
-        """What an update adds."""
+        """Bytes that an update adds."""
         return self.activations + self.logits
 
     @property
     def total(self) -> int:
-        """The largest moment."""
+        """Bytes at the largest moment."""
         return self.weights + max(self.start, self.optimizer + self.reference + max(self.grow, self.update))
 
     def table(self) -> str:
-        """A line for each part."""
+        """A text with one line for each part."""
         lines = [
             ("weights", self.weights),
             ("gradients and optimiser", self.optimizer),
@@ -108,32 +126,33 @@ class Need:
 
 
 def shape(recipe: Recipe) -> Shape:
-    """The shape of a recipe's model; a hub name is asked for its configuration alone.
+    """The shape of a recipe's model. For a hub name, only the configuration is downloaded.
 
     Raises:
         UsageError: there is no such model.
     """
-    config: Any
     if isinstance(recipe.model, ScratchModel):
-        config = scratch_config(recipe.model, recipe.model.vocabulary)
+        config = cast(_Config, scratch_config(recipe.model, recipe.model.vocabulary))
         saved = torch.float32
     else:
         name = model_folder(recipe.model)
         if Path(name).is_dir() and adapters.holds_adapters(Path(name)):
             name = adapters.base_of(Path(name))
         try:
-            config = AutoConfig.from_pretrained(name, local_files_only=Path(name).is_dir())
+            # The library does not annotate the options of its factories.
+            local = Path(name).is_dir()
+            config = cast(_Config, AutoConfig.from_pretrained(name, local_files_only=local))  # pyright: ignore[reportUnknownMemberType]
         except (OSError, ValueError) as error:
             reason = str(error).strip().partition("\n")[0]
             raise UsageError(f'model "{recipe.model}" has no configuration that can be read: {reason}') from error
         saved = config.dtype if isinstance(config.dtype, torch.dtype) else torch.float32
     with torch.device("meta"):
-        model: Any = AutoModelForCausalLM.from_config(config)
+        model = cast(LanguageModel, AutoModelForCausalLM.from_config(config))  # pyright: ignore[reportUnknownMemberType]
     inner = config.get_text_config()
-    heads = getattr(inner, "num_key_value_heads", None) or inner.num_attention_heads
-    width = getattr(inner, "head_dim", None) or inner.hidden_size // inner.num_attention_heads
+    heads: int = getattr(inner, "num_key_value_heads", None) or inner.num_attention_heads
+    width: int = getattr(inner, "head_dim", None) or inner.hidden_size // inner.num_attention_heads
     head = model.get_output_embeddings()
-    dtype = saved if recipe.weights.dtype == "auto" else getattr(torch, recipe.weights.dtype)
+    dtype: torch.dtype = saved if recipe.weights.dtype == "auto" else getattr(torch, recipe.weights.dtype)
     return Shape(
         parameters=sum(p.numel() for p in model.parameters()),
         matrices=tuple(
@@ -149,34 +168,35 @@ def shape(recipe: Recipe) -> Shape:
 
 
 def need(recipe: Recipe, model: Shape) -> Need:
-    """What a run of the recipe needs with a model of this shape; one of no iterations has no update."""
+    """The memory that a run of a recipe needs with a model of this shape; a run without iterations has no update."""
     weights, p = recipe.weights, model.parameters
     adapted = weights.lora_rank * sum(inputs + outputs for inputs, outputs in model.matrices)
-    learnt = adapted or p
+    trained = adapted or p
     copies = 4 * p if model.bytes < 4 and not adapted else 0
     row = recipe.prompt.limit + recipe.sampling.max_tokens
-    # A row longer than the budget goes through alone, and a forest seldom fills the budget with nothing but answers.
+    # A row longer than the budget goes through the model alone. Rows hold prompts beside completions.
     cells = max(recipe.optimizer.token_budget, row)
-    answers = max(recipe.sampling.max_tokens, cells * recipe.sampling.max_tokens // row)
+    completions = max(recipe.sampling.max_tokens, cells * recipe.sampling.max_tokens // row)
     leaves = max(recipe.tasks_per_iteration * recipe.tree.budget, recipe.evaluation.batch)
     sampled = min(leaves * row, max(BATCH_TOKENS, row))
     start = _cold_start(recipe, model, adapted, cells) if recipe.cold_start.demonstrations else 0
     updates = int(recipe.iterations > 0)
     return Need(
         weights=p * model.bytes + 4 * adapted,
-        optimizer=updates * (12 * learnt + copies),
+        optimizer=updates * (12 * trained + copies),
         reference=p * model.bytes if updates and recipe.loss.kl and not adapted else 0,
         start=start,
         cache=recipe.engine.memory(),
-        # The slab grows by half at a time; probabilities are two 32-bit and one 64-bit row a leaf, beside the logits.
+        # The slab of keys and values grows by half at a time. Each leaf has a row of logits, and probabilities in two 32-bit
+        # rows and one 64-bit row.
         batch=3 * sampled * model.cached * model.bytes // 2 + min(leaves, sampled // row + 1) * model.vocabulary * 20,
         activations=updates * activation_bytes(model, cells, weights),
-        logits=updates * _logit_bytes(model, answers, model.bytes),
+        logits=updates * _logit_bytes(model, completions, model.bytes),
     )
 
 
 def activation_bytes(model: Shape, tokens: int, weights: Weights, *, bytes_each: int = 0) -> int:
-    """What the layers keep for the backward pass over so many tokens; by default in the model's own precision."""
+    """Bytes that the layers keep for the backward pass over this many tokens; by default in the model's own precision."""
     each = bytes_each or model.bytes
     layer = each * (4 * model.intermediate + 8 * model.hidden) + 8 * model.hidden
     if weights.lora_rank and each < 4:
@@ -187,54 +207,62 @@ def activation_bytes(model: Shape, tokens: int, weights: Weights, *, bytes_each:
 
 
 def _logit_bytes(model: Shape, tokens: int, each: int) -> int:
-    """Logits of the tokens that are learnt, their gradient, and one chunk in 32 bits with what its backward pass needs."""
+    """Bytes of the logits of the trained tokens, their gradient, and one 32-bit chunk with the data of its backward pass."""
     cells = tokens * model.vocabulary
     return 2 * each * cells + 4 * 4 * min(cells, LOGIT_CELLS)
 
 
 def _cold_start(recipe: Recipe, model: Shape, adapted: int, cells: int) -> int:
-    """Beyond the weights as they are saved: a whole model is trained in 32 bits, and computes as it was saved."""
+    """Bytes that the cold start adds to the saved weights. It trains all weights in 32 bits, and computes as saved."""
     settings, row = recipe.cold_start, recipe.prompt.limit + recipe.sampling.max_tokens
     tokens = settings.batch * row if settings.prompt_weight else max(min(cells, settings.batch * row), row)
-    answers = tokens if settings.prompt_weight else tokens * recipe.sampling.max_tokens // row
+    completions = tokens if settings.prompt_weight else tokens * recipe.sampling.max_tokens // row
     casts = 0 if model.bytes == 4 or adapted else model.bytes * model.parameters  # autocast's 16-bit copies
     held = 12 * adapted if adapted else 16 * model.parameters - model.bytes * model.parameters + casts
-    logits = _logit_bytes(model, answers, model.bytes) + (12 * answers * model.vocabulary if settings.prompt_weight else 0)
+    logits = _logit_bytes(model, completions, model.bytes)
+    if settings.prompt_weight:
+        logits += 12 * completions * model.vocabulary
     return held + activation_bytes(model, tokens, recipe.weights) + logits
 
 
 def device_bytes(device: str) -> tuple[str, int]:
-    """Which device a run takes, and its memory."""
+    """Name and memory of the device that a run takes.
+
+    Raises:
+        UsageError: the device is CUDA, and there is none.
+    """
     if device == "auto":
         device = "cuda" if torch.cuda.is_available() else "cpu"
     if device.startswith("cuda"):
         if not torch.cuda.is_available():
             raise UsageError(f'weights.device is "{device}", but there is no CUDA device: use cpu or auto')
-        return device, torch.cuda.get_device_properties(device).total_memory
+        # torch does not annotate the properties of a device.
+        memory = cast(int, torch.cuda.get_device_properties(device).total_memory)  # pyright: ignore[reportUnknownMemberType]
+        return device, memory
     size = os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES")
-    bound = Path("/sys/fs/cgroup/memory.max")  # of a container
+    bound = Path("/sys/fs/cgroup/memory.max")  # the limit of a container
     if bound.is_file() and (text := bound.read_text().strip()).isdecimal():
         size = min(size, int(text))
     return device, size
 
 
 def check(recipe: Recipe, model: Shape | None = None, *, available: tuple[str, int] | None = None) -> Need:
-    """What the run needs; refused when the device has less.
+    """The memory that a run needs, after a check that the device has it.
 
     Args:
-        recipe: the run's.
-        model: its shape; None finds it.
-        available: name and bytes of the device; None finds it.
+        recipe: the run's recipe.
+        model: the model's shape; None computes the shape.
+        available: name and bytes of the device; None looks them up.
 
     Raises:
-        UsageError: it does not fit; the sentence names the least change after which it does.
+        UsageError: the run does not fit; the message names the smallest change with which it fits.
     """
     model = model or shape(recipe)
-    found = need(recipe, model)
+    required = need(recipe, model)
     device, size = available or device_bytes(recipe.weights.device)
-    if found.total <= USABLE * size:
-        return found
-    head = f"the run needs {found.total / GB:.1f} GB and {device} has {size / GB:.1f} GB"
+    if required.total <= USABLE * size:
+        return required
+    head = f"the run needs {required.total / GB:.1f} GB and {device} has {size / GB:.1f} GB"
     for change, smaller in _smaller(recipe):
         total = need(smaller, model).total
         if total <= USABLE * size:
@@ -245,9 +273,9 @@ def check(recipe: Recipe, model: Shape | None = None, *, available: tuple[str, i
 
 
 def _smaller(recipe: Recipe) -> Iterator[tuple[str, Recipe]]:
-    """The recipe with settings made smaller, as options.
+    """Recipes that need less memory, each with the options that lead to it.
 
-    What changes no number comes first, one after the other; then adapters, alone and with the others.
+    Options that change no results come first, one after the other. Adapters follow, alone and then with those options.
     """
     row = recipe.prompt.limit + recipe.sampling.max_tokens
     cheap: list[tuple[str, Callable[[Recipe], Recipe]]] = []

@@ -1,21 +1,20 @@
-# pyright: standard
-"""From a recipe to a cold-started model: what happens before the first forest.
+"""From a recipe to a cold-started model: the work before the first forest.
 
-Each product is kept in the run directory and made only when it is missing, so that preparing a run twice, or after it
-was stopped, does nothing twice.
+Invariant: each result is saved in the run directory, and is computed only if it is missing. So a second preparation of a
+run, or one after an interruption, repeats no finished work.
 """
 
 from __future__ import annotations
 
 from dataclasses import replace
 from pathlib import Path
-from typing import Any
 
 import torch
+from transformers import PreTrainedModel
 
 from spark_rl.common.seeding import derive
 from spark_rl.config.recipe import Recipe
-from spark_rl.contracts import Watcher
+from spark_rl.contracts import LanguageModel, Tokenizer, Watcher
 from spark_rl.data import demonstrations
 from spark_rl.data.format import Demonstration, load, save
 from spark_rl.data.leaks import refuse_leaks
@@ -33,7 +32,7 @@ __all__ = ["prepare", "set_threads"]
 
 
 def set_threads(run: Run, watcher: Watcher) -> None:
-    """Use the thread count of the recipe, or of the run's first start, or measure it now and save it with the run."""
+    """Set the number of threads: the recipe's, else that of the run's first start, else one measured now and saved."""
     threads = run.recipe.threads or run.settings.get("threads") or choose_threads()
     if run.settings.get("threads") != threads:
         run.save_settings(threads=threads)
@@ -41,11 +40,11 @@ def set_threads(run: Run, watcher: Watcher) -> None:
     watcher.note(f"threads: {threads}")
 
 
-async def prepare(run: Run, watcher: Watcher) -> tuple[Any, Any]:
-    """The cold-started model and its tokenizer, made on the first call and loaded on later ones."""
+async def prepare(run: Run, watcher: Watcher) -> tuple[PreTrainedModel, Tokenizer]:
+    """The cold-started model and its tokenizer. The first call trains the model; later calls load it."""
     folder = run.checkpoints / "cold-start"
     if not folder.exists():
-        torch.manual_seed(derive(run.recipe.seed, "cold start"))
+        torch.manual_seed(derive(run.recipe.seed, "cold start"))  # pyright: ignore[reportUnknownMemberType]  untyped in torch
         trees = await _demonstrations(run, watcher) if run.recipe.cold_start.demonstrations else []
         model, tokenizer = _base(run.recipe, trees, watcher)
         if trees:
@@ -57,13 +56,13 @@ async def prepare(run: Run, watcher: Watcher) -> tuple[Any, Any]:
 
 async def _demonstrations(run: Run, watcher: Watcher) -> list[Demonstration]:
     if not run.demonstrations.exists():
-        trees = _given(run.recipe) if run.recipe.cold_start.data else await _played(run.recipe, watcher)
+        trees = _read(run.recipe) if run.recipe.cold_start.data else await _collect(run.recipe, watcher)
         save(trees, run.demonstrations, run.recipe.prompt)
     return load(run.demonstrations)
 
 
-async def _played(recipe: Recipe, watcher: Watcher) -> list[Demonstration]:
-    """The world's expert wins as many as the recipe asks for."""
+async def _collect(recipe: Recipe, watcher: Watcher) -> list[Demonstration]:
+    """Won demonstrations of the world's expert, as many as the recipe asks for."""
     watcher.phase("demonstrations", recipe.cold_start.demonstrations)
     return await demonstrations.collect(
         recipe.env,
@@ -79,23 +78,24 @@ async def _played(recipe: Recipe, watcher: Watcher) -> list[Demonstration]:
     )
 
 
-def _given(recipe: Recipe) -> list[Demonstration]:
-    """The first of a file's won demonstrations.
+def _read(recipe: Recipe) -> list[Demonstration]:
+    """The first won demonstrations of the file `cold_start.data`.
 
     Raises:
-        UsageError: there are too few, one is of a task that the recipe may not train on, or answers in other modes than it.
+        UsageError: the file has too few demonstrations, or one of them has a task that the recipe may not train on, or uses
+            other reasoning modes than the recipe.
     """
     file, count = recipe.cold_start.data, recipe.cold_start.demonstrations
     if not Path(file).exists():
         raise UsageError(f"cold_start.data names {file}, which does not exist: write it with `spark-rl demos --out {file}`")
-    trees = [shown for shown in load(Path(file)) if shown.won][:count]
+    trees = [demonstration for demonstration in load(Path(file)) if demonstration.won][:count]
     if len(trees) < count:
         raise UsageError(
             f"cold_start.data {file} holds {len(trees)} won demonstrations, fewer than the {count} of "
             "cold_start.demonstrations"
         )
     refuse_leaks(trees, recipe.env, recipe.level, f"cold_start.data {file}")
-    nodes = (node for shown in trees for node in shown.tree.nodes)
+    nodes = (node for demonstration in trees for node in demonstration.tree.nodes)
     if any(node.well_formed and not recipe.prompt.parse(node.text).well_formed for node in nodes):
         raise UsageError(
             f"cold_start.data {file} answers in other modes than prompt.modes {recipe.prompt.modes}: write it with "
@@ -104,14 +104,14 @@ def _given(recipe: Recipe) -> list[Demonstration]:
     return trees
 
 
-def _base(recipe: Recipe, trees: list[Demonstration], watcher: Watcher) -> tuple[Any, Any]:
-    """The model before the cold start: a named one, or one from nothing with a tokenizer learnt from the demonstrations."""
+def _base(recipe: Recipe, trees: list[Demonstration], watcher: Watcher) -> tuple[LanguageModel, Tokenizer]:
+    """The model before the cold start: the named model, or a new one with a tokenizer learnt from the demonstrations."""
     if not isinstance(recipe.model, ScratchModel):
         folder = model_folder(recipe.model)
         weights = recipe.weights
         return load_model(folder, device=weights.device, dtype=weights.dtype), load_tokenizer(folder)
     if not trees:
-        raise UsageError("a model from nothing needs demonstrations: set cold_start.demonstrations, or give --model DIR")
+        raise UsageError("a model from scratch needs demonstrations: set cold_start.demonstrations, or give --model DIR")
     watcher.phase("tokenizer")
     tokenizer = learn_tokenizer(
         demonstrations.texts(trees, recipe.prompt),
@@ -121,15 +121,17 @@ def _base(recipe: Recipe, trees: list[Demonstration], watcher: Watcher) -> tuple
     )
     model = new_model(tokenizer, recipe.model, seed=derive(recipe.seed, "weights"))
     size = sum(p.numel() for p in model.parameters())
-    watcher.note(f"model from nothing: {size / 1e6:.2f} M parameters, {len(tokenizer)} tokens")
+    watcher.note(f"model from scratch: {size / 1e6:.2f} M parameters, {len(tokenizer)} tokens")
     return model, tokenizer
 
 
-def _cold_start(recipe: Recipe, model: Any, tokenizer: Any, trees: list[Demonstration], watcher: Watcher) -> None:
+def _cold_start(
+    recipe: Recipe, model: LanguageModel, tokenizer: Tokenizer, trees: list[Demonstration], watcher: Watcher
+) -> None:
     from spark_rl.learning.finetuning.sft import cold_start
 
     encoder = ChatEncoder(tokenizer)
-    tokenized = [replace(shown, tree=demonstrations.tokenize(shown.tree, recipe.prompt, encoder)) for shown in trees]
+    tokenized = [replace(each, tree=demonstrations.tokenize(each.tree, recipe.prompt, encoder)) for each in trees]
     watcher.phase("cold start")
     stats = cold_start(
         model,

@@ -1,16 +1,15 @@
-# pyright: standard
 """One update of the policy: optimiser steps over the mini-batches of a batch.
 
 Invariants
 ----------
 * Weights change only by a finite gradient: a loss or a gradient norm that is not finite raises before the step.
 * A mini-batch's gradient does not depend on how it was cut into micro-batches.
-* The model runs in evaluation mode, where dropout is off, so that its log-probabilities are those of the sampler; so it
-  does while layers are computed twice to save memory (`recomputing`).
+* The model is in evaluation mode, where dropout is off, so that its log-probabilities equal those of the sampler. This also
+  holds while layers are computed twice to save memory (`recomputing`).
 
-The ratio's denominator is the rollout's own log-probability: what was sampled is what is corrected. With
-`Loss.importance` it is the trainer's log-probability before the first step, and the truncated weight
-min(exp(trainer - rollout), importance) accounts for the difference between the two engines.
+The ratio's denominator is the rollout's own log-probability, since the rollout's distribution gave the samples. With
+`Loss.importance`, the denominator is the trainer's log-probability before the first step, and the truncated weight
+min(exp(trainer - rollout), importance) corrects for the difference between the two engines.
 """
 
 from __future__ import annotations
@@ -18,18 +17,18 @@ from __future__ import annotations
 import contextlib
 import math
 import random
-from collections.abc import Iterator, Sequence
+from collections.abc import Generator, Sequence
 from dataclasses import replace
 from functools import partial
-from typing import Any
 
 import numpy as np
 import torch
 from torch import Tensor
 from torch.optim import Optimizer
-from torch.utils.checkpoint import checkpoint
+from torch.utils.checkpoint import checkpoint  # pyright: ignore[reportUnknownVariableType]  untyped arguments
 from transformers.modeling_layers import GradientCheckpointingLayer
 
+from spark_rl.contracts import LanguageModel
 from spark_rl.errors import TrainingDiverged, UsageError
 from spark_rl.learning.batch import Batch, MicroBatch
 from spark_rl.learning.optimizer import trained
@@ -40,8 +39,8 @@ __all__ = ["accumulate", "recomputing", "signal_to_noise", "trainer_logprobs", "
 
 
 def update(
-    model: Any,
-    reference: Any | None,
+    model: LanguageModel,
+    reference: LanguageModel | None,
     optimizer: Optimizer,
     batch: Batch,
     loss: Loss,
@@ -56,28 +55,29 @@ def update(
     """Train the model on a batch; `epochs * minibatches` optimiser steps (fewer if there are fewer trees).
 
     Args:
-        model: a transformers causal language model; left in evaluation mode.
-        reference: the frozen model that `loss.kl` measures from; None when that is 0. A model with adapters is measured
-            with them off, and so can be its own reference.
-        optimizer: over the weights that are trained.
-        batch: what `pack` made.
+        model: a transformers causal language model; stays in evaluation mode.
+        reference: the frozen model of the divergence `loss.kl`; None when `loss.kl` is 0. The reference runs with its
+            adapters off, so a model with adapters can be its own reference.
+        optimizer: the optimiser of the trained weights.
+        batch: a batch from `pack`.
         loss: the objective.
-        temperature: of the rollout, by which logits are divided; 0 (greedy) counts as 1.
-        minibatches: optimiser steps an epoch.
-        token_budget: most cells (rows times longest) of a forward pass.
-        max_grad_norm: the gradient's norm is clipped here; 0 for no clipping.
+        temperature: temperature of the rollout, by which logits are divided; 0 (greedy) counts as 1.
+        minibatches: optimiser steps in an epoch.
+        token_budget: most cells (rows times longest row) in a forward pass.
+        max_grad_norm: largest norm of the gradient, which is clipped above; 0 for no clipping.
         epochs: passes over the batch.
-        rng: shuffles the trees before each epoch; None keeps their order.
+        rng: shuffles the trees before each epoch; None leaves their order.
 
     Returns:
-        Means over the steps of what `policy_loss` and `grad_norm` report (maxima where the name ends in `_max`), and the
-        sums `steps`, `trained_tokens` (through the model with gradient, padding aside) and `sampled_tokens`.
-        `rollout_kl`, the mean of rollout minus trainer log-probability, and `rollout_gap_max`, their largest difference,
-        are of the first mini-batch alone: no step has been made yet, so they show what the two engines disagree in and
-        nothing else, and are 0 up to rounding when all is well.
+        The statistics of `policy_loss` and `grad_norm`, as means over the steps (as maxima where the name ends in `_max`),
+        and the sums `steps`, `trained_tokens` (tokens through the model with gradient, without padding) and
+        `sampled_tokens`. `rollout_kl` is the mean of the rollout's minus the trainer's log-probability, and
+        `rollout_gap_max` their largest difference. Both are of the first mini-batch alone, before any step, so they measure
+        the disagreement of the two engines; they are 0 up to rounding when the engines agree.
 
     Raises:
-        TrainingDiverged: the loss or the gradient is not finite; the weights are those of the step before.
+        TrainingDiverged: the loss or the gradient is not finite; the weights stay those of the last finite step.
+        UsageError: `loss.kl` is above 0 without a reference model.
     """
     if loss.kl and reference is None:
         raise UsageError(f"loss.kl is {loss.kl} but there is no reference model; give one or set loss.kl to 0")
@@ -101,9 +101,9 @@ def update(
 
 
 def accumulate(
-    model: Any, reference: Any | None, batch: Batch, loss: Loss, *, temperature: float, token_budget: int
+    model: LanguageModel, reference: LanguageModel | None, batch: Batch, loss: Loss, *, temperature: float, token_budget: int
 ) -> dict[str, float]:
-    """Add the gradient of one mini-batch's loss to the parameters' and return what `policy_loss` reports.
+    """Add the gradient of a mini-batch's loss to the parameters' gradients; returns the statistics of `policy_loss`.
 
     Raises:
         TrainingDiverged: the loss is not finite.
@@ -122,7 +122,7 @@ def accumulate(
         value, stats = policy_loss(loss, targets, logprobs, entropy, expected, denominator)
         if not math.isfinite(stats["loss"]):
             raise TrainingDiverged(f"the loss is {stats['loss']}; lower the learning rate")
-        value.backward()
+        value.backward()  # pyright: ignore[reportUnknownMemberType]  untyped in torch
         for name, number in stats.items():
             before = total.get(name, 0.0)
             total[name] = max(before, number) if name.endswith("_max") else before + number
@@ -130,7 +130,7 @@ def accumulate(
 
 
 def signal_to_noise(
-    model: Any,
+    model: LanguageModel,
     batch: Batch,
     loss: Loss,
     *,
@@ -139,12 +139,20 @@ def signal_to_noise(
     silent: int = 0,
     parameters: Sequence[Tensor] = (),
 ) -> float:
-    """How well the trees of a batch agree on where to go: |mean gradient|^2 over the variance of one tree's gradient.
+    """Agreement of the trees of a batch: |mean gradient|^2 over the variance of one tree's gradient.
 
-    Each tree counts once, with its own policy term (no divergence, no entropy) at the present weights. Both parts are
-    unbiased over trees, so the ratio is near 0, and may be below, when nothing but noise is there. Costs one more pass
-    with gradients over the batch. `silent` further trees are counted that gave no gradient. `parameters` hold the gradients
-    (`masters.trained`); by default the model's.
+    Each tree counts once, with its own policy term (without divergence and entropy) at the present weights. Both numbers are
+    unbiased over trees, so the ratio is near 0, and may be negative, when there is only noise. The measurement costs one
+    more pass with gradients over the batch.
+
+    Args:
+        model: a transformers causal language model.
+        batch: a batch from `pack`.
+        loss: the objective.
+        temperature: temperature of the rollout.
+        token_budget: most cells in a forward pass.
+        silent: how many further trees to count that gave no gradient.
+        parameters: the tensors that hold the gradients (`optimizer.trained`); by default the model's parameters.
 
     Returns:
         The ratio; 0 with fewer than two trees, or without variance.
@@ -153,34 +161,34 @@ def signal_to_noise(
     policy = replace(loss, kl=0.0, entropy=0.0)
     trees = sorted({row.tree for row in batch.rows})
     parameters = parameters or [p for p in model.parameters() if p.requires_grad]
-    total, squares = [torch.zeros_like(p, dtype=torch.float64) for p in parameters], 0.0
+    sums, squares = [torch.zeros_like(p, dtype=torch.float64) for p in parameters], 0.0
     for tree in trees:
-        _forget(parameters)
+        _clear(parameters)
         part = batch.select([index for index, row in enumerate(batch.rows) if row.tree == tree])
         accumulate(model, None, part, policy, temperature=temperature, token_budget=token_budget)
-        for held, parameter in zip(total, parameters, strict=True):
+        for gradients, parameter in zip(sums, parameters, strict=True):
             if parameter.grad is not None:
                 gradient = parameter.grad.double()
-                held += gradient
+                gradients += gradient
                 squares += float(gradient.square().sum())
-    _forget(parameters)
-    count, together = len(trees) + silent, sum(float(held.square().sum()) for held in total)
+    _clear(parameters)
+    count, together = len(trees) + silent, sum(float(gradients.square().sum()) for gradients in sums)
     noise = squares - together / max(count, 1)
     return (together - squares) / count / noise if count > 1 and noise > 0 else 0.0
 
 
-def _forget(parameters: Sequence[Tensor]) -> None:
+def _clear(parameters: Sequence[Tensor]) -> None:
     for parameter in parameters:
         parameter.grad = None
 
 
 @contextlib.contextmanager
-def recomputing(model: Any, wanted: bool = True) -> Iterator[None]:
-    """Layers keep their inputs alone for a backward pass and compute the rest again (arXiv 1604.06174).
+def recomputing(model: LanguageModel, enabled: bool = True) -> Generator[None]:
+    """Let the layers keep only their inputs for a backward pass, and recompute the rest (arXiv 1604.06174).
 
     The library's own switch works in training mode only, where dropout would be on.
     """
-    layers = [layer for layer in model.modules() if isinstance(layer, GradientCheckpointingLayer)] if wanted else []
+    layers = [layer for layer in model.modules() if isinstance(layer, GradientCheckpointingLayer)] if enabled else []
     for layer in layers:
         layer.forward = partial(checkpoint, layer.forward, use_reentrant=False)
     try:
@@ -190,8 +198,8 @@ def recomputing(model: Any, wanted: bool = True) -> Iterator[None]:
             del layer.forward
 
 
-def trainer_logprobs(model: Any, batch: Batch, *, temperature: float, token_budget: int) -> Batch:
-    """The batch with `Targets.old` recomputed under the model as it is now."""
+def trainer_logprobs(model: LanguageModel, batch: Batch, *, temperature: float, token_budget: int) -> Batch:
+    """The batch with `Targets.old` recomputed under the present model."""
     targets = list(batch.targets)
     with torch.no_grad():
         for micro in batch.microbatches(token_budget):
@@ -202,13 +210,13 @@ def trainer_logprobs(model: Any, batch: Batch, *, temperature: float, token_budg
     return Batch(batch.rows, tuple(targets))
 
 
-def _place(model: Any, micro: MicroBatch) -> tuple[Tensor, Tensor]:
-    """Tokens and their marks on the model's device."""
-    return torch.from_numpy(micro.tokens).to(model.device), torch.from_numpy(micro.sampled).to(model.device)
+def _place(model: LanguageModel, micro: MicroBatch) -> tuple[Tensor, Tensor]:
+    """Tokens, and the marks of sampled tokens, on the model's device."""
+    return torch.as_tensor(micro.tokens, device=model.device), torch.as_tensor(micro.sampled, device=model.device)
 
 
 def _summarise(steps: list[dict[str, float]]) -> dict[str, float]:
-    """One number of each kind over the optimiser steps of an update."""
+    """One number for each statistic over the optimiser steps of an update."""
     if not steps:
         return {"steps": 0}
     summary: dict[str, float] = {"steps": len(steps)}

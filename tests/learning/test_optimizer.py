@@ -6,7 +6,7 @@ import pytest
 import torch
 from torch import nn
 
-from spark_rl.learning.optimizer import MasterAdamW, adamw, trained
+from spark_rl.learning.optimizer import AdamWOnCopies, adamw, trained
 
 
 def layer(dtype: torch.dtype) -> nn.Linear:
@@ -29,15 +29,15 @@ def steps(made: nn.Module, optimizer: torch.optim.Optimizer, count: int) -> None
 def test_small_steps_add_up():
     """A hundred steps of 1e-6 move a 32-bit copy by 1e-4, and plain AdamW in 16 bits by nothing at all."""
     half, whole, lost = layer(torch.bfloat16), layer(torch.float32), layer(torch.bfloat16)
-    masters = adamw(half, lr=1e-6, weight_decay=0.0)
-    assert type(masters) is MasterAdamW
+    optimizer = adamw(half, lr=1e-6, weight_decay=0.0)
+    assert type(optimizer) is AdamWOnCopies
     start = lost.weight.detach().clone()
-    steps(half, masters, 100)
+    steps(half, optimizer, 100)
     steps(whole, adamw(whole, lr=1e-6, weight_decay=0.0), 100)
     steps(lost, torch.optim.AdamW(lost.parameters(), lr=1e-6, weight_decay=0.0), 100)
     big = start.abs() > 0.02
     assert torch.equal(lost.weight[big], start[big])
-    copy = trained(masters)[0]
+    copy = trained(optimizer)[0]
     assert torch.allclose(copy, whole.weight, atol=3e-6)
     assert float((copy.detach() - start.float()).abs().mean()) == pytest.approx(1e-4, rel=0.05)
     assert torch.equal(half.weight, copy.bfloat16())

@@ -1,1 +1,1 @@
-"""Learning from rows and pairs through TRL: the cold start, DPO, and the baseline ETO that is made of both."""
+"""Fine-tuning through TRL: the cold start on demonstrations, DPO on pairs, and the baseline ETO, which uses both."""

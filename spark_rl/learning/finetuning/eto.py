@@ -1,16 +1,15 @@
-# pyright: standard
 """Exploration-based trajectory optimisation (ETO, arXiv 2403.02502): a cold-started policy learns from its own failures.
 
-An iteration lets the policy play training tasks by the normal rollout, pairs each failure with a success of the same task,
-and makes the success more likely than the failure by DPO (`dpo`), held to the policy that played.
+In an iteration, the policy plays training tasks by the normal rollout. Each failure is paired with a success of the same
+task, and DPO (`dpo`) makes the success more likely than the failure; the reference policy is the one that played.
 
 Invariants
 ----------
-* What comes out is a run directory: checkpoint `cold-start` is the policy before, number k that after iteration k, a whole
-  model; every forest, every file of pairs and a row of metrics an iteration are kept.
-* Calling `improve` on a run does what is not done yet, iteration by iteration: one that was stopped is played and learnt
-  again, from the same checkpoint and seeds, to the same numbers.
-* Nothing is learnt from tasks outside the training split of the run's level.
+* The result is a run directory. Checkpoint `cold-start` is the policy before, and checkpoint k the policy after iteration k,
+  as a whole model. The directory holds every forest, every file of pairs, and a row of metrics for each iteration.
+* `improve` runs the iterations of a run that are not finished. An interrupted iteration is repeated from the same checkpoint
+  and seeds, and gives the same numbers.
+* Only tasks in the training split of the run's level are used for training.
 """
 
 from __future__ import annotations
@@ -20,7 +19,6 @@ import time
 from collections.abc import Mapping, Sequence
 from dataclasses import replace
 from pathlib import Path
-from typing import Any
 
 import torch
 
@@ -29,7 +27,7 @@ from spark_rl.common.files import atomic_directory
 from spark_rl.common.seeding import derive
 from spark_rl.config.codec import current, encode
 from spark_rl.config.recipe import Recipe
-from spark_rl.contracts import Encoder, Executor, Growth, ModelSource, Watcher
+from spark_rl.contracts import Encoder, Executor, Growth, LanguageModel, ModelSource, Tokenizer, Watcher
 from spark_rl.data.demonstrations import tokenize
 from spark_rl.data.format import Demonstration, load, origin, prompt_version
 from spark_rl.data.pairs import Pair, pair_up, save_pairs
@@ -50,39 +48,39 @@ from spark_rl.types import Forest, Spent, Task, TreeShape
 __all__ = ["begin", "improve", "pairs_file"]
 
 SETTINGS = "eto"
-"""Entry of a run's settings that holds how it was made."""
+"""Name of the entry in a run's settings that holds the settings of this module."""
 
 
 def pairs_file(run: Run, iteration: int) -> Path:
-    """Where the pairs of an iteration are."""
+    """The file with the pairs of an iteration."""
     return run.directory / "pairs" / f"{iteration:06d}.jsonl"
 
 
 def begin(directory: Path, source: Run, recipe: Recipe, settings: Preferences, probe: int) -> Run:
-    """The run to make, new or as far as it has come.
+    """A new run, or the unfinished run in a directory.
 
     Args:
-        directory: of the run.
-        source: the cold-started run that it starts from.
-        recipe: of the run; the source's, but for what only playing and learning need.
-        settings: how it learns.
-        probe: development tasks that are played after each iteration.
+        directory: the run directory.
+        source: the cold-started run whose policy is the start.
+        recipe: the run's recipe: the source's recipe, except for settings that only playing and training need.
+        settings: settings of preference learning.
+        probe: number of development tasks that are played after each iteration.
 
     Raises:
         UsageError: the source has no cold start, or the directory holds something else.
     """
     start = Path(checkpoints.model_folder(source.directory, "cold-start"))
-    asked = {SETTINGS: {"from": str(source.directory), "probe": probe, "preferences": encode(settings)}}
+    wanted = {SETTINGS: {"from": str(source.directory), "probe": probe, "preferences": encode(settings)}}
     if (directory / "recipe.json").exists():
-        run = Run.open(directory, foreign=lambda _: True)  # the source's classes, which were allowed
-        if current(run.settings.get(SETTINGS)) != asked[SETTINGS] or run.recipe != recipe:
+        run = Run.open(directory, foreign=lambda _: True)  # the source's classes, which the user has allowed
+        if current(run.settings.get(SETTINGS)) != wanted[SETTINGS] or run.recipe != recipe:
             raise UsageError(f"{directory} holds a run with other settings: give another --out, or delete it")
         return run
     if directory.exists() and any(directory.iterdir()):
-        raise UsageError(f"{directory} holds something else than a run: give another --out")
+        raise UsageError(f"{directory} holds something other than a run: give another --out")
     with atomic_directory(directory) as work:
         run = Run.create(work, recipe)
-        run.save_settings(**asked)
+        run.save_settings(**wanted)
         shutil.copytree(start, run.checkpoints / "cold-start")
         if source.demonstrations.exists():
             shutil.copy(source.demonstrations, run.demonstrations)
@@ -90,21 +88,22 @@ def begin(directory: Path, source: Run, recipe: Recipe, settings: Preferences, p
 
 
 async def improve(run: Run, settings: Preferences, probe: int, watcher: Watcher) -> None:
-    """All iterations that are not done yet.
+    """Run all iterations that are not finished.
 
     Args:
-        run: made by `begin`.
-        settings: how it learns.
-        probe: development tasks that are played after each iteration; 0 none.
-        watcher: told how it goes.
+        run: a run from `begin`.
+        settings: settings of preference learning.
+        probe: number of development tasks that are played after each iteration; 0 for none.
+        watcher: receives reports of progress.
 
     Raises:
-        UsageError: no task can make a pair.
-        SparkError: whatever a user can mend.
+        UsageError: no task can give a pair.
+        SparkError: another error that the user can correct.
     """
     set_threads(run, watcher)
-    shown = [shown for shown in load(run.demonstrations) if shown.won] if run.demonstrations.exists() else []
-    demonstrated = {each.tree.task.id: each for each in shown} if settings.winner == "demonstrated" else None
+    demonstrations = load(run.demonstrations) if run.demonstrations.exists() else []
+    by_task = {each.tree.task.id: each for each in demonstrations if each.won}
+    demonstrated = by_task if settings.winner == "demonstrated" else None
     tasks = _playable(run, demonstrated)
     path = checkpoints.latest(run.checkpoints)
     done = checkpoints.finished(path) if path else 0
@@ -132,7 +131,7 @@ async def improve(run: Run, settings: Preferences, probe: int, watcher: Watcher)
 
 
 def _playable(run: Run, demonstrated: Mapping[str, Demonstration] | None) -> list[Task]:
-    """Training tasks whose failures can be paired."""
+    """The training tasks whose failures can be paired with a success."""
     tasks = run.recipe.env.tasks(run.recipe.level, "train")
     if demonstrated is None:
         return list(tasks)
@@ -148,7 +147,7 @@ def _playable(run: Run, demonstrated: Mapping[str, Demonstration] | None) -> lis
 async def _play(
     executor: Executor, tasks: Sequence[Task], recipe: Recipe, settings: Preferences, iteration: int, watcher: Watcher
 ) -> Forest:
-    """A tree a task, without forks, as many at a time as an evaluation plays."""
+    """A tree without forks for each task; as many tasks are played at a time as in an evaluation."""
     shape = TreeShape(budget=settings.episodes, roots=settings.episodes, horizon=recipe.tree.horizon)
     growth = Growth(shape, Chains(), recipe.prompt, recipe.sampling)
     forest = Forest([], iteration, recipe.seed, Spent())
@@ -166,30 +165,36 @@ async def _play(
 def _pairs(
     run: Run, forest: Forest, encoder: Encoder | None, demonstrated: Mapping[str, Demonstration] | None
 ) -> list[Pair]:
-    """The pairs of a forest; demonstrations get the token ids that the policy would read and say."""
+    """The pairs of a forest. Demonstrations get token ids, with the policy's own tokenizer and prompts."""
     recipe = run.recipe
     author = f"{recipe.name}, iteration {forest.iteration - 1}"
     come_from = origin(recipe.env, recipe.level, "played", author, prompt_version(recipe.prompt))
     pairs = pair_up(forest, come_from, demonstrated)
     if demonstrated is None or encoder is None:
         return pairs
-    encode_tree = {
+    tokenized = {
         pair.won.tree.task.id: replace(pair.won, tree=tokenize(pair.won.tree, recipe.prompt, encoder)) for pair in pairs
     }
-    return [replace(pair, won=encode_tree[pair.won.tree.task.id]) for pair in pairs]
+    return [replace(pair, won=tokenized[pair.won.tree.task.id]) for pair in pairs]
 
 
 def _learn(
-    run: Run, model: Any, tokenizer: Any, pairs: Sequence[Pair], settings: Preferences, iteration: int, watcher: Watcher
+    run: Run,
+    model: LanguageModel,
+    tokenizer: Tokenizer,
+    pairs: Sequence[Pair],
+    settings: Preferences,
+    iteration: int,
+    watcher: Watcher,
 ) -> dict[str, float]:
-    """Learn from the pairs, if there are any; figures for the log."""
+    """Train the model on the pairs, if there are any; returns metrics for the log."""
     if not pairs:
-        watcher.note(f"iteration {iteration}: no failure has a success to be paired with; nothing is learnt")
+        watcher.note(f"iteration {iteration}: no failure can be paired with a success, so nothing is learnt")
         return {"pairs": 0.0, "trained": 0.0}
     recipe, started = run.recipe, time.perf_counter()
     watcher.phase(f"learn, iteration {iteration}")
     seed = derive(recipe.seed, iteration, "pairs") % 2**31
-    torch.manual_seed(seed)
+    torch.manual_seed(seed)  # pyright: ignore[reportUnknownMemberType]  untyped in torch
     stats = learn(
         model,
         tokenizer,
@@ -202,7 +207,7 @@ def _learn(
     )
     watcher.note(
         f"iteration {iteration}: {len(pairs)} pairs, loss {stats['loss']:.3f}, margin {stats['margin']:.2f}, "
-        f"{stats['accuracy']:.0%} of the pairs told apart after {stats['steps']:.0f} steps"
+        f"{stats['accuracy']:.0%} of the pairs ranked correctly after {stats['steps']:.0f} steps"
     )
     return {
         "pairs": float(len(pairs)),
@@ -213,7 +218,7 @@ def _learn(
 
 
 async def _probe(executor: Executor, recipe: Recipe, count: int, iteration: int, watcher: Watcher) -> dict[str, float]:
-    """Success on development tasks, as the rows of training have it."""
+    """Success rate on development tasks, under the names that training uses in its rows."""
     if not count:
         return {}
     tasks = recipe.env.tasks(recipe.evaluation.dev_level, "dev")[:count]

@@ -1,45 +1,70 @@
-# pyright: standard
-"""What fine-tuning on rows (`sft`) and on pairs of trajectories (`dpo`) share: TRL's settings, the model while it learns.
+"""Code that fine-tuning on rows (`sft`) and on pairs of trajectories (`dpo`) share: TRL's settings, the model in training.
 
 Invariants
 ----------
-* Nothing is printed, saved, cut or templated behind our back.
-* A 16-bit model is trained in 32 bits under autocast and rounded once, at the end; adapters are trained beside it and
-  merged, so that what comes out is a whole model, which later adapters start from.
-* What the libraries put around a model's forward pass while it learns is taken off again.
+* TRL prints nothing, saves nothing, and neither cuts nor templates any text.
+* A 16-bit model is trained in 32 bits under autocast and rounded once, at the end. Adapters are trained beside the model and
+  then merged, so the result is a whole model, and later adapters start from it.
+* The wrappers that the libraries put around a model's forward pass during training are removed at the end.
 """
 
 from __future__ import annotations
 
 import contextlib
 import warnings
-from collections.abc import Callable, Iterator, Mapping
-from typing import Any
+from collections.abc import Callable, Generator, Mapping
+from typing import TYPE_CHECKING, Protocol, TypeVar, cast
 
+from spark_rl.contracts import LanguageModel
 from spark_rl.errors import MissingExtra
 from spark_rl.learning.update import recomputing
 from spark_rl.models import adapters
 from spark_rl.models.weights import Weights
 
-__all__ = ["configured", "part_of_batch", "require_trl", "trainable", "watch"]
+if TYPE_CHECKING:
+    from torch import nn
+    from transformers import TrainerCallback
+
+__all__ = ["Advance", "Note", "Trainer", "configured", "part_of_batch", "require_trl", "silent", "trainable", "watch"]
+
+ConfigT = TypeVar("ConfigT")
+Advance = Callable[[int, int, float], None]
+"""Called with (finished steps, all steps, loss) after each optimiser step."""
+Note = Callable[[int, int, Mapping[str, float]], None]
+"""Called with (finished steps, all steps, TRL's metrics) after each optimiser step."""
+
+
+class Trainer(Protocol):
+    """A trainer of TRL, as far as this package calls it."""
+
+    def train(self) -> object:
+        """Train the model in place."""
+        ...
+
+
+def silent(step: int, total: int, loss: float) -> None:
+    """An `Advance` that reports nothing."""
 
 
 def require_trl(what: str) -> None:
-    """Refuse before any work what needs the extra `sft`.
+    """Check, before any work starts, that the extra `sft` is installed.
+
+    Args:
+        what: the feature that needs the extra, for the message.
 
     Raises:
-        MissingExtra: it is not installed.
+        MissingExtra: the extra is not installed.
     """
     try:
-        import datasets  # noqa: F401
-        import trl  # noqa: F401
+        import datasets  # noqa: F401  # pyright: ignore[reportMissingTypeStubs, reportUnusedImport]
+        import trl  # noqa: F401  # pyright: ignore[reportUnusedImport]
     except ModuleNotFoundError as error:
         raise MissingExtra(what, "sft") from error
 
 
 @contextlib.contextmanager
-def trainable(model: Any, weights: Weights, seed: int) -> Iterator[bool]:
-    """The model as it is trained, then as it was held before; whether it computes under autocast meanwhile."""
+def trainable(model: LanguageModel, weights: Weights, seed: int) -> Generator[bool]:
+    """Prepare a model for training, and restore its precision at the end; gives whether it computes under autocast."""
     precision = model.dtype
     if weights.lora_rank:
         adapters.add(model, weights, seed=seed)
@@ -47,42 +72,52 @@ def trainable(model: Any, weights: Weights, seed: int) -> Iterator[bool]:
         model.float()
     with recomputing(model, weights.checkpointing):
         yield model.dtype != precision
-    vars(model).pop("forward", None)  # TRL's fused head, accelerate's autocast
+    attributes: dict[str, object] = vars(model)
+    attributes.pop("forward", None)  # TRL's fused head and accelerate's autocast
     if weights.lora_rank:
         adapters.merge(model)
-    model.to(precision).eval()
+    cast("nn.Module", model).to(precision).eval()
 
 
 def part_of_batch(batch: int, cells: int, token_budget: int) -> int:
-    """How many of a batch go through the model at once: the largest part whose tokens fit the budget, at least one.
+    """How many rows of a batch go through the model at once: the largest part that fits the token budget, at least one.
 
     Args:
-        batch: rows (or pairs) of an optimiser step.
-        cells: tokens of the largest of them, padding included.
-        token_budget: most tokens of a forward pass.
+        batch: rows (or pairs) in an optimiser step.
+        cells: tokens of the largest row (or pair), padding included.
+        token_budget: most tokens in a forward pass.
     """
     return max(n for n in range(1, batch + 1) if batch % n == 0 and (n == 1 or n * cells <= token_budget))
 
 
 def configured(
-    kind: type[Any], model: Any, scratch: str, *, batch: int, part: int, warmup: float, seed: int, autocast: bool, **own: Any
-) -> Any:
-    """A configuration of one of TRL's trainers: what all of ours have in common, and its own settings.
+    kind: Callable[..., ConfigT],
+    model: LanguageModel,
+    scratch: str,
+    *,
+    batch: int,
+    part: int,
+    warmup: float,
+    seed: int,
+    autocast: bool,
+    **own: object,
+) -> ConfigT:
+    """A configuration of one of TRL's trainers: the settings that all trainers here share, and the trainer's own.
 
     Args:
-        kind: the class, such as `SFTConfig`.
-        model: what is trained; its device is used.
-        scratch: a folder that the library wants and nothing is written to.
-        batch: rows (or pairs) of an optimiser step.
+        kind: the class of the configuration, such as `SFTConfig`.
+        model: the model that is trained; training uses its device.
+        scratch: a folder that the library asks for; nothing is written to it.
+        batch: rows (or pairs) in an optimiser step.
         part: how many of them go through the model at once.
-        warmup: share of the steps with a rising learning rate.
-        seed: of the order.
+        warmup: share of the steps in which the learning rate rises.
+        seed: seed of the order.
         autocast: whether to compute in bfloat16.
-        own: what else the class takes.
+        own: further settings of the class.
     """
     device = model.device.type
     with warnings.catch_warnings():
-        # Checkpointing has another name from one version of transformers to the next; both take this one.
+        # The name of checkpointing changes between versions of transformers; all of them accept this name.
         warnings.simplefilter("ignore", FutureWarning)
         return kind(
             output_dir=scratch,
@@ -105,12 +140,19 @@ def configured(
         )
 
 
-def watch(note: Callable[[int, int, Mapping[str, float]], None]) -> Any:
-    """A callback that tells `note` of every optimiser step: its number, how many there are, and what was logged of it."""
-    from transformers import TrainerCallback
+def watch(note: Note) -> TrainerCallback:
+    """A callback for TRL's trainers that calls `note` after every optimiser step."""
+    from transformers import TrainerCallback, TrainerControl, TrainerState, TrainingArguments
 
     class Watch(TrainerCallback):
-        def on_log(self, args: Any, state: Any, control: Any, logs: dict[str, float] | None = None, **_: Any) -> None:
+        def on_log(
+            self,
+            args: TrainingArguments,
+            state: TrainerState,
+            control: TrainerControl,
+            logs: dict[str, float] | None = None,
+            **_: object,
+        ) -> None:
             if logs and "loss" in logs:
                 note(state.global_step, state.max_steps, logs)
 

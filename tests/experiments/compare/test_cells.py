@@ -191,7 +191,7 @@ def test_an_arm_with_another_prompt_cold_start_or_adapters_has_a_start_of_its_ow
 
 def test_a_failing_cell_names_its_log(tmp_path):
     broken: Recipe = replace(RECIPE, cold_start=replace(RECIPE.cold_start, demonstrations=0))
-    with pytest.raises(SparkError, match=r"code 2 .*a model from nothing needs demonstrations.*see .*seed-0\.cold\.log"):
+    with pytest.raises(SparkError, match=r"code 2 .*a model from scratch needs demonstrations.*see .*seed-0\.cold\.log"):
         cold_start(Results(tmp_path), Runner(), Cell("grpo", broken))
 
 

@@ -74,7 +74,7 @@ def test_a_policy_that_has_not_moved_has_the_loss_of_a_coin():
 
 
 def test_a_trajectory_is_the_sum_of_its_rows_sampled_tokens_by_hand():
-    model = Bigram([[0.1, 0.5, 0.4], [0.25, 0.25, 0.5], [0.8, 0.1, 0.1]])
+    model: Any = Bigram([[0.1, 0.5, 0.4], [0.25, 0.25, 0.5], [0.8, 0.1, 0.1]])
     tokens = torch.tensor([[1, 2, 0, 1], [2, 0, 0, 0], [0, 2, 2, 0]])
     sampled = torch.tensor([[0, 1, 0, 1], [0, 1, 0, 0], [0, 0, 1, 1]], dtype=torch.bool)
     logprobs = trajectory_logprobs(model, tokens, sampled, torch.tensor([0, 0, 1]), 2)
@@ -100,7 +100,7 @@ def test_steps_with_prompts_of_their_own_are_rows_of_one_trajectory():
     assert first["tokens"] == [[1, 2, 3], [5, 5, 5, 6], [1, 2, 3]]
     assert first["lost"] == [False, False, True]
     second = _example(Pair(steps(*afresh[:1], won=True), steps(*afresh, won=False)))
-    batch = _Collator(PAD)([first | {"before": [-1.0, -2.0]}, second | {"before": [-3.0, -4.0]}])
+    batch = _Collator(PAD)([{**first, "before": [-1.0, -2.0]}, {**second, "before": [-3.0, -4.0]}])
     assert batch["owner"].tolist() == [0, 0, 2, 1, 3, 3]  # won of pairs 0 and 1, then their lost ones
     assert batch["before"].tolist() == [-1, -3, -2, -4]
     assert batch["tokens"][0].tolist() == [1, 2, 3, PAD]

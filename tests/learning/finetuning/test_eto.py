@@ -117,7 +117,7 @@ def test_what_cannot_be_done_is_one_sentence(run, capsys, tmp_path):
     assert "holds a run with other settings" in capsys.readouterr().err
     (tmp_path / "letters.txt").write_text("dear")
     assert main(["eto", source, "--out", str(tmp_path), "--quiet"]) == 2
-    assert "holds something else than a run" in capsys.readouterr().err
+    assert "holds something other than a run" in capsys.readouterr().err
     assert (tmp_path / "letters.txt").read_text() == "dear"
     bare = Run.create(tmp_path / "bare", tiny.RECIPE)
     assert main(["eto", str(bare.directory), "--quiet"]) == 2
