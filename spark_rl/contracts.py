@@ -505,8 +505,8 @@ class Tokenizer(Protocol):
         """The messages as one text, up to where the assistant starts to answer if asked for."""
         ...
 
-    def decode(self, ids: Sequence[int], /) -> str:
-        """The text of ids."""
+    def decode(self, ids: Sequence[int], /, *, clean_up_tokenization_spaces: bool = ...) -> str:
+        """The text of ids; it is exact where spaces are not cleaned up."""
         ...
 
     def save_pretrained(self, save_directory: str | Path) -> object:

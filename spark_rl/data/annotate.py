@@ -1,18 +1,18 @@
-"""A teacher's reasons for the steps of paths that were won.
+"""A teacher's reasons for the steps of successful trajectories.
 
 Invariants
 ----------
-* Nothing but the reasoning changes: each annotated step is one well-formed block and the action that was taken, as
+* Only the reasoning changes: each annotated step is one well-formed block and the action that was taken, as
   `prompting.parse` reads it, so that the trajectory plays as before.
-* A trajectory is annotated whole or not at all; one that is not is named with the reason.
-* The same trajectories and settings ask the same questions. Since a server's answers are kept before they are used, a job
-  that was killed asks for nothing twice.
+* A trajectory is annotated whole or not at all; the reason is reported where it is not.
+* The same trajectories and settings make the same requests. A server's answers are stored before they are used, so a job
+  that was killed and starts again repeats no request.
 
-A path goes to the teacher in pieces, each with the steps before it and the reasons these were given, so that long
-trajectories do not outgrow an answer (and are not, for that, missing from what is learnt). The question ends with the
-answer's own form, actions filled in. Answers are searched for JSON of that form, usual defects are mended (`read`), and
-what cannot be used is asked for again with what is wrong about it. Slips are shown as such and keep their own text: they
-are not learnt, and a teacher has no good reason for them.
+A trajectory goes to the teacher in pieces, each with the steps before it and their reasons, so that the answer for a long
+trajectory fits into `max_tokens`. The question ends with the form of the answer, where the actions are filled in. `read`
+searches an answer for JSON of this form and repairs usual defects; where the answer cannot be used, the question is
+repeated with the error. Slips are marked in the question and keep their own text: nothing is trained on them, and a
+teacher has no good reason for them.
 """
 
 from __future__ import annotations
@@ -21,7 +21,7 @@ import json
 import re
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
-from typing import Any, Literal, cast
+from typing import Literal, TypedDict, cast
 
 from spark_rl.data.format import Demonstration
 from spark_rl.engines.answers import Answer
@@ -34,7 +34,7 @@ from spark_rl.types import Message, Mode, Node
 __all__ = ["PROMPT_VERSION", "Annotator", "Asking", "Unusable", "question", "read", "schema"]
 
 PROMPT_VERSION = "annotate-1"
-"""Goes up when `QUESTION`, `SAID` or the form of a path changes."""
+"""Goes up when `QUESTION`, `GUIDE` or the form of a trajectory in a question changes."""
 
 QUESTION = """\
 Below are a task in a text world and steps that lead to its solution: at each step what the agent saw and what it then did. \
@@ -50,7 +50,7 @@ _EXPLORE = """\
 - explore: information is missing, or the last result was not what was expected. Name the places, items or actions that \
 could help, and say which to try."""
 
-SAID: dict[Modes, str] = {
+GUIDE: dict[Modes, str] = {
     "spark": f"""\
 {_EXPLORE}
 - think: things go as expected. Keep track of what is done and what comes next.""",
@@ -61,7 +61,7 @@ Step 2: ...
 - reflection: the last action failed, or the last ones led nowhere. Say why, and what to try instead.
 - monitor: things go as expected. Name the step of the plan that is under way, and what it needs next.""",
 }
-"""What a teacher is told of the modes: SPARK's (arXiv 2601.20209) or RLVMR's (arXiv 2507.22844)."""
+"""The description of the modes for a teacher: SPARK's (arXiv 2601.20209) or RLVMR's (arXiv 2507.22844)."""
 
 FORM = "Answer with this JSON and nothing else, each mode ({modes}) and reason filled in:"
 AGAIN = "This cannot be used: {wrong}. Answer once more with all of the JSON that was asked for, and nothing else."
@@ -69,10 +69,10 @@ AGAIN = "This cannot be used: {wrong}. Answer once more with all of the JSON tha
 
 @dataclass(frozen=True)
 class Asking:
-    """How a teacher is asked for reasons."""
+    """Settings of the questions to a teacher."""
 
     piece: int = 10
-    """Most steps of one question; the steps before are shown."""
+    """Most steps of one question; the question also shows all steps before."""
     attempts: int = 4
     """How often a question may be asked until its answer can be used."""
     structured: Literal["auto", "json-schema", "none"] = "auto"
@@ -87,36 +87,44 @@ class Asking:
 
 
 class Unusable(Exception):
-    """An answer that cannot be used; the message tells the teacher what is wrong with it."""
+    """An answer that cannot be used; the message, which goes to the teacher, says what is wrong."""
+
+
+class _Limits(TypedDict):
+    """Arguments of `Server.ask`."""
+
+    max_tokens: int
+    temperature: float
+    seed: int
 
 
 # -- the question ---------------------------------------------------------------------------------------------------
 
 
-def question(shown: Demonstration, start: int, stop: int, modes: Modes = "spark") -> list[Message]:
-    """What a teacher is asked about steps `start` to `stop` (from 0, without `stop`) of a trajectory.
+def question(trajectory: Demonstration, start: int, stop: int, modes: Modes = "spark") -> list[Message]:
+    """The question to a teacher about steps `start` to `stop` (from 0, without `stop`) of a trajectory.
 
-    The steps before are shown with the reasons that the trajectory has for them.
+    It shows the steps before `start` with the reasons that the trajectory has for them.
     """
-    tree, number = shown.tree, {2: "two", 4: "four"}[len(MODES[modes])]
-    parts = [QUESTION.format(number=number, modes=SAID[modes]), f"Task: {tree.task.instruction}"]
+    tree, number = trajectory.tree, {2: "two", 4: "four"}[len(MODES[modes])]
+    parts = [QUESTION.format(number=number, modes=GUIDE[modes]), f"Task: {tree.task.instruction}"]
     for step, node in enumerate(tree.nodes[:stop]):
         seen = tree.nodes[step - 1].observation if step else tree.observation
         head = f"Step {step + 1} of {len(tree.nodes)}\nSeen: {seen}"
-        parts.append(f"{head}\n{_reason(shown, step, start)}\nAction: {node.action}")
-    form = [{"action": tree.nodes[step].action, "mode": "", "reason": ""} for step in _asked(shown, start, stop)]
+        parts.append(f"{head}\n{_reason(trajectory, step, start)}\nAction: {node.action}")
+    form = [{"action": tree.nodes[step].action, "mode": "", "reason": ""} for step in _open(trajectory, start, stop)]
     parts.append(f"{FORM.format(modes=_choice(modes))}\n{json.dumps({'steps': form}, ensure_ascii=False)}")
     return [{"role": "user", "content": "\n\n".join(parts)}]
 
 
-def schema(modes: Modes) -> dict[str, Any]:
-    """`response_format` of servers that hold answers to a form."""
-    said = {
+def schema(modes: Modes) -> dict[str, object]:
+    """`response_format` for servers that can enforce the form of an answer."""
+    properties = {
         "action": {"type": "string"},
         "mode": {"type": "string", "enum": list(MODES[modes])},
         "reason": {"type": "string"},
     }
-    step = {"type": "object", "properties": said, "required": list(said), "additionalProperties": False}
+    step = {"type": "object", "properties": properties, "required": list(properties), "additionalProperties": False}
     steps = {"steps": {"type": "array", "items": step}}
     form = {"type": "object", "properties": steps, "required": ["steps"], "additionalProperties": False}
     return {"type": "json_schema", "json_schema": {"name": "reasons", "strict": True, "schema": form}}
@@ -127,15 +135,15 @@ def _choice(modes: Modes) -> str:
     return f"{', '.join(some)} or {last}"
 
 
-def _asked(shown: Demonstration, start: int, stop: int) -> list[int]:
-    """Steps of a piece that want a reason."""
-    return [step for step in range(start, stop) if step not in shown.slips]
+def _open(trajectory: Demonstration, start: int, stop: int) -> list[int]:
+    """Steps of a piece that need a reason: all but slips."""
+    return [step for step in range(start, stop) if step not in trajectory.slips]
 
 
-def _reason(shown: Demonstration, step: int, start: int) -> str:
-    if step in shown.slips:
+def _reason(trajectory: Demonstration, step: int, start: int) -> str:
+    if step in trajectory.slips:
         return "A mistake, left as it is."
-    node = shown.tree.nodes[step]
+    node = trajectory.tree.nodes[step]
     return f"Reason ({node.mode}): {node.reasoning}" if step < start else "Reason: ?"
 
 
@@ -143,13 +151,13 @@ def _reason(shown: Demonstration, step: int, start: int) -> str:
 
 
 def read(text: str, actions: Sequence[str], modes: Modes = "spark") -> list[str]:
-    """Completions from an answer: a reasoning block and the action, one for each action.
+    """Completions from an answer, one for each action: a reasoning block and the action.
 
-    Mended are text and code fences around the JSON, a list without its object, tags around a reason, one of them missing,
-    a mode said by tags alone, and line breaks.
+    These defects are repaired: text and code fences around the JSON, a list without its object, tags around a reason (also
+    where one of the two is missing), a mode that only the tags name, and line breaks.
 
     Raises:
-        Unusable: not one usable reason for each action, in their order.
+        Unusable: the answer does not have one usable reason for each action, in the order of the actions.
     """
     items = _items(text)
     if len(items) != len(actions):
@@ -159,36 +167,36 @@ def read(text: str, actions: Sequence[str], modes: Modes = "spark") -> list[str]
     ]
 
 
-def _items(text: str) -> list[dict[str, Any]]:
-    """The entries of the first JSON in a text that has the form."""
-    decoder = json.JSONDecoder(strict=False)  # line breaks inside a text are let pass
+def _items(text: str) -> list[dict[str, object]]:
+    """The entries of the first JSON value in a text that has the form."""
+    decoder = json.JSONDecoder(strict=False)  # allows line breaks inside a text
     for place in (match.start() for match in re.finditer(r"[\[{]", text)):
         try:
-            found: Any = decoder.raw_decode(text, place)[0]
+            value: object = decoder.raw_decode(text, place)[0]
         except ValueError:
             continue
-        if isinstance(found, dict):
-            found = cast("dict[str, Any]", found).get("steps")
-        if isinstance(found, list) and all(isinstance(item, dict) for item in cast("list[Any]", found)):
-            return cast("list[dict[str, Any]]", found)
+        if isinstance(value, dict):
+            value = cast("dict[str, object]", value).get("steps")
+        if isinstance(value, list) and all(isinstance(item, dict) for item in cast("list[object]", value)):
+            return cast("list[dict[str, object]]", value)
     raise Unusable('it holds no JSON of the form {"steps": [{"action": ..., "mode": ..., "reason": ...}, ...]}')
 
 
-def _completion(number: int, item: dict[str, Any], action: str, known: Modes) -> str:
-    said, mode, reason = (str(item.get(name) or "").strip() for name in ("action", "mode", "reason"))
-    if said != action:
-        raise Unusable(f"its step {number} has the action {json.dumps(said)}, which must stay {json.dumps(action)}")
-    tag = re.compile(rf"</?({'|'.join(MODES[known])})>", re.IGNORECASE)
+def _completion(number: int, item: dict[str, object], action: str, modes: Modes) -> str:
+    answered, mode, reason = (str(item.get(name) or "").strip() for name in ("action", "mode", "reason"))
+    if answered != action:
+        raise Unusable(f"its step {number} has the action {json.dumps(answered)}, which must stay {json.dumps(action)}")
+    tag = re.compile(rf"</?({'|'.join(MODES[modes])})>", re.IGNORECASE)
     tags = tag.findall(reason)
-    modes = {name.lower() for name in (mode, *tags) if name}
-    if len(modes) != 1 or len(tags) > 2 or not modes <= set[str](MODES[known]):
+    named = {name.lower() for name in (mode, *tags) if name}
+    if len(named) != 1 or len(tags) > 2 or not named <= set[str](MODES[modes]):
         raise Unusable(
-            f"its step {number} must have one mode, {_choice(known)}, and has {' and '.join(sorted(modes)) or 'none'}"
+            f"its step {number} must have one mode, {_choice(modes)}, and has {' and '.join(sorted(named)) or 'none'}"
         )
-    mode = cast(Mode, modes.pop())
+    mode = cast(Mode, named.pop())
     reason = " ".join(tag.sub("", reason).split())
     text = respond(mode, reason, action)
-    parsed = parse(text, known)
+    parsed = parse(text, modes)
     if not parsed.well_formed or (parsed.mode, parsed.reasoning, parsed.action) != (mode, reason, action):
         raise Unusable(f"its step {number} has the reason {json.dumps(reason)}, which must be one sentence without tags")
     return text
@@ -198,58 +206,61 @@ def _completion(number: int, item: dict[str, Any], action: str, known: Modes) ->
 
 
 class Annotator:
-    """Asks a server; made for one job."""
+    """Asks a server for the reasons of the trajectories of one job."""
 
     def __init__(self, server: Server, asking: Asking, modes: Modes = "spark") -> None:
         self.server, self.asking = server, asking
         self.modes: Modes = modes
         self.structured = asking.structured != "none"
-        """Whether the server is asked to hold answers to the form; found out where it is auto."""
+        """Whether requests ask the server to enforce the form; with `auto`, until the server refuses such a request."""
 
     async def annotate(
-        self, given: Sequence[Demonstration], advance: Callable[[int], None] = lambda _: None
+        self, trajectories: Sequence[Demonstration], advance: Callable[[int], None] = lambda _: None
     ) -> list[Demonstration | str]:
-        """Each trajectory with the teacher's reasons, or why it has none.
+        """Each trajectory with the teacher's reasons, or the reason why it could not be annotated.
 
         Raises:
-            PolicyFailure: the server failed; what it answered is kept.
+            PolicyFailure: the server failed; its earlier answers are stored.
         """
         done = 0
 
-        async def one(shown: Demonstration) -> Demonstration | str:
+        async def one(trajectory: Demonstration) -> Demonstration | str:
             nonlocal done
             try:
-                result = await self.one(shown)
+                result = await self.one(trajectory)
             except (Unusable, Refused) as error:
                 result = str(error)
             done += 1
             advance(done)
             return result
 
-        return await gather([one(shown) for shown in given])
+        return await gather([one(trajectory) for trajectory in trajectories])
 
-    async def one(self, shown: Demonstration) -> Demonstration:
-        """A trajectory with the teacher's reasons for what is learnt of it.
+    async def one(self, trajectory: Demonstration) -> Demonstration:
+        """A trajectory with the teacher's reasons for all steps but slips.
 
         Raises:
             Unusable: no answer to one of its questions could be used.
-            Refused: the server does not answer one.
+            Refused: the server refuses one of its questions.
             PolicyFailure: the server failed.
         """
         size, date = self.asking.piece, ""
-        for start in range(0, len(shown.tree.nodes), size):
-            stop = min(start + size, len(shown.tree.nodes))
-            if asked := _asked(shown, start, stop):
-                texts, day = await self._piece(shown, start, stop, [shown.tree.nodes[step].action for step in asked])
-                shown, date = _with(shown, dict(zip(asked, texts, strict=True)), self.modes), max(date, day)
-        come_from = replace(
-            shown.origin, source="annotated", author=self.server.model, date=date, prompt_version=PROMPT_VERSION
+        for start in range(0, len(trajectory.tree.nodes), size):
+            nodes = trajectory.tree.nodes
+            stop = min(start + size, len(nodes))
+            if steps := _open(trajectory, start, stop):
+                texts, day = await self._piece(trajectory, start, stop, [nodes[step].action for step in steps])
+                trajectory, date = _with(trajectory, dict(zip(steps, texts, strict=True)), self.modes), max(date, day)
+        origin = replace(
+            trajectory.origin, source="annotated", author=self.server.model, date=date, prompt_version=PROMPT_VERSION
         )
-        return replace(shown, origin=come_from)
+        return replace(trajectory, origin=origin)
 
-    async def _piece(self, shown: Demonstration, start: int, stop: int, actions: Sequence[str]) -> tuple[list[str], str]:
-        """Completions for the steps of a piece that want one, and the day of the answer."""
-        first = messages = question(shown, start, stop, self.modes)
+    async def _piece(
+        self, trajectory: Demonstration, start: int, stop: int, actions: Sequence[str]
+    ) -> tuple[list[str], str]:
+        """Completions for the steps of a piece that need a reason, and the day of the answer."""
+        first = messages = question(trajectory, start, stop, self.modes)
         wrong = ""
         for attempt in range(self.asking.attempts):
             answer = await self._ask(messages, attempt)
@@ -271,8 +282,8 @@ class Annotator:
         )
 
     async def _ask(self, messages: Sequence[Message], attempt: int) -> Answer:
-        """An answer, in the form where the server can; the attempt tells equal questions apart."""
-        limits: dict[str, Any] = {
+        """An answer, with the form enforced where the server can; the attempt is the seed, so that no request repeats."""
+        limits: _Limits = {
             "max_tokens": self.asking.max_tokens,
             "temperature": self.asking.temperature,
             "seed": attempt,
@@ -285,16 +296,17 @@ class Annotator:
             if self.asking.structured != "auto":
                 raise
         answer = await self.server.ask(messages, **limits)
-        self.structured = False  # it answers without, so it was the field
+        self.structured = False  # the server answers without the field, so it had refused the field
         return answer
 
 
-def _with(shown: Demonstration, texts: dict[int, str], modes: Modes) -> Demonstration:
+def _with(trajectory: Demonstration, texts: dict[int, str], modes: Modes) -> Demonstration:
     """The trajectory with other completions at some steps."""
 
-    def said(node: Node, text: str) -> Node:
-        read = parse(text, modes)
-        return replace(node, text=text, mode=read.mode, reasoning=read.reasoning, well_formed=read.well_formed)
+    def rewritten(node: Node, text: str) -> Node:
+        parsed = parse(text, modes)
+        return replace(node, text=text, mode=parsed.mode, reasoning=parsed.reasoning, well_formed=parsed.well_formed)
 
-    nodes = [said(node, texts[step]) if step in texts else node for step, node in enumerate(shown.tree.nodes)]
-    return replace(shown, tree=replace(shown.tree, nodes=nodes))
+    tree = trajectory.tree
+    nodes = [rewritten(node, texts[step]) if step in texts else node for step, node in enumerate(tree.nodes)]
+    return replace(trajectory, tree=replace(tree, nodes=nodes))

@@ -1,16 +1,17 @@
-"""The file of demonstrations: JSON lines, one step each, trajectory after trajectory.
+"""The file of demonstrations: JSON lines, one line for each step, trajectory after trajectory.
 
 Invariants
 ----------
-* A line stands alone: it holds the prompt as RL renders it, the answer, and all that is needed to play and render the
+* A line stands alone: it holds the prompt as RL renders it, the completion, and all that is needed to play and render the
   step again (`world`, `task`, `rendering`).
 * Every column has one type in all lines of all files (`COLUMNS`), so `datasets.load_dataset("json", data_files=...)` reads
-  them, and two files can be put together. Values of many shapes are therefore JSON inside a text, a list of actions is a
-  text with a line each (an empty list has no type), and a date is no bare ISO date, which would be read as a time.
+  the files, and two files can be joined. Values of many shapes are therefore JSON inside a text; a list of actions is a
+  text with one line for each action (an empty list has no type); a date is no bare ISO date, which would be read as a time.
 * Won and lost trajectories have the same format; only `success` differs.
 
-Files of the first version (`spark-rl-demonstration/1`) are read: what they do not say is empty. Lines name classes as
-the version did that wrote them; they are read under today's names, so that lines of several versions agree.
+Files of the first version (`spark-rl-demonstration/1`) can be read; the columns that they lack are empty. A line names
+classes by the names of the version that wrote the line; reading translates them into today's names, so that lines of
+several versions agree.
 """
 
 from __future__ import annotations
@@ -59,8 +60,9 @@ FORMAT = "spark-rl-demonstration/2"
 FIRST = "spark-rl-demonstration/1"
 Source = Literal["expert", "annotated", "played"]
 Record = dict[str, Any]
+"""A line of the file: the values of `COLUMNS`."""
 Line = tuple[int, Record]
-"""Number of a line in its file, from 1, and what it says."""
+"""Number of a line in its file, from 1, and the line."""
 
 COLUMNS: dict[str, type] = {
     "format": str,
@@ -90,27 +92,27 @@ COLUMNS: dict[str, type] = {
     "done": bool,
     "success": bool,
 }
-"""Column -> type; docs/data.md says what each is. `prompt` is a list of messages."""
+"""Column -> type; docs/data.md describes the columns. `prompt` is a list of messages."""
 
 
 @dataclass(frozen=True)
 class Origin:
-    """Where a trajectory comes from, and what it takes to play and render it again."""
+    """Where a trajectory comes from, and all that is needed to play and render it again."""
 
     world: str = ""
     """The world with its options: JSON text of `recipe.encode`. Empty in files of the first version."""
     level: str = ""
     """Level whose training split holds the task."""
     source: Source = "expert"
-    """`expert`: a world's own. `annotated`: an expert's actions with a teacher's reasons. `played`: a policy's own."""
+    """`expert`: by the world's expert. `annotated`: an expert's actions with a teacher's reasons. `played`: by a policy."""
     author: str = ""
-    """Model or expert who gave the answers."""
+    """Model or expert that wrote the completions."""
     date: str = ""
-    """Day they were given, `2026-01-31 UTC`."""
+    """Day on which they were written, `2026-01-31 UTC`."""
     prompt_version: str = ""
-    """Which prompt the author answered to; empty for experts, who read none."""
+    """Version of the prompt that the author read; empty for experts, which read none."""
     rendering: str = ""
-    """How `prompt` is rendered: JSON text of the `Prompt`. Filled in by `save`."""
+    """How the column `prompt` is rendered: JSON text of the `Prompt`. Filled in by `save`."""
 
 
 @dataclass(frozen=True)
@@ -119,7 +121,7 @@ class Demonstration:
 
     tree: Tree
     slips: frozenset[int] = frozenset()
-    """Nodes that are shown and not to be learnt."""
+    """Nodes with mistakes, which stand in the prompts of later steps, but are not trained on."""
     origin: Origin = Origin()
 
     @property
@@ -129,13 +131,13 @@ class Demonstration:
 
 
 def origin(world: World, level: str, source: Source, author: str, prompt_version: str = "") -> Origin:
-    """The origin of what somebody does today in a world."""
+    """The origin of a trajectory that is made today in a world."""
     playable = as_text(encode(world)) if is_dataclass(world) else ""
     return Origin(playable, level, source, author, f"{datetime.now(UTC):%Y-%m-%d} UTC", prompt_version)
 
 
 def prompt_version(prompt: Prompt) -> str:
-    """A short name of how RL's prompts are written: instructions and settings; another text, another name."""
+    """A short name of how RL's prompts are written: a hash of the instructions and the settings."""
     settings = _without_sparks_modes(encode(prompt, hashed_name))
     return "prompt-" + sha256((INSTRUCTIONS[prompt.modes] + as_text(settings)).encode()).hexdigest()[:8]
 
@@ -146,27 +148,27 @@ def _rendering(prompt: Prompt) -> str:
 
 
 def _without_sparks_modes(settings: Record) -> Record:
-    """A prompt's settings, encoded. SPARK's modes are not said, so that files older than the choice say the same."""
+    """A prompt's encoded settings without `modes` where the modes are SPARK's, as in files older than this setting."""
     return {name: value for name, value in settings.items() if (name, value) != ("modes", Prompt.modes)}
 
 
 @cache
 def _current(text: str) -> str:
-    """The column `world` or `rendering` as it is written today, so that files of several versions say the same alike.
+    """The column `world` or `rendering` as it is written today, so that equal settings of several versions are equal texts.
 
-    What is no JSON, or no settings, is left as it is: whoever needs it objects.
+    A text that is no JSON, or no settings, is returned unchanged: whoever needs the settings objects.
     """
     try:
-        settings: Any = json.loads(text)
+        value: object = json.loads(text)
     except ValueError:
         return text
-    if not isinstance(settings, dict) or "type" not in settings:
+    if not isinstance(value, dict) or "type" not in value:
         return text
-    found = cast(Record, current(cast(Record, settings)))
-    return as_text(_without_sparks_modes(found) if found["type"] == "prompt" else found)
+    settings = cast(Record, current(cast(Record, value)))
+    return as_text(_without_sparks_modes(settings) if settings["type"] == "prompt" else settings)
 
 
-def as_text(value: Any) -> str:
+def as_text(value: object) -> str:
     """JSON without spaces, keys in their order."""
     return json.dumps(value, separators=(",", ":"), ensure_ascii=False)
 
@@ -175,23 +177,23 @@ def as_text(value: Any) -> str:
 
 
 def save(demonstrations: Iterable[Demonstration], path: Path, prompt: Prompt) -> None:
-    """Write demonstrations, one step a line, in one go.
+    """Write demonstrations, one line for each step; the file appears whole or not at all.
 
     Raises:
-        StorageError: the file cannot be written; what was there before is untouched.
+        StorageError: the file cannot be written; an earlier file is untouched.
     """
-    write_records((records(index, shown, prompt) for index, shown in enumerate(demonstrations)), path)
+    write_records((records(index, each, prompt) for index, each in enumerate(demonstrations)), path)
 
 
 def write_records(groups: Iterable[Sequence[Record]], path: Path) -> None:
-    """Write trajectories given as their lines, numbered anew, in one go."""
+    """Write the lines of trajectories, with new numbers of trajectories; the file appears whole or not at all."""
     lines = [json.dumps({**record, "trajectory": number}) + "\n" for number, group in enumerate(groups) for record in group]
     write_bytes(path, "".join(lines).encode())
 
 
-def records(index: int, shown: Demonstration, prompt: Prompt) -> list[Record]:
+def records(index: int, demonstration: Demonstration, prompt: Prompt) -> list[Record]:
     """The lines of one trajectory, as values of `COLUMNS`."""
-    tree, task, source = shown.tree, shown.tree.task, shown.origin
+    tree, task, source = demonstration.tree, demonstration.tree.task, demonstration.origin
     rendering = _rendering(prompt)
     return [
         {
@@ -212,7 +214,7 @@ def records(index: int, shown: Demonstration, prompt: Prompt) -> list[Record]:
             "steps": len(tree.nodes),
             "prompt": [dict(message) for message in prompt.render(tree, node.parent, None).messages],
             "completion": node.text,
-            "slip": step in shown.slips,
+            "slip": step in demonstration.slips,
             "actions": "\n".join(tree.nodes[step - 1].actions if step else tree.actions),
             "state_key": node.state_key,
             "observation": tree.nodes[step - 1].observation if step else tree.observation,
@@ -220,7 +222,7 @@ def records(index: int, shown: Demonstration, prompt: Prompt) -> list[Record]:
             "admissible": node.admissible,
             "reward": float(node.reward),
             "done": node.done,
-            "success": shown.won,
+            "success": demonstration.won,
         }
         for step, node in enumerate(tree.nodes)
     ]
@@ -245,20 +247,20 @@ def read_records(path: Path) -> list[list[Record]]:
         StorageError: a line cannot be read; the message names it.
     """
     good: list[Line] = []
-    for number, found in read_lines(path):
-        if isinstance(found, str):
-            raise StorageError(f"{path} line {number} {found}; write the file again")
-        good.append((number, found))
+    for number, line in read_lines(path):
+        if isinstance(line, str):
+            raise StorageError(f"{path} line {number} {line}; write the file again")
+        good.append((number, line))
     return [[record for _, record in group] for group in trajectories(good)]
 
 
 def trajectories(lines: Iterable[Line]) -> list[list[Line]]:
-    """Lines by trajectory; those of one stand together."""
+    """The lines of each trajectory; in a file they stand together."""
     return [list(group) for _, group in groupby(lines, key=lambda line: line[1]["trajectory"])]
 
 
 def read_lines(path: Path) -> Iterator[tuple[int, Record | str]]:
-    """Number of each line and what it says in today's format, or what is wrong with it.
+    """Number of each line, and the line in today's format, or a text that says what is wrong with the line.
 
     Raises:
         StorageError: the file cannot be read.
@@ -274,12 +276,12 @@ def read_lines(path: Path) -> Iterator[tuple[int, Record | str]]:
 
 def _read(line: str) -> Record | str:
     try:
-        found: Any = json.loads(line)
+        value: object = json.loads(line)
     except ValueError as error:
         return f"is not JSON ({error})"
-    if not isinstance(found, dict):
+    if not isinstance(value, dict):
         return "is no JSON object"
-    record = cast(Record, found)
+    record = cast(Record, value)
     if record.get("format") == FIRST:
         record = _upgraded(record)
     elif record.get("format") != FORMAT:
@@ -302,23 +304,23 @@ def _upgraded(record: Record) -> Record:
         actions = "\n".join(cast("list[str]", actions))
     last = record.get("step") == record.get("steps")
     won = last and bool(record.get("success"))
-    unknown = dict.fromkeys(("world", "level", "author", "date", "prompt_version", "rendering"), "")
-    told = {"source": "expert", "reward": float(won), "done": won}
-    return {**unknown, **told, **record, "actions": actions, "format": FORMAT}
+    empty = dict.fromkeys(("world", "level", "author", "date", "prompt_version", "rendering"), "")
+    derived = {"source": "expert", "reward": float(won), "done": won}
+    return {**empty, **derived, **record, "actions": actions, "format": FORMAT}
 
 
 def read_as(record: Record) -> Callable[[str], Parsed]:
-    """How a line's completion is read: in the modes that its prompt asks for, SPARK's where the line does not say."""
+    """The parser of a line's completion: in the modes of its prompt, or in SPARK's where the line names no modes."""
     try:
-        said: Any = json.loads(record["rendering"] or "{}")
-    except ValueError:  # `data.checks` objects to it; the answer can be read all the same
-        said = {}
-    modes = cast(Record, said).get("modes") if isinstance(said, dict) else None
+        settings: object = json.loads(record["rendering"] or "{}")
+    except ValueError:  # `data.checks` reports this line; its completion can be read all the same
+        settings = {}
+    modes = cast(Record, settings).get("modes") if isinstance(settings, dict) else None
     return Prompt(modes=modes if modes in MODES else Prompt.modes).parse
 
 
 def demonstration(group: Sequence[Record]) -> Demonstration:
-    """The trajectory that lines of one number make."""
+    """The trajectory of some lines, which belong to one number."""
     first = group[0]
     task = Task(first["environment"], first["task"], first["instruction"], first["kind"])
     tree = Tree(task, first["observation"], _listed(first), opened=1)

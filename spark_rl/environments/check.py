@@ -20,7 +20,6 @@ from collections.abc import Callable, Sequence
 from dataclasses import asdict, dataclass, fields
 from functools import cached_property
 from itertools import islice
-from typing import Any
 
 from spark_rl.common.seeding import derive
 from spark_rl.contracts import Demonstrates, Environment, Policy, SelectsTasks, World
@@ -246,7 +245,7 @@ def _tasks_are_values(material: _Material) -> str:
 
 
 def _unknown_names_are_refused(material: _Material) -> str:
-    asked: tuple[tuple[str, Callable[[], Any]], ...] = (
+    asked: tuple[tuple[str, Callable[[], object]], ...] = (
         ('level "L9"', lambda: material.world.tasks("L9", "train")),
         ('split "nowhere"', lambda: material.world.tasks(next(iter(material.splits))[0], "nowhere")),
         ('task "no such task"', lambda: find_task(material.world, "no such task")),

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from contextlib import suppress
-from typing import Any, cast
+from typing import cast
 
 from spark_rl.common.loading import load_object
 from spark_rl.contracts import FindsTasks, World
@@ -26,7 +26,7 @@ WORLDS: dict[str, str] = {
 file and one line here."""
 
 
-def load_world(name: str, **options: Any) -> World:
+def load_world(name: str, **options: object) -> World:
     """Build a world from a known name or from `package.module:Class`.
 
     Raises:

@@ -1,38 +1,53 @@
-"""Reaching a state again by its actions, checked, and writing down what an environment answers.
+"""Replays: reach a state again by its actions and compare the observations, or write a record of an episode.
 
-Invariant: a replay that differs from the record in one observation is an error, never a different state.
+Invariant: a replay whose observations differ from the record raises an error; it never goes on in another state.
 """
 
 from __future__ import annotations
 
 from collections.abc import Iterable, Iterator, Sequence
-from typing import Any
+from typing import NotRequired, TypedDict
 
 from spark_rl.contracts import Environment, World
 from spark_rl.errors import ReplayMismatch, UsageError
 from spark_rl.types import Observation, Task
 
-__all__ = ["replay", "trace", "walk"]
+__all__ = ["Record", "replay", "trace", "walk"]
 
 _SHOWN = 120
 """Most characters of an observation in an error message."""
+
+
+class Record(TypedDict):
+    """One step of an episode as JSON values."""
+
+    action: str | None
+    """None for the reset."""
+    observation: str
+    """Text of the observation after the action."""
+    actions: list[str]
+    reward: float
+    done: bool
+    success: bool
+    progress: NotRequired[dict[str, float]]
+    """Only where the environment measures progress."""
 
 
 def replay(environment: Environment, task: Task, actions: Sequence[str], expected: Sequence[str]) -> Observation:
     """Reset to the task, take the actions, and compare every observation with the recorded one.
 
     Args:
-        environment: is reset; left in the state that the actions lead to.
-        task: what was played.
-        actions: the prefix, oldest first.
-        expected: the recorded observation texts: the first one, then one an action.
+        environment: is reset, and afterwards in the state to which the actions lead.
+        task: the recorded task.
+        actions: the recorded actions from the start, oldest first.
+        expected: the recorded texts: that of the reset, then one for each action.
 
     Returns:
         The last observation.
 
     Raises:
         ReplayMismatch: an observation differs; the message names task, step and both texts.
-        UsageError: `expected` is not one longer than `actions`.
+        UsageError: `expected` does not have exactly one text more than there are actions.
     """
     if len(expected) != len(actions) + 1:
         raise UsageError(f"replay of {task.id}: {len(actions)} actions need {len(actions) + 1} texts, not {len(expected)}")
@@ -44,7 +59,7 @@ def replay(environment: Environment, task: Task, actions: Sequence[str], expecte
 
 
 def walk(environment: Environment, task: Task, actions: Iterable[str]) -> Iterator[Observation]:
-    """What the environment answers to a reset and to each action, one after the other."""
+    """The observations after a reset and after each action, one by one."""
     yield environment.reset(task)
     for action in actions:
         yield environment.step(action)
@@ -63,12 +78,11 @@ def _compare(task: Task, step: int, action: str, expected: str, got: str) -> Non
         )
 
 
-def trace(world: World, task: Task, actions: Iterable[str]) -> list[dict[str, Any]]:
-    """What a fresh environment answers to the actions, as JSON values; actions after the end are not taken.
+def trace(world: World, task: Task, actions: Iterable[str]) -> list[Record]:
+    """The record of an episode in a new environment; actions after the end are not taken.
 
     Returns:
-        One dictionary a state, `{"action", "observation", "actions", "reward", "done", "success"}`, that after the reset
-        first, with action None.
+        A record of the reset, then one for each action.
     """
     environment = world.make()
     try:
@@ -82,13 +96,15 @@ def trace(world: World, task: Task, actions: Iterable[str]) -> list[dict[str, An
         environment.close()
 
 
-def _record(action: str | None, observation: Observation) -> dict[str, Any]:
-    return {
+def _record(action: str | None, observation: Observation) -> Record:
+    record: Record = {
         "action": action,
         "observation": observation.text,
         "actions": list(observation.actions),
         "reward": observation.reward,
         "done": observation.done,
         "success": observation.success,
-        **({"progress": dict(observation.progress)} if observation.progress else {}),
     }
+    if observation.progress:
+        record["progress"] = dict(observation.progress)
+    return record

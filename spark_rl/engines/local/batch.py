@@ -12,7 +12,7 @@ batch.
 
 from __future__ import annotations
 
-from collections.abc import Hashable, Iterator, Sequence
+from collections.abc import Hashable, Iterator
 from dataclasses import dataclass, field
 from typing import Protocol
 
@@ -21,13 +21,13 @@ import torch
 from numpy.typing import NDArray
 from transformers import PreTrainedModel
 
+from spark_rl.contracts import Tokenizer
 from spark_rl.engines.local.cache import NOTHING, Entry, Ints, Layout, PrefixCache, Slab, shared_prefix
 from spark_rl.engines.local.sampling import draw, uniform
 from spark_rl.errors import PolicyFailure
-from spark_rl.prompting.encoder import ChatTokenizer
 from spark_rl.types import Completion, Cost
 
-__all__ = ["PREFILL_TOKENS", "Batch", "Job", "Machine", "Sample", "Tokenizer"]
+__all__ = ["PREFILL_TOKENS", "Batch", "Job", "Machine", "Sample"]
 
 PREFILL_TOKENS = 4096
 """Most tokens, padding included, of one forward pass over prompts."""
@@ -67,14 +67,6 @@ class Job:
     def columns(self) -> int:
         """Most tokens of a row."""
         return len(self.ids) + max(sample.limit for sample in self.samples)
-
-
-class Tokenizer(ChatTokenizer, Protocol):
-    """What the engine needs of a `transformers` tokenizer."""
-
-    def decode(self, ids: Sequence[int], /, *, clean_up_tokenization_spaces: bool = ...) -> str:
-        """The text of the ids; it is exact where spaces are not cleaned up."""
-        ...
 
 
 class Machine(Protocol):

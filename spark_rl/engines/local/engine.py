@@ -25,8 +25,8 @@ import torch
 from numpy.typing import NDArray
 from transformers import PreTrainedModel
 
-from spark_rl.contracts import ModelState
-from spark_rl.engines.local.batch import Batch, Job, Sample, Tokenizer
+from spark_rl.contracts import ModelState, Tokenizer
+from spark_rl.engines.local.batch import Batch, Job, Sample
 from spark_rl.engines.local.cache import Layout, PrefixCache, Slab
 from spark_rl.errors import PolicyFailure, PromptTooLong, UsageError
 from spark_rl.prompting.encoder import ChatEncoder

@@ -1,21 +1,20 @@
-# pyright: standard
-"""ALFWorld's text engine behind a small door: games are loaded, states are saved and gone back to.
+"""ALFWorld's text engine behind a small interface: load a game, take a step, save a state, restore it.
 
 Invariants
 ----------
 * A `State` is a value: after `engine.restore(state)` returned True the engine answers exactly as it did when the state
-  was made, whatever was played in between. It returns False, and changes nothing, when it cannot: the engine has loaded
+  was saved, whatever was played in between. `restore` returns False, and changes nothing, where the engine has loaded
   another game since, or the planner library has no registry of states.
-* A `Place` outlives its state: with the engine gone, or in another process, its actions are replayed, and a step is only
-  taken where all that is shown equals what was shown before.
+* A `Place` outlives its state: when the engine is gone, or in another process, the actions of the place are replayed. The
+  replay must end with the same text, actions and inventory, or the step is refused.
 
 Mechanism
 ---------
 The engine is TextWorld's `PddlEnv` with ALFWorld's object names. Its state lives in two places: in the planner library,
-which numbers the states it has met since the game was loaded, and in Python tables of facts. A state keeps the
-number and copies of the tables, so going back takes a fraction of a millisecond at any depth, and siblings share one
-engine by taking turns. Each engine costs a private copy of the planner library (34 MB of address space) that is
-never unloaded; so engines are pooled by game, and the one used longest ago is given the next game when the pool is full.
+which numbers the states it has met since the game was loaded, and in Python tables of facts. A `State` holds the
+number and copies of the tables, so a restore takes a fraction of a millisecond at any depth, and siblings share one
+engine by taking turns. Each engine costs a private copy of the planner library (34 MB of address space), which cannot be
+unloaded. Engines are therefore pooled by game; when the pool is full, the engine used longest ago loads the next game.
 
 One lock serves all engines of a process: loading a game rewrites `sys.argv`, `sys.stdout` and options of the translator.
 """
@@ -23,6 +22,7 @@ One lock serves all engines of a process: loading a game rewrites `sys.argv`, `s
 from __future__ import annotations
 
 import contextlib
+import copy
 import ctypes
 import functools
 import gc
@@ -32,7 +32,7 @@ import itertools
 import sys
 import threading
 from collections import defaultdict
-from collections.abc import Callable, Collection, Iterator
+from collections.abc import Callable, Collection, Generator, Mapping, Set
 from dataclasses import dataclass, replace
 from types import SimpleNamespace
 from typing import Any
@@ -51,9 +51,13 @@ REFUSAL = "Nothing happens."
 _TABLES = ("_facts", "_vars_by_type")
 
 
+_Table = Mapping[object, frozenset[object]]
+"""Sets of facts or variables by their kind, as TextWorld holds them."""
+
+
 @dataclass(frozen=True, slots=True)
 class Shown:
-    """What the agent can tell of a state."""
+    """The part of a state that the agent can observe."""
 
     text: str
     """The engine's answer, unchanged."""
@@ -64,36 +68,52 @@ class Shown:
     """What the agent carries, sorted."""
 
 
+@dataclass(frozen=True, slots=True)
+class _Memory:
+    """The Python side of a state: never changed, and copied when the state is restored."""
+
+    number: int
+    """The planner's number of the state."""
+    tables: Mapping[str, _Table]
+    """Copies of TextWorld's tables, by the names in `_TABLES`."""
+    variables: Mapping[str, object]
+    """TextWorld's variables by name."""
+    counts: Mapping[str, int]
+    """How many variables there are of each type."""
+    operators: Mapping[object, object]
+    """The applicable actions."""
+    commands: Mapping[str, object]
+    """The admissible commands, as the environment holds them."""
+
+
 @dataclass(frozen=True, slots=True, eq=False)
 class State:
     """A state of one loaded game. Two states are the same only when they are the same object."""
 
     shown: Shown
     loading: int
-    """Number of the loading it belongs to; the planner forgets its states when a game is loaded."""
-    number: int | None
-    """The planner's number of it; None where the planner has no registry."""
-    memory: dict[str, Any]
-    """Python's side: never changed, copied when it is put back."""
+    """Number of the loading that the state belongs to; the planner forgets its states when a game is loaded."""
+    memory: _Memory | None
+    """What `Engine.restore` needs; None where the planner has no registry of states."""
 
 
 @dataclass(slots=True, eq=False)
 class Place:
-    """Where an episode stands: what led there and what was seen there. It is pickled without its state."""
+    """A point of an episode: the actions that led there and what the agent saw there. It is pickled without its state."""
 
     task_id: str
     actions: tuple[str, ...]
     shown: Shown
     state: State | None = None
-    """The engine's, in the process that made it; put back when a replay has found it again. Needs `LOCK`.
+    """The engine's state, in the process that made it; set again after a replay. Needs `LOCK`.
 
-    After a refused action it is the state before, so that its text may differ from what is shown here."""
+    After a refused action it is the state before the action, so its text may differ from the text of `shown`."""
 
-    def __reduce__(self) -> tuple[type[Place], tuple[Any, ...]]:
+    def __reduce__(self) -> tuple[type[Place], tuple[object, ...]]:
         return Place, (self.task_id, self.actions, self.shown)
 
     def refused(self, action: str) -> Place:
-        """Where an action that is not admissible leads: here, with the engine's answer to it."""
+        """The place after an action that is not admissible: the same state, with the engine's refusal as its text."""
         return Place(self.task_id, (*self.actions, action), replace(self.shown, text=REFUSAL), self.state)
 
 
@@ -113,9 +133,7 @@ def require() -> None:
 @functools.cache
 def has_registry() -> bool:
     """Whether the installed planner library numbers its states (some builds lack the two functions)."""
-    from fast_downward.interface import DOWNWARD_LIB_PATH
-
-    library = ctypes.CDLL(DOWNWARD_LIB_PATH)
+    library = ctypes.CDLL(importlib.import_module("fast_downward.interface").DOWNWARD_LIB_PATH)
     return hasattr(library, "get_state_id") and hasattr(library, "set_state_id")
 
 
@@ -125,11 +143,9 @@ class Engine:
     _loadings = itertools.count()
 
     def __init__(self) -> None:
-        from textworld import EnvInfos
-        from textworld.envs import PddlEnv
-
+        infos = importlib.import_module("textworld").EnvInfos(admissible_commands=True, won=True)
         self.game: tuple[Games, str] | None = None
-        self._env: Any = PddlEnv(EnvInfos(admissible_commands=True, won=True))
+        self._env: Any = importlib.import_module("textworld.envs").PddlEnv(infos)  # TextWorld's types are partial
         self._loading = -1
         self._first: State | None = None
         self._now: State | None = None
@@ -146,7 +162,7 @@ class Engine:
         game = games.read(task_id)
         try:
             with _undisturbed():
-                # Given as a value: given a path, the engine would leave the file open.
+                # The engine gets the game as a value: it would leave a file open.
                 self._env.load(game)
                 self._name_objects()
                 self._first = self._reset()
@@ -167,35 +183,37 @@ class Engine:
         return self._first
 
     def step(self, command: str) -> State:
-        """Send a command; one that is not admissible is answered "Nothing happens." and changes nothing."""
-        self._now = None  # until the step has succeeded, the engine is in no known state
+        """Send a command; the engine answers "Nothing happens." to one that is not admissible, and changes nothing."""
+        self._now = None  # until the step has succeeded, the engine's state is not known
         game_state, _, _ = self._env.step(command)
         return self._save(game_state)
 
     def restore(self, state: State) -> bool:
-        """Go back to a state of this loading; False when that cannot be done and actions have to be replayed."""
+        """Go back to a state of this loading; False where that is impossible and actions have to be replayed."""
         if state is self._now:
             return True
-        if state.loading != self._loading or state.number is None:
+        memory = state.memory
+        if state.loading != self._loading or memory is None:
             return False
-        self._env.downward_lib.set_state_id(state.number)
-        facts, memory = self._env._pddl_state, state.memory
+        self._env.downward_lib.set_state_id(memory.number)
+        facts = self._env._pddl_state
         for name in _TABLES:
-            setattr(facts, name, defaultdict(set, {key: set(values) for key, values in memory[name].items()}))
-        facts._vars_by_name = dict(memory["_vars_by_name"])
-        facts._var_counts = memory["_var_counts"].copy()
-        facts._operators = memory["_operators"]
-        self._env.state = memory["commands"]
+            setattr(facts, name, defaultdict(set, {key: set(values) for key, values in memory.tables[name].items()}))
+        facts._vars_by_name = dict(memory.variables)
+        facts._var_counts = copy.copy(memory.counts)
+        facts._operators = memory.operators
+        self._env.state = memory.commands
         self._now = state
         return True
 
     def plan(self, simplify: Callable[[str, Collection[str]], str]) -> tuple[str, ...]:
-        """Commands that win from where the engine is, found by the planner; empty when there are none.
+        """The planner's commands that win from the engine's state; empty when there are none.
 
-        `simplify` makes a problem of fewer choices out of the game's, given its text and the ids of what the agent carries.
+        Args:
+            simplify: makes a problem of fewer choices from the game's text and the ids of what the agent carries.
         """
-        from fast_downward.interface import pddl2sas  # the original: `memo` keeps translations that planning is slow with
-
+        # The stock function: `memo` replaces the one in `fast_downward`, and planning is slow with its translations.
+        pddl2sas = importlib.import_module("fast_downward.interface").pddl2sas
         facts = self._env._pddl_state
         problem = simplify(facts.pddl_problem, [thing for thing, _ in self._held()])
         with _undisturbed():
@@ -207,7 +225,7 @@ class Engine:
         return self._save(self._env.reset())
 
     def _save(self, game_state: Any) -> State:
-        """Make a state of what the engine is in now; only what the next step reads is kept."""
+        """The engine's present state; it holds only what the next step reads."""
         facts = self._env._pddl_state
         shown = Shown(
             text=game_state.feedback,
@@ -215,20 +233,22 @@ class Engine:
             won=bool(game_state["won"]),
             holding=tuple(sorted(name for _, name in self._held())),
         )
-        number: int | None = None
-        memory: dict[str, Any] = {}
+        memory: _Memory | None = None
         if has_registry():
-            number = self._env.downward_lib.get_state_id()
-            first = self._first.memory if self._first is not None else {}
-            memory = {name: _copied(getattr(facts, name), first.get(name, {})) for name in _TABLES}
-            memory["_vars_by_name"] = dict(facts._vars_by_name)
-            memory["_var_counts"] = facts._var_counts.copy()
-            memory["_operators"] = {
-                key: SimpleNamespace(id=operator.id, nb_effect_atoms=operator.nb_effect_atoms)
-                for key, operator in facts._operators.items()
-            }
-            memory["commands"] = {name: game_state[name] for name in ("_valid_commands", "_valid_actions")}
-        self._now = State(shown, self._loading, number, memory)
+            start = self._first.memory if self._first is not None else None
+            first: Mapping[str, _Table] = start.tables if start is not None else {}
+            memory = _Memory(
+                number=self._env.downward_lib.get_state_id(),
+                tables={name: _copied(getattr(facts, name), first.get(name, {})) for name in _TABLES},
+                variables=dict(facts._vars_by_name),
+                counts=facts._var_counts.copy(),
+                operators={
+                    key: SimpleNamespace(id=operator.id, nb_effect_atoms=operator.nb_effect_atoms)
+                    for key, operator in facts._operators.items()
+                },
+                commands={name: game_state[name] for name in ("_valid_commands", "_valid_actions")},
+            )
+        self._now = State(shown, self._loading, memory)
         return self._now
 
     def _held(self) -> list[tuple[str, str]]:
@@ -238,11 +258,10 @@ class Engine:
         return [(thing, self._env._entity_infos[thing].name) for thing in held]
 
     def _name_objects(self) -> None:
-        """Give objects the names the agent reads (`fridge 1`), as ALFWorld's wrapper does without shuffling."""
-        from alfworld.agents.utils.misc import Demangler
-
+        """Give objects the names that the agent reads (`fridge 1`), as ALFWorld's wrapper does without shuffling."""
         entities = self._env._entity_infos
-        demangler = Demangler(game_infos=entities, shuffle=False)
+        names = importlib.import_module("alfworld.agents.utils.misc")
+        demangler = names.Demangler(game_infos=entities, shuffle=False)
         for entity in entities.values():
             entity.name = demangler.demangle_alfred_name(entity.id)
 
@@ -252,16 +271,19 @@ _engines: dict[tuple[Games, str], Engine] = {}
 
 
 def engine_for(games: Games, task_id: str, *, limit: int, memoise: bool) -> Engine:
-    """The engine that has this game loaded, else a new one, or beyond `limit` the one used longest ago, loaded with it.
+    """The engine that has this game loaded. Needs `LOCK`.
 
-    Needs `LOCK`. Raises `EnvironmentFailure` as `Engine.load` does.
+    Where no engine has loaded it, a new one does; where there are `limit` engines, the one used longest ago does.
+
+    Raises:
+        EnvironmentFailure: the game is missing or the engine cannot read it.
     """
     game = games, task_id
     if (engine := _engines.pop(game, None)) is None:
         if memoise:
             install()
         engine = _engines.pop(next(iter(_engines))) if len(_engines) >= limit else Engine()
-    _engines[game] = engine  # even if loading fails: a library cannot be unloaded, only used again
+    _engines[game] = engine  # even if the loading fails: a library cannot be unloaded, only used again
     if engine.game != game:
         engine.load(games, task_id)
     return engine
@@ -269,7 +291,7 @@ def engine_for(games: Games, task_id: str, *, limit: int, memoise: bool) -> Engi
 
 @dataclass(frozen=True)
 class Engines:
-    """Who plays a set of games: the engines of this process. Equal values share what is loaded."""
+    """The engines of this process, which play a set of games. Equal values share loaded engines."""
 
     games: Games
     limit: int = 32
@@ -277,20 +299,20 @@ class Engines:
     memoise: bool = True
 
     def start(self, task_id: str) -> Place:
-        """Where a game starts.
+        """The place at which a game starts.
 
         Raises:
-            EnvironmentFailure: it is missing or corrupt.
+            EnvironmentFailure: the game is missing or corrupt.
         """
         with LOCK:
             state = self._engine(task_id).start()
         return Place(task_id, (), state.shown, state)
 
     def step(self, place: Place, action: str) -> Place:
-        """Where an action leads. What is not admissible is answered here: the engine would look for all actions anew.
+        """The place to which an action leads. The engine is not asked about actions that are not admissible: that is slow.
 
         Raises:
-            ReplayMismatch: the actions up to here were replayed, and show something else now.
+            ReplayMismatch: the actions up to here were replayed, and ended with another observation than before.
         """
         if action.strip() not in place.shown.actions:
             return place.refused(action)
@@ -299,7 +321,7 @@ class Engines:
         return Place(place.task_id, (*place.actions, action), state.shown, state)
 
     def _reach(self, place: Place) -> Engine:
-        """The game's engine, in the state of this place."""
+        """The game's engine, brought to the state of this place."""
         engine = self._engine(place.task_id)
         if place.state is not None and engine.restore(place.state):
             return engine
@@ -311,28 +333,28 @@ class Engines:
                 f'alfworld task "{place.task_id}": {len(place.actions)} actions replayed end with "{state.shown.text}", '
                 f'before they ended with "{place.shown.text}"; was the game file changed?'
             )
-        place.state = state  # its forks need not replay
+        place.state = state  # forks of this place need not replay
         return engine
 
     def _engine(self, task_id: str) -> Engine:
         return engine_for(self.games, task_id, limit=self.limit, memoise=self.memoise)
 
 
-def _copied(table: dict[Any, set[Any]], first: dict[Any, frozenset[Any]]) -> dict[Any, frozenset[Any]]:
-    """A frozen copy that shares what has not changed with the copy made at the start."""
+def _copied(table: Mapping[object, Set[object]], first: _Table) -> _Table:
+    """A frozen copy that shares unchanged sets with the copy made at the start."""
     return {key: first[key] if first.get(key) == values else frozenset(values) for key, values in table.items()}
 
 
 def _forget_facts() -> None:
-    """Drop the table in which TextWorld keeps every fact it has ever met, some 0.8 MB a game: facts are equal by value."""
+    """Empty TextWorld's table of every fact it has ever met, some 0.8 MB a game; facts are compared by value without it."""
     importlib.import_module("mementos.core")._memento_cache.clear()
 
 
 @contextlib.contextmanager
-def _undisturbed() -> Iterator[None]:
-    """Keep `sys.argv` and `sys.stdout`, which the translator overwrites, and drop what it prints.
+def _undisturbed() -> Generator[None]:
+    """Restore `sys.argv` and `sys.stdout`, which the translator overwrites, and drop the translator's output.
 
-    The collector of cycles waits: over the translator's many small objects it takes two fifths of the time, for nothing.
+    Garbage collection is off meanwhile: over the translator's many small objects it takes two fifths of the time in vain.
     """
     argv, collects = sys.argv, gc.isenabled()
     gc.disable()

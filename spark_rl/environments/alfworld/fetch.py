@@ -22,8 +22,9 @@ import tarfile
 import zipfile
 from collections.abc import Callable, Generator, Iterator
 from contextlib import contextmanager
+from io import FileIO
 from pathlib import Path
-from typing import Any, BinaryIO, cast
+from typing import IO, cast
 
 from spark_rl.contracts import Watcher
 from spark_rl.environments.alfworld.games import OFFICIAL, data_folder, root_in
@@ -180,19 +181,19 @@ def _in_tar(source: Path) -> _Files:
     ):
         for member in archive:
             if member.isfile() and (place := place_of(member.name)) is not None:
-                yield place, cast(Any, archive.extractfile(member)).read(), int(file.tell() / 1e6)
+                yield place, cast(IO[bytes], archive.extractfile(member)).read(), int(file.tell() / 1e6)
 
 
 @contextmanager
-def _decompressed(source: Path, file: Any) -> Generator[Any]:
-    """The tar stream, what zstd has compressed decompressed: tarfile does the rest, but zstd only from Python 3.14 on."""
+def _decompressed(source: Path, file: FileIO) -> Generator[IO[bytes]]:
+    """The tar stream, decompressed where it is in zstd: tarfile reads zstd only from Python 3.14 on, all else by itself."""
     is_zstd = file.read(len(_ZSTD)) == _ZSTD
     file.seek(0)
     if not is_zstd:
-        yield file
+        yield cast(IO[bytes], file)
         return
     try:
-        zstd: Any = importlib.import_module("compression.zstd")
+        zstd = importlib.import_module("compression.zstd")
     except ImportError:
         program = shutil.which("zstd")
         if program is None:
@@ -208,10 +209,10 @@ def _decompressed(source: Path, file: Any) -> Generator[Any]:
 
 
 @contextmanager
-def _piped(command: list[str], file: BinaryIO) -> Generator[Any]:
-    """What a program makes of a file. It reads the very file description, so that `file.tell()` says how far it is."""
+def _piped(command: list[str], file: FileIO) -> Generator[IO[bytes]]:
+    """The output of a program that reads a file. Both share the file's position, so `file.tell()` shows the progress."""
     with subprocess.Popen(command, stdin=file, stdout=subprocess.PIPE, stderr=subprocess.PIPE) as process:
-        stdout, stderr = cast(BinaryIO, process.stdout), cast(BinaryIO, process.stderr)
+        stdout, stderr = cast(IO[bytes], process.stdout), cast(IO[bytes], process.stderr)
         try:
             yield stdout
             while stdout.read(1 << 20):  # padding after the archive's end
@@ -253,7 +254,7 @@ def _download(to: Path, *, force: bool, tell: Watcher) -> None:
     with subprocess.Popen(command, stdin=subprocess.DEVNULL, stdout=subprocess.PIPE, stderr=subprocess.STDOUT) as process:
         try:
             # Its progress bars end in a carriage return, not in a new line.
-            for line in _lines(cast(Any, process.stdout)):
+            for line in _lines(cast(IO[bytes], process.stdout)):
                 if bar := _PERCENT.match(line):
                     if bar[1] != doing:
                         doing = bar[1]
@@ -265,14 +266,14 @@ def _download(to: Path, *, force: bool, tell: Watcher) -> None:
             process.kill()
             raise
     if process.returncode:
-        said = " ".join(last.decode(errors="replace").split())[:300]
+        reason = " ".join(last.decode(errors="replace").split())[:300]
         raise EnvironmentFailure(
-            f"alfworld-download failed ({said or f'exit code {process.returncode}'}); "
+            f"alfworld-download failed ({reason or f'exit code {process.returncode}'}); "
             "call it again, or unpack an archive of the games by --from"
         )
 
 
-def _lines(stream: Any) -> Iterator[bytes]:
+def _lines(stream: IO[bytes]) -> Iterator[bytes]:
     rest = b""
     while chunk := os.read(stream.fileno(), 1 << 16):
         *lines, rest = re.split(rb"[\r\n]+", rest + chunk)

@@ -17,7 +17,7 @@ import runpy
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import TypedDict
 
 from spark_rl.errors import MissingExtra
 
@@ -126,16 +126,25 @@ def weight(kind: str) -> float:
     return _WEIGHTS.get(kind, 1.0)
 
 
+class GoalTexts(TypedDict):
+    """A type of task, as `alfworld` describes it."""
+
+    pddl: str
+    """The goal."""
+    templates: list[str]
+    """The sentences that name the task, with `{obj}`, `{recep}`, `{toggle}` in them."""
+
+
 @dataclass(frozen=True)
 class Rules:
-    """What the installed `alfworld` says about games."""
+    """The game rules of the installed `alfworld`."""
 
     domain: str
     """Actions of the engine (PDDL)."""
     grammar: str
     """Texts of the engine; the sentence of the task goes where it says `UNKNOWN GOAL`."""
-    goals: Mapping[str, Mapping[str, Any]]
-    """By type of task: the goal as `pddl` and the sentences as `templates`, with `{obj}`, `{recep}`, `{toggle}` in them."""
+    goals: Mapping[str, GoalTexts]
+    """By type of task."""
     holds: Mapping[str, frozenset[str]]
     """Kinds of things by kind of receptacle that may hold them."""
     can: Mapping[str, frozenset[str]]

@@ -22,13 +22,13 @@ import re
 from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, Protocol, cast
+from typing import Protocol, TypedDict, cast
 
 from spark_rl.common.files import cache_folder, write_bytes
 from spark_rl.errors import EnvironmentFailure, StorageError, UsageError
 from spark_rl.types import Task
 
-__all__ = ["KINDS", "OFFICIAL", "FolderGames", "Games", "data_folder", "find_root", "game_files", "root_in"]
+__all__ = ["KINDS", "OFFICIAL", "FolderGames", "Game", "Games", "data_folder", "find_root", "game_files", "root_in"]
 
 KINDS = (
     "pick_and_place_simple",
@@ -55,6 +55,16 @@ _WORTH_AN_INDEX = 500
 """Files of a smaller split are read each time: it takes some 10 ms."""
 
 
+class Game(TypedDict):
+    """The content of a game file. Official files have more fields, and nothing here checks that these are there."""
+
+    pddl_domain: str
+    grammar: str
+    pddl_problem: str
+    solvable: bool
+    walkthrough: list[str]
+
+
 class Games(Protocol):
     """A set of games; a hashable value, so that equal sets share loaded engines."""
 
@@ -74,7 +84,7 @@ class Games(Protocol):
         """
         ...
 
-    def read(self, task_id: str) -> dict[str, Any]:
+    def read(self, task_id: str) -> Game:
         """The game itself.
 
         Raises:
@@ -103,7 +113,7 @@ class FolderGames:
             raise UsageError(f'alfworld task "{task_id}" is marked as unsolvable; choose another')
         return _task(task_id, goal)
 
-    def read(self, task_id: str) -> dict[str, Any]:
+    def read(self, task_id: str) -> Game:
         """The content of a game file."""
         file = self.file(task_id)
         try:

@@ -24,7 +24,6 @@ import zlib
 from collections import Counter
 from collections.abc import Iterator
 from dataclasses import dataclass
-from typing import Any
 
 from spark_rl.environments.alfworld.furnishing import (
     APPLIANCES,
@@ -39,7 +38,7 @@ from spark_rl.environments.alfworld.furnishing import (
     rules,
     weight,
 )
-from spark_rl.environments.alfworld.games import KINDS
+from spark_rl.environments.alfworld.games import KINDS, Game
 from spark_rl.errors import EnvironmentFailure, UsageError
 from spark_rl.types import Task
 
@@ -75,7 +74,7 @@ class GeneratedGames:
             raise UsageError(f'there is no generated game "{task_id}"; `spark-rl env tasks alfworld` lists them')
         return goal.task
 
-    def read(self, task_id: str) -> dict[str, Any]:
+    def read(self, task_id: str) -> Game:
         """The game itself."""
         if (goal := _read(task_id)) is None:
             raise EnvironmentFailure(f'there is no generated game "{task_id}"')
@@ -170,7 +169,7 @@ class _Game:
         self._standing = furnish(goal.scene, goal.objects)
         self._things = self._placed()
 
-    def content(self) -> dict[str, Any]:
+    def content(self) -> Game:
         """What the engine loads, with the keys of an official file."""
         return {
             "pddl_domain": self._rules.domain,

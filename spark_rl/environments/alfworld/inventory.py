@@ -7,7 +7,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, cast
+from typing import cast
 
 from spark_rl.contracts import Watcher
 from spark_rl.environments.alfworld.games import KINDS, OFFICIAL, FolderGames, game_files
@@ -120,17 +120,17 @@ def verify(root: Path, tell: Watcher) -> Inventory:
     return Inventory(root, tuple(splits))
 
 
-def _is_game(game: Any) -> bool:
+def _is_game(game: object) -> bool:
     """Whether the game can be solved; ValueError, with a reason, when something that the engine needs is not there."""
     if not isinstance(game, dict):
         raise ValueError("not a JSON object")
-    fields = cast(dict[str, Any], game)
+    fields = cast("dict[str, object]", game)
     solvable = fields.get("solvable")
     if not isinstance(solvable, bool):
         raise ValueError('"solvable" is missing')
     for key, kind in _KEYS.items():
         if solvable and not (isinstance(fields.get(key), kind) and fields[key]):
             raise ValueError(f'"{key}" is missing or empty')
-    if solvable and "Your task is to: " not in fields["grammar"]:
+    if solvable and "Your task is to: " not in str(fields["grammar"]):
         raise ValueError('"grammar" names no task')
     return solvable

@@ -1,23 +1,22 @@
-# pyright: standard
-"""Faster, and word for word the same: pure work of TextWorld's PDDL engine is done once instead of again and again.
+"""Faster, and word for word the same: the pure parts of TextWorld's PDDL engine compute each result once.
 
 Invariant
 ---------
-Every text, list of actions and verdict equals the stock engine's. What is replaced is a pure function, or a copy of
-values that nobody writes to.
+Every text, list of actions and verdict equals the stock engine's. Only pure functions are replaced, and copies of values
+that nobody writes to.
 
 Mechanism
 ---------
 The stock engine translates each game into the planner's language four times before the first step, parses the same
-grammar templates at every step, and deep-copies the names of all entities for every symbol it expands. Here
+grammar templates at every step, and deep-copies the names of all entities for every symbol it expands. Instead
 
-* a translation is kept for the `GAMES` games seen last, packed: the planner's text, and of the translator's objects the
-  few that are read again; the second kind of translation, which only serves planning, is the first one again (correct,
-  but slow to plan with: `Engine.plan` loads the other one itself);
-* a parsed template and a parsed query are kept by their text;
-* contexts of the grammar are copied one level deep: entities, placeholders and facts are never changed by it;
-* expressions of the grammar are compiled once, and given their names outright: the stock code puts them among the local
-  variables of a function, which Python 3.13 no longer allows, so that there the engine works only with this module.
+* the translations of the last `GAMES` games stay in memory, packed: the planner's text, and of the translator's objects
+  those that the engine reads later. The engine also asks for a second kind of translation, which only serves planning. It
+  gets the first kind: correct, but slow to plan with (`Engine.plan` therefore calls the stock translator);
+* a parsed template and a parsed query are cached by their text;
+* contexts of the grammar are copied one level deep, since the grammar never changes entities, placeholders and facts;
+* expressions of the grammar are compiled once, and get their names as arguments. The stock code puts the names among the
+  local variables of a function, which Python 3.13 no longer allows: there the engine works only with this module.
 
 The functions are private to TextWorld, so `install` does nothing on a version other than `VERSION`.
 """
@@ -31,19 +30,52 @@ import importlib
 import pickle
 import zlib
 from collections import OrderedDict
-from collections.abc import Callable
-from types import SimpleNamespace
-from typing import Any
+from collections.abc import Callable, Iterable, Sequence
+from types import CodeType, SimpleNamespace
+from typing import Protocol, TypedDict
 
 __all__ = ["GAMES", "VERSION", "install", "uninstall"]
 
 VERSION = "1.7.0"
-"""The version of textworld whose private functions are known."""
+"""The version of textworld that these functions replace parts of."""
 GAMES = 256
-"""Translations kept, the least recently used dropped first: 20 to 65 kB each."""
+"""Most translations in memory, 20 to 65 kB each; the least recently used goes first."""
 
-_stock: list[tuple[Any, str, Any]] = []
-"""What was replaced: (owner, name, original)."""
+_stock: list[tuple[object, str, object]] = []
+"""The replaced functions: (owner, name, original)."""
+
+
+class _Operator(Protocol):
+    """What the engine reads of an action of a translated game."""
+
+    name: object
+    parameters: object
+
+
+class _Translated(Protocol):
+    """What the engine reads of a translated game."""
+
+    actions: Iterable[_Operator]
+    types: object
+    objects: object
+    init: object
+
+
+class _Context(TypedDict):
+    """What the grammar knows while it expands a symbol; the stock engine has more keys than these two."""
+
+    variables: dict[str, object]
+    mapping: dict[object, object]
+
+
+class _Symbol(Protocol):
+    """A symbol of TextWorld's grammar."""
+
+    expression: str
+    context: _Context
+
+
+_Translate = Callable[[str, str], tuple[_Translated, str]]
 
 
 def install() -> bool:
@@ -70,61 +102,66 @@ def uninstall() -> None:
         setattr(owner, name, original)
 
 
-def _replace(owner: Any, name: str, value: Any) -> None:
+def _replace(owner: object, name: str, value: object) -> None:
     _stock.append((owner, name, vars(owner)[name]))
     setattr(owner, name, value)
 
 
-def _translate_once(translate: Callable[..., Any]) -> Callable[..., Any]:
+def _translate_once(translate: _Translate) -> Callable[[str, str, bool, bool], tuple[object, str]]:
     packed: OrderedDict[bytes, bytes] = OrderedDict()
 
-    @functools.lru_cache(maxsize=1)  # loading a game asks four times
-    def kept(domain: str, problem: str) -> tuple[Any, str]:
+    @functools.lru_cache(maxsize=1)  # the engine asks four times while it loads a game
+    def translation(domain: str, problem: str) -> tuple[object, str]:
         key = hashlib.sha256(f"{len(domain)} {domain}{problem}".encode()).digest()
         if key not in packed:
             task, text = translate(domain, problem)
-            packed[key] = zlib.compress(pickle.dumps((_read_again(task), text)))
+            packed[key] = zlib.compress(pickle.dumps((_reduced(task), text)))
             if len(packed) > GAMES:
                 packed.popitem(last=False)
         packed.move_to_end(key)
         return pickle.loads(zlib.decompress(packed[key]))
 
-    def pddl2sas(domain: str, problem: str, verbose: bool = False, optimize: bool = False) -> tuple[Any, str]:
-        return kept(domain, problem)
+    def pddl2sas(domain: str, problem: str, verbose: bool = False, optimize: bool = False) -> tuple[object, str]:
+        return translation(domain, problem)
 
     return pddl2sas
 
 
-def _read_again(task: Any) -> SimpleNamespace:
-    """What TextWorld's `PddlState` reads of a translated task."""
+def _reduced(task: _Translated) -> SimpleNamespace:
+    """The parts of a translated game that TextWorld's `PddlState` reads."""
     actions = [SimpleNamespace(name=action.name, parameters=action.parameters) for action in task.actions]
     return SimpleNamespace(actions=actions, types=task.types, objects=task.objects, init=task.init)
 
 
-def _parse_once(parse: Callable[..., Any]) -> Callable[..., Any]:
-    kept = functools.lru_cache(maxsize=4096)(lambda text, rule_name: parse(text, rule_name=rule_name))
+def _parse_once(parse: Callable[..., Sequence[_Symbol]]) -> Callable[..., list[_Symbol]]:
+    @functools.lru_cache(maxsize=4096)
+    def symbols(text: str, rule_name: str | None) -> Sequence[_Symbol]:
+        return parse(text, rule_name=rule_name)
 
-    def parse_and_convert(text: str, rule_name: str | None = None, **_: Any) -> list[Any]:
-        # Copies, since an expansion writes its context on the symbols it was given.
-        return [copy.copy(symbol) for symbol in kept(text, rule_name)]
+    def parse_and_convert(text: str, rule_name: str | None = None, **_: object) -> list[_Symbol]:
+        # Copies, since an expansion writes its context into the symbols.
+        return [copy.copy(symbol) for symbol in symbols(text, rule_name)]
 
     return parse_and_convert
 
 
-def _copy_context(context: dict[str, Any]) -> dict[str, Any]:
+def _copy_context(context: _Context) -> _Context:
     return context | {"variables": dict(context["variables"]), "mapping": dict(context["mapping"])}
 
 
-def _copy_symbol(symbol: Any, context: dict[str, Any]) -> Any:
+def _copy_symbol(symbol: _Symbol, context: _Context) -> _Symbol:
     copied = copy.copy(symbol)
     copied.context = _copy_context(context)
     return copied
 
 
-def _derive_value(terminal: type) -> Callable[..., Any]:
-    compiled = functools.cache(lambda expression: compile(expression, "<grammar>", "eval"))
+@functools.cache
+def _compiled(expression: str) -> CodeType:
+    return compile(expression, "<grammar>", "eval")
 
-    def derive(symbol: Any, context: dict[str, Any] | None = None) -> list[Any]:
-        return [terminal(eval(compiled(symbol.expression), {}, (context or symbol.context)["variables"]))]
+
+def _derive_value(terminal: Callable[[object], object]) -> Callable[..., list[object]]:
+    def derive(symbol: _Symbol, context: _Context | None = None) -> list[object]:
+        return [terminal(eval(_compiled(symbol.expression), {}, (context or symbol.context)["variables"]))]
 
     return derive

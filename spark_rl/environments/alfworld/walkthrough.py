@@ -17,8 +17,9 @@ from __future__ import annotations
 import re
 from collections.abc import Callable, Sequence
 from functools import lru_cache, partial
-from typing import Any, Literal
+from typing import Literal
 
+from spark_rl.environments.alfworld.games import Game
 from spark_rl.errors import PolicyFailure
 from spark_rl.prompting.parsing import respond
 from spark_rl.types import Completion, Mode, Request
@@ -34,7 +35,7 @@ _ACTION = re.compile(
 class Walkthrough:
     """A policy that follows the stored solutions. It answers only while it has been followed from the start."""
 
-    def __init__(self, read: Callable[[str], dict[str, Any]], tags: Tags = "sparse") -> None:
+    def __init__(self, read: Callable[[str], Game], tags: Tags = "sparse") -> None:
         self._tags: Tags = tags
         self._solution = lru_cache(maxsize=1024)(partial(_solution, read))
 
@@ -54,8 +55,8 @@ class Walkthrough:
         return respond(mode, reason, solution[done])
 
 
-def _solution(read: Callable[[str], dict[str, Any]], task_id: str) -> tuple[str, ...]:
-    solution: list[str] | None = read(task_id).get("walkthrough")
+def _solution(read: Callable[[str], Game], task_id: str) -> tuple[str, ...]:
+    solution = read(task_id).get("walkthrough")
     if not solution:
         raise PolicyFailure(f'game "{task_id}" holds no walkthrough; unpack the ALFWorld archive again')
     return tuple(solution)

@@ -12,9 +12,9 @@ Invariants
 from __future__ import annotations
 
 import re
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from functools import partial
-from typing import Any, Literal
+from typing import Literal
 
 from spark_rl.environments.scienceworld.engine import Engines, Live, Place
 from spark_rl.errors import EnvironmentFailure
@@ -123,7 +123,7 @@ class ScienceWorldEnvironment:
         self._place = self._said = self._live = None
         self._kind = ""
 
-    def __getstate__(self) -> dict[str, Any]:
+    def __getstate__(self) -> Mapping[str, object]:
         return self.__dict__ | {"_live": None}
 
     def _here(self) -> Place:

@@ -26,7 +26,7 @@ from dataclasses import dataclass
 from functools import lru_cache
 from itertools import chain, zip_longest
 from pathlib import Path
-from typing import Any, Literal
+from typing import Literal
 
 from spark_rl.common.files import cache_folder, write_bytes
 from spark_rl.environments.scienceworld.catalogue import named
@@ -161,7 +161,7 @@ class Solutions:
 def _solution(solutions: Solutions, task_id: str) -> Solution:
     file = solutions.file(task_id)
     try:
-        record: dict[str, Any] = json.loads(file.read_text(encoding="utf-8"))
+        record = json.loads(file.read_text(encoding="utf-8"))
         return Solution(tuple(record["actions"]), tuple(record["seen"]))
     except (OSError, ValueError, KeyError, TypeError):
         pass  # not there, or not whole: found again, and written over

@@ -1,7 +1,6 @@
-"""Products, and how the official files are read: a shop's scraped pages, their attributes, and what people asked for.
+"""Products, and the reader of the official files: a shop's scraped pages, their attributes, and people's requests.
 
-Invariant: a product is what the original makes of its record: which records count, how prices and options are written,
-and in which order all that comes.
+Invariant: products equal those of the original in number, order, prices and options.
 
 The large file is a JSON array of some gigabytes on one line: it is read piece by piece, never as a whole.
 """
@@ -10,7 +9,7 @@ from __future__ import annotations
 
 import json
 import re
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, fields
 from decimal import Decimal, InvalidOperation
 from pathlib import Path
@@ -21,26 +20,29 @@ from spark_rl.errors import EnvironmentFailure, UsageError
 __all__ = ["FILES", "SEPARATOR", "Asked", "Product", "named_files", "official", "read_array"]
 
 SEPARATOR = "›"
-"""Between the nodes of `Product.categories`."""
+"""Text between the nodes of `Product.categories`."""
 FILES = {
     "small": ("items_shuffle_1000.json", "items_ins_v2_1000.json", "items_human_ins.json"),
     "full": ("items_shuffle.json", "items_ins_v2.json", "items_human_ins.json"),
 }
-"""Products, attributes and human instructions of each size."""
+"""Files of each size: products, attributes, human instructions."""
 
 _CHUNK = 1 << 22
 _USUAL_PRICE = 100.0
-"""Of products without a price."""
+"""Price of products that have none."""
+
+Record = dict[str, Any]
+"""An object of an official file. Its form is not checked: a record of another form raises KeyError, TypeError, ..."""
 
 
 @dataclass(frozen=True, slots=True)
 class Asked:
-    """What a person asked for with a product in view."""
+    """The request of a person who was shown a product."""
 
     instruction: str
     attributes: tuple[str, ...]
     options: tuple[str, ...]
-    """Values, without the names of their groups."""
+    """Values of options, without the names of the groups."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -55,21 +57,21 @@ class Product:
     prices: tuple[float, ...]
     """One price, or the lowest and the highest of its variants."""
     options: tuple[tuple[str, tuple[str, ...]], ...]
-    """Groups of what can be chosen (colour, size), by name, in the order of the page."""
+    """Name and values of each group of options (colour, size), in the order of the page."""
     query: str
-    """What one looked for when the page was scraped: the kind of product in a few words."""
+    """The search for which the page was scraped: the kind of product in a few words."""
     kind: str
     """The department (beauty, fashion ...)."""
     categories: str
     """Path in the shop's tree."""
     attributes: tuple[str, ...]
-    """What is known of it; never shown."""
+    """Hidden properties, by which rewards are computed; the page does not show them."""
     instruction: str | None
-    """A made-up request for it, without options and price."""
+    """A synthetic request for the product, without options and price."""
     wanted: tuple[str, ...]
     """The attributes that `instruction` names."""
     asked: tuple[Asked, ...] = ()
-    """What people asked for."""
+    """Requests of people."""
 
     @property
     def tag(self) -> str:
@@ -78,25 +80,26 @@ class Product:
 
     @property
     def text(self) -> str:
-        """What a search looks into: title, description, first feature and options."""
+        """The text that a search reads: title, description, first feature and options."""
         options = ", and ".join(f"{name}: {', '.join(values)}" for name, values in self.options)
         return f"{self.title} {self.description} {self.bullets[0] if self.bullets else ''} {options}".lower()
 
-    def row(self) -> list[Any]:
-        """Its fields as JSON values."""
+    def row(self) -> list[object]:
+        """The fields as JSON values."""
         return [getattr(self, field.name) for field in fields(self)[:-1]] + [
             [[asked.instruction, asked.attributes, asked.options] for asked in self.asked]
         ]
 
     @classmethod
-    def of(cls, row: list[Any]) -> Product:
+    def of(cls, row: Sequence[Any]) -> Product:
         """The inverse of `row`."""
         *frozen, asked = row
         return cls(*map(_frozen, frozen), asked=tuple(Asked(*_frozen(one)) for one in asked))
 
 
 def _frozen(value: Any) -> Any:
-    return tuple(map(_frozen, cast("list[Any]", value))) if isinstance(value, list) else value
+    """A JSON value with tuples in place of lists."""
+    return tuple(map(_frozen, cast("list[object]", value))) if isinstance(value, list) else value
 
 
 def named_files(folder: Path, size: str) -> tuple[Path, Path, Path]:
@@ -142,7 +145,7 @@ def official(folder: Path, size: str) -> Iterator[Product]:
         raise _damaged(items, f"a record has no asin ({error})") from error
 
 
-def _product(record: Mapping[str, Any], about: Mapping[str, Any], human: list[Any]) -> Product:
+def _product(record: Record, about: Record, human: list[Record]) -> Product:
     features = record["small_description"]
     bullets = cast("list[str]", features) if isinstance(features, list) else [features]
     return Product(
@@ -171,13 +174,13 @@ def _product(record: Mapping[str, Any], about: Mapping[str, Any], human: list[An
 
 def _prices(text: str | None) -> tuple[float, ...]:
     """`$10.99` or `$10.99 - $15.50`, other characters aside."""
-    found = [float(Decimal(re.sub(r"[^\d.]", "", part))) for part in (text or "").split("$")[1:]]
-    return tuple(found[:2]) or (_USUAL_PRICE,)
+    prices = [float(Decimal(re.sub(r"[^\d.]", "", part))) for part in (text or "").split("$")[1:]]
+    return tuple(prices[:2]) or (_USUAL_PRICE,)
 
 
-def _options(groups: Any) -> tuple[tuple[str, tuple[str, ...]], ...]:
+def _options(groups: Mapping[str, list[Record] | None] | str) -> tuple[tuple[str, tuple[str, ...]], ...]:
     options: dict[str, tuple[str, ...]] = {}
-    for name, values in cast("dict[str, Any]", groups or {}).items():  # an empty text stands for none
+    for name, values in cast("Mapping[str, list[Record] | None]", groups or {}).items():  # an empty text stands for none
         if values is not None:
             options[name.lower()] = tuple(value["value"].strip().replace("/", " | ").lower() for value in values)
     return tuple(options.items())
@@ -186,11 +189,12 @@ def _options(groups: Any) -> tuple[tuple[str, tuple[str, ...]], ...]:
 # -- JSON -----------------------------------------------------------------------------------------------------------
 
 
-def read_array(file: Path) -> Iterator[dict[str, Any]]:
+def read_array(file: Path) -> Iterator[Record]:
     """The objects of a file that is one JSON array, one after another.
 
     Raises:
-        EnvironmentFailure: it is not, or ends too soon.
+        UsageError: the file cannot be read.
+        EnvironmentFailure: the file is no JSON array of objects, or ends too soon.
     """
     decoder = json.JSONDecoder()
     try:
@@ -213,14 +217,14 @@ def read_array(file: Path) -> Iterator[dict[str, Any]]:
                     continue
                 if not isinstance(value, dict):
                     raise _damaged(file, f"it holds {str(value)[:40]!r} where a product should be")
-                yield cast(dict[str, Any], value)
+                yield cast(Record, value)
     except OSError as error:
         raise UsageError(f"{file} cannot be read ({error.strerror}); make it readable") from error
     except UnicodeDecodeError as error:
         raise _damaged(file, str(error)) from error
 
 
-def _read_object(file: Path) -> dict[str, Any]:
+def _read_object(file: Path) -> Record:
     try:
         value = json.loads(file.read_bytes())
     except OSError as error:
@@ -229,7 +233,7 @@ def _read_object(file: Path) -> dict[str, Any]:
         raise _damaged(file, str(error)) from error
     if not isinstance(value, dict):
         raise _damaged(file, "it is no JSON object")
-    return cast(dict[str, Any], value)
+    return cast(Record, value)
 
 
 def _damaged(file: Path, reason: str) -> EnvironmentFailure:

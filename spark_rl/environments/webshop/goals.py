@@ -1,14 +1,14 @@
-"""What customers ask for: goals, made as the original makes them, kept as numbers.
+"""The customers' goals, generated as the original generates them and stored as numbers.
 
 Invariants
 ----------
-* The same goals in the same order as the original has when its generator is seeded with 233 before it loads products and
-  again before it shuffles: prices are drawn first, in the order of the products, then one upper price a product (made-up
-  goals) or an instruction (human ones), then the order. No process has an order of its own, whatever it is seeded with.
-* A goal is a number: product and choice of options follow from it, so that millions of them take no room.
+* The goals and their order are those of the original, where its generator is seeded with 233 before it loads products and
+  again before it shuffles. It draws the prices first, in the order of the products; then an upper price for each product
+  (synthetic goals) or each instruction (human goals); then the order. The order is the same in every process.
+* A goal is a number. Product and choice of options follow from the number, so that millions of goals take little memory.
 
-For a made-up goal every combination of the product's options is asked for once, in the order of `itertools.product` over
-the groups sorted by name.
+Synthetic goals ask once for every combination of a product's options, in the order of `itertools.product` over the groups
+sorted by name.
 """
 
 from __future__ import annotations
@@ -17,23 +17,24 @@ import math
 import random
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
-from typing import Any, Protocol
+from typing import Protocol
 
 import numpy as np
 from numpy.typing import NDArray
 
 from spark_rl.environments.webshop.catalogue import Product
+from spark_rl.environments.webshop.index import Numbers
 
 __all__ = ["SEED", "Draws", "Goal", "Goals", "Products"]
 
 SEED = 233
 _STEPS = [10.0 * step for step in range(1, 100)]
-"""Upper prices that are named."""
+"""Upper prices that a goal may name."""
 _NO_LIMIT = 1_000_000
 
 
 class Products(Protocol):
-    """All products of a shop by number, in memory or in a file."""
+    """All products of a shop, by number, in memory or in a file."""
 
     def __len__(self) -> int: ...
 
@@ -42,14 +43,14 @@ class Products(Protocol):
 
 @dataclass(frozen=True, slots=True)
 class Goal:
-    """What one customer wants."""
+    """One customer's goal."""
 
     product: Product
-    """The one it was written for; others may do as well."""
+    """The product that the goal was written for; others may fulfil it as well."""
     instruction: str
     attributes: tuple[str, ...]
     options: tuple[tuple[str, str], ...]
-    """Name and value; human goals name values only."""
+    """Name and value of each option; human goals have values only."""
     most: float
     """The upper price in dollars."""
 
@@ -61,11 +62,11 @@ class Goals:
     products: Products
     human: bool
     first: NDArray[np.int64]
-    """Number, before the shuffle, of each product's first goal; one more than there are products."""
+    """Number, before the shuffle, of each product's first goal; the last entry is the number of goals."""
     most: NDArray[np.int32]
     """Upper price of each goal, before the shuffle."""
     order: NDArray[np.int32]
-    """Number before the shuffle of each goal after it."""
+    """The numbers before the shuffle, in the order after the shuffle."""
 
     def __len__(self) -> int:
         return len(self.order)
@@ -78,9 +79,9 @@ class Goals:
         product, choice, most = self.products[owner], number - int(self.first[owner]), float(self.most[number])
         limit = "" if most == _NO_LIMIT else f", and price lower than {most:.2f} dollars"
         if self.human:
-            asked = [one for one in product.asked if one.attributes][choice]
-            options = tuple(("", value) for value in asked.options)
-            return Goal(product, asked.instruction.strip(".") + limit, asked.attributes, options, most)
+            request = [one for one in product.asked if one.attributes][choice]
+            options = tuple(("", value) for value in request.options)
+            return Goal(product, request.instruction.strip(".") + limit, request.attributes, options, most)
         options = _combination(product, choice)
         chosen = ", and ".join(f"{name}: {value}" for name, value in options)
         text = f"{product.instruction}{f' with {chosen}' if chosen else ''}{limit}"
@@ -94,14 +95,14 @@ class Goals:
         """`owner` of all goals, in order."""
         return np.searchsorted(self.first, self.order, side="right") - 1
 
-    def arrays(self) -> Iterator[tuple[str, NDArray[Any]]]:
-        """The arrays by name: what is written to files."""
+    def arrays(self) -> Iterator[tuple[str, Numbers]]:
+        """The arrays by name, as they are written to files."""
         sort = "human" if self.human else "synthetic"
         return ((f"{sort}_{name}", getattr(self, name)) for name in ("first", "most", "order"))
 
     @classmethod
-    def of(cls, products: Products, arrays: Mapping[str, NDArray[Any]], *, human: bool) -> Goals:
-        """Goals of arrays as `arrays` gives them."""
+    def of(cls, products: Products, arrays: Mapping[str, Numbers], *, human: bool) -> Goals:
+        """Goals from the arrays of `Goals.arrays`."""
         sort = "human" if human else "synthetic"
         return cls(products, human, *(arrays[f"{sort}_{name}"] for name in ("first", "most", "order")))
 
@@ -115,17 +116,17 @@ def _combination(product: Product, number: int) -> tuple[tuple[str, str], ...]:
 
 
 class Draws:
-    """Draws prices as products come by, and when all have, the goals."""
+    """Draws the products' prices one by one, and after the last product the goals."""
 
     def __init__(self) -> None:
         self._rng = random.Random(SEED)
         self.prices: list[float] = []
         self._made_up: list[int] = []
-        """Made-up goals of each product."""
+        """Number of synthetic goals of each product; -1 where it has no instruction."""
         self._human: list[int] = []
 
     def add(self, product: Product) -> None:
-        """One more product."""
+        """Add a product."""
         self.prices.append(product.prices[0] if len(product.prices) == 1 else self._rng.uniform(*product.prices))
         combinations = math.prod(len(values) for _, values in product.options)
         self._made_up.append(combinations if product.instruction is not None else -1)
@@ -140,7 +141,7 @@ class Draws:
             most = [_limit(price, rng) for price, count in zip(self.prices, counts, strict=True) for _ in range(count)]
         else:
             counts = [max(count, 0) for count in self._made_up]
-            # A product with an instruction, but an empty group of options, draws a price that nobody asks for.
+            # A product with an instruction, but with an empty group of options, has no goal, yet draws a price.
             drawn = [
                 (_limit(price, rng), count) for price, count in zip(self.prices, self._made_up, strict=True) if count >= 0
             ]

@@ -2,14 +2,14 @@
 
 Invariants
 ----------
-* The same hits in the same order as Lucene: terms by `analysis.terms`, lengths kept in one byte as Lucene keeps them,
-  each score a sum of 32-bit floats in the order of the query's terms, ties broken by the text of the ids.
-* An index is arrays of numbers and nothing else. Mapped from files it is open at once, however large, and processes share
+* A search returns the hits of Lucene in the order of Lucene. `analysis.terms` makes the terms, a length takes one byte as
+  in Lucene, each score is a sum of 32-bit floats in the order of the query's terms, and the text of the ids breaks ties.
+* An index is arrays of numbers and nothing else. Mapped from files it opens at once, however large, and processes share
   it.
 
-Lucene keeps a document's length in one byte: exactly below 24, then with four significant bits. A term's weight in a
-document does not depend on the query, so it is stored; a query adds up the lists of its terms, a repeated term as often
-as it is said.
+Lucene stores a document's length in one byte: exactly below 24, then with four significant bits. A term's weight in a
+document does not depend on the query, so it is stored. A query adds up the weights of its terms, a repeated term as often
+as the query repeats it.
 """
 
 from __future__ import annotations
@@ -26,7 +26,10 @@ from numpy.typing import NDArray
 
 from spark_rl.environments.webshop.analysis import terms
 
-__all__ = ["Index", "IndexBuilder", "stored_length"]
+__all__ = ["Index", "IndexBuilder", "Numbers", "stored_length"]
+
+Numbers = NDArray[Any]
+"""An array of numbers of some type."""
 
 K1, B = 0.9, 0.4
 _CHUNK = 1 << 22
@@ -47,7 +50,7 @@ def stored_length(length: int) -> int:
 
 @dataclass(frozen=True, eq=False)
 class Index:
-    """What is searched; documents are numbers from 0."""
+    """A full-text index; documents are numbers from 0."""
 
     words: NDArray[np.uint8]
     """All terms in UTF-8, sorted, one behind the other."""
@@ -84,18 +87,18 @@ class Index:
         start = self.ends[number - 1] if number else 0
         return self.words[start : self.ends[number]].tobytes()
 
-    def arrays(self) -> Iterator[tuple[str, NDArray[Any]]]:
-        """The arrays by name: what is written to files."""
+    def arrays(self) -> Iterator[tuple[str, Numbers]]:
+        """The arrays by name, as they are written to files."""
         return ((name, getattr(self, name)) for name in self.__dataclass_fields__)
 
     @classmethod
-    def of(cls, arrays: Mapping[str, NDArray[Any]]) -> Index:
-        """An index of arrays as `arrays` gives them, in memory or mapped from files."""
+    def of(cls, arrays: Mapping[str, Numbers]) -> Index:
+        """An index from the arrays of `Index.arrays`, in memory or mapped from files."""
         return cls(**{name: arrays[name] for name in cls.__dataclass_fields__})
 
 
 class IndexBuilder:
-    """Takes in documents one by one; the postings so far are all that it holds."""
+    """Builds an index document by document; it holds the postings so far and nothing else."""
 
     def __init__(self) -> None:
         self._vocabulary: dict[str, int] = {}
@@ -111,11 +114,11 @@ class IndexBuilder:
         self._counts.extend([min(count, 0xFFFF) for count in counts.values()])
         self._lengths.append(sum(counts.values()))
 
-    def finish(self, ids: Sequence[str] | NDArray[Any]) -> Index:
+    def finish(self, ids: Sequence[str] | NDArray[np.bytes_]) -> Index:
         """The index of the documents so far; afterwards the builder is empty.
 
         Args:
-            ids: of the documents, in order; by their text ties are broken.
+            ids: the documents' ids, in order; their text breaks ties.
         """
         names = sorted(self._vocabulary, key=str.encode)
         place = np.empty(len(names), dtype=np.int32)
@@ -147,8 +150,8 @@ class IndexBuilder:
         weights = np.repeat(rarity, frequency)
         for start in range(0, len(weights), _CHUNK):
             part = slice(start, start + _CHUNK)
-            said = counts[part].astype(np.float32)
-            weights[part] *= said / (said + norm[documents[part]])
+            count = counts[part].astype(np.float32)
+            weights[part] *= count / (count + norm[documents[part]])
         rank = np.empty(total, dtype=np.int32)
         rank[np.argsort(np.asarray(ids), kind="stable")] = np.arange(total, dtype=np.int32)
         return Index(words, ends, starts, documents, weights, rank)

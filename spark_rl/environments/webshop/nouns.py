@@ -12,7 +12,7 @@ import json
 import re
 from collections.abc import Callable, Sequence
 from pathlib import Path
-from typing import Any, cast
+from typing import cast
 
 from spark_rl.environments.webshop.analysis import STOP_WORDS
 from spark_rl.environments.webshop.catalogue import Product
@@ -53,7 +53,7 @@ def find_nouns(name: str) -> Nouns:
 
 def _tagged(model: str) -> Nouns:
     try:
-        spacy: Any = importlib.import_module("spacy")
+        spacy = importlib.import_module("spacy")
         tagger = spacy.load(model)
     except (ImportError, OSError) as error:
         raise UsageError(
@@ -77,6 +77,8 @@ def _read(file: Path) -> dict[str, list[str]]:
         ) from error
     except ValueError as error:
         raise UsageError(f"env.nouns: {file} is not JSON ({error})") from error
-    if not isinstance(value, dict) or not all(isinstance(words, list) for words in cast("dict[Any, Any]", value).values()):
+    if not isinstance(value, dict) or not all(
+        isinstance(words, list) for words in cast("dict[object, object]", value).values()
+    ):
         raise UsageError(f"env.nouns: {file} must hold an object from asins to lists of nouns")
     return cast("dict[str, list[str]]", value)

@@ -17,7 +17,6 @@ from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
 from functools import cache, lru_cache
 from importlib import resources
-from typing import Any
 
 from spark_rl.environments.webshop.catalogue import SEPARATOR, Product
 from spark_rl.environments.webshop.goals import Goal
@@ -75,7 +74,7 @@ def _option_test(chosen: Iterable[str], *, compat: bool) -> Callable[[tuple[str,
     def met(option: tuple[str, str]) -> bool:
         name, value = option
         if not (compat and name):
-            wanted: Any = colour(value)
+            wanted: object = colour(value)
         else:
             wanted = next((word for word in _colours() if word in option), option)  # in a pair: equal to one of the two
         return any(similar(value, wanted) for value in values)
@@ -130,7 +129,7 @@ def colour(value: str) -> str:
 
 
 @lru_cache(maxsize=1 << 16)
-def similar(one: Any, other: Any) -> bool:
+def similar(one: object, other: object) -> bool:
     """Whether two texts share most of their words."""
     return _ratio()(_plain(one), _plain(other)) > _ALIKE
 
@@ -147,7 +146,7 @@ def _ratio() -> Callable[[str, str], int]:
 _LATIN = dict.fromkeys(range(128, 256))
 
 
-def _plain(text: Any) -> str:
+def _plain(text: object) -> str:
     """Lower case, and blanks for all but letters and digits; the accented letters of Latin-1 are dropped."""
     from rapidfuzz.utils import default_process
 

@@ -3,9 +3,9 @@
 Invariants
 ----------
 * A shop is named by a small value (`Official`, `Generated`), which is all that is pickled, and opened once a process.
-* An official catalogue is built once into the user's cache folder (`$XDG_CACHE_HOME/spark-rl/webshop`), under a seal of
-  names, sizes and modification times of its files and of the format; the folder appears whole or not at all. Afterwards
-  it is mapped: it is open at once, only what is looked at is read, and processes share it.
+* An official catalogue is built once into the user's cache folder (`$XDG_CACHE_HOME/spark-rl/webshop`). The folder's name
+  is a hash of the names, sizes and modification times of the official files and of the format. The folder appears whole
+  or not at all. Afterwards its files are mapped: they open at once, are read on demand, and are shared by processes.
 
 A product of the large catalogue is a line of a file, found by its offset. Generated catalogues stay in memory.
 """
@@ -20,7 +20,7 @@ from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
 from functools import lru_cache
 from pathlib import Path
-from typing import Any, Protocol, cast
+from typing import Protocol, cast
 
 import numpy as np
 from numpy.typing import NDArray
@@ -29,21 +29,21 @@ from spark_rl.common.files import atomic_directory, cache_folder
 from spark_rl.environments.webshop.catalogue import Product, named_files, official
 from spark_rl.environments.webshop.generated import products as made_up
 from spark_rl.environments.webshop.goals import Draws, Goals, Products
-from spark_rl.environments.webshop.index import Index, IndexBuilder
+from spark_rl.environments.webshop.index import Index, IndexBuilder, Numbers
 from spark_rl.errors import EnvironmentFailure, UsageError
 
 __all__ = ["Catalogue", "Generated", "Official", "Shop", "StoredProducts", "assemble", "build", "open_folder", "open_shop"]
 
 _FORMAT = 1
-"""Of what is kept in the cache; raised when what is built from the same files changes."""
+"""Version of the files in the cache; raised when the same official files are built differently."""
 _QUERIES = 1 << 14
-"""Answers of the search that are kept, some 0.5 kB each."""
+"""Most search results in memory, some 0.5 kB each."""
 _PRODUCTS = 4096
-"""Products of a file that are kept."""
+"""Most products of a file in memory."""
 
 
 class Catalogue(Protocol):
-    """Names a shop; a hashable value."""
+    """The name of a shop; a hashable value."""
 
     def open(self) -> Shop:
         """The shop itself."""
@@ -52,14 +52,14 @@ class Catalogue(Protocol):
 
 @dataclass(frozen=True)
 class Generated:
-    """A shop made up on the spot."""
+    """A generated shop."""
 
     count: int
-    """Products."""
+    """Number of products."""
     seed: int = 0
 
     def open(self) -> Shop:
-        """Made anew in each process, the same each time."""
+        """The shop, generated in each process; it is the same in all."""
         return assemble(self, made_up(self.count, self.seed))
 
 
@@ -72,7 +72,7 @@ class Official:
     """`small` or `full`."""
 
     def open(self) -> Shop:
-        """From the cache; at the first call it is built there.
+        """The shop from the cache; the first call builds it there.
 
         Raises:
             UsageError: a file is missing.
@@ -85,7 +85,7 @@ class Official:
         return open_folder(self, folder)
 
     def cached(self) -> Path:
-        """Where it is kept; another folder when a file has changed."""
+        """The shop's folder in the cache; another folder when an official file has changed."""
         files = [(file.name, file.stat()) for file in named_files(Path(self.folder), self.size)]
         seal = "\n".join(f"{name} {status.st_size} {status.st_mtime_ns}" for name, status in files)
         digest = hashlib.sha256(f"{_FORMAT} {self.folder}\n{seal}".encode()).hexdigest()[:16]
@@ -93,24 +93,24 @@ class Official:
 
 
 class Shop:
-    """Everything about a catalogue that no episode changes."""
+    """The part of a catalogue that all episodes share and none changes."""
 
-    def __init__(self, catalogue: Catalogue, products: Products, arrays: dict[str, NDArray[Any]]) -> None:
+    def __init__(self, catalogue: Catalogue, products: Products, arrays: dict[str, Numbers]) -> None:
         self.catalogue, self.products = catalogue, products
         self.prices: NDArray[np.float64] = arrays["prices"]
-        """What each product costs: its price, or one drawn between its two."""
+        """Price of each product; where it has two, a number drawn between them."""
         self.rank: NDArray[np.int32] = arrays["rank"]
         """Place of each product among the sorted asins."""
         self._goals = {sort: Goals.of(products, arrays, human=sort == "human") for sort in ("synthetic", "human")}
         self._index = Index.of(arrays)
         self.search = lru_cache(maxsize=_QUERIES)(self._search)
-        """At most 50 products by number, best first."""
+        """Numbers of at most 50 products, best first."""
 
     def goals(self, sort: str) -> Goals:
         """The goals of a sort, `synthetic` or `human`.
 
         Raises:
-            UsageError: there are none.
+            UsageError: the catalogue has no goals of this sort.
         """
         goals = self._goals[sort]
         if not len(goals):
@@ -120,13 +120,13 @@ class Shop:
     def _search(self, query: str) -> tuple[int, ...]:
         return tuple(self._index.search(query))
 
-    def __reduce__(self) -> tuple[Any, ...]:
+    def __reduce__(self) -> tuple[object, ...]:
         return open_shop, (self.catalogue,)
 
 
 @functools.lru_cache(maxsize=4)
 def open_shop(catalogue: Catalogue) -> Shop:
-    """The shop of a name, opened once a process."""
+    """The shop of a catalogue, opened once a process."""
     return catalogue.open()
 
 
@@ -141,7 +141,7 @@ def assemble(catalogue: Catalogue, products: Iterable[Product]) -> Shop:
     return Shop(catalogue, listed, dict(_arrays(draws, built, listed)))
 
 
-def _arrays(draws: Draws, index: Index, products: Products) -> Iterator[tuple[str, NDArray[Any]]]:
+def _arrays(draws: Draws, index: Index, products: Products) -> Iterator[tuple[str, Numbers]]:
     yield "prices", np.array(draws.prices, dtype=np.float64)
     yield from index.arrays()
     for human in (False, True):
@@ -155,7 +155,7 @@ def build(folder: Path, products: Iterable[Product]) -> None:
     """Write a shop into a folder, in one pass over its products; the folder appears whole or not at all.
 
     Raises:
-        StorageError: it cannot be written.
+        StorageError: the folder cannot be written.
     """
     draws, index, asins, offsets = Draws(), IndexBuilder(), list[bytes](), [0]
     with atomic_directory(folder) as work:
@@ -176,10 +176,10 @@ def open_folder(catalogue: Catalogue, folder: Path) -> Shop:
     """A shop that `build` wrote.
 
     Raises:
-        EnvironmentFailure: the folder is damaged; it can be deleted.
+        EnvironmentFailure: the folder is damaged; the user may delete it.
     """
     try:
-        arrays = {file.stem: cast(NDArray[Any], np.load(file, mmap_mode="r")) for file in folder.glob("*.npy")}
+        arrays = {file.stem: cast(Numbers, np.load(file, mmap_mode="r")) for file in folder.glob("*.npy")}
         return Shop(catalogue, StoredProducts(folder), arrays)
     except (OSError, ValueError, KeyError) as error:
         raise EnvironmentFailure(f"{folder} is damaged ({error}): delete it, and it will be built anew") from error
@@ -203,11 +203,11 @@ class _Lines:
     def __init__(self, folder: Path) -> None:
         self._offsets = cast("NDArray[np.int64]", np.load(folder / "offsets.npy", mmap_mode="r"))
         with (folder / "products.jsonl").open("rb") as file:
-            self._text: Any = mmap.mmap(file.fileno(), 0, access=mmap.ACCESS_READ) if len(self) else b""
+            self._text: mmap.mmap | bytes = mmap.mmap(file.fileno(), 0, access=mmap.ACCESS_READ) if len(self) else b""
 
     def __len__(self) -> int:
         return len(self._offsets) - 1
 
     def __getitem__(self, number: int) -> Product:
-        line = self._text[self._offsets[number] : self._offsets[number + 1]]
+        line = self._text[int(self._offsets[number]) : int(self._offsets[number + 1])]
         return Product.of(json.loads(line.decode("utf-8", "surrogatepass")))
