@@ -1,1 +1,1 @@
-"""Text worlds: a folder or file a world, the contract as a test (`check`), replay, and the worlds by name (`registry`)."""
+"""Text worlds: a folder for each world, the contract as a test (`check`), replays, and the worlds by name (`registry`)."""

@@ -1,12 +1,11 @@
-"""The environment contract as a test: what `spark-rl env check NAME` runs, for any world.
+"""The environment contract as a test of any world: `spark-rl env check NAME` runs it.
 
-Invariant: a world that passes can be trained on: its forks are exact, its tasks can be written down and asked for
-again, its splits are apart, what it calls admissible it carries out, and prompts show the same of a state however the state
-was reached.
+Invariant: a world that passes can be trained on. Its forks are exact, its tasks can be saved and loaded, its splits are
+disjoint, it carries out every action that it lists, and a replayed state has the same observation as the original.
 
-Each clause is a function of the material (`_Material`: the world, some of its tasks, walks through them) that returns a
-sentence when all is well and raises `_Broken` with a sentence when not; whatever else it raises is a failure too.
-Environments are walked at random and, where there is one, by the expert, in turn.
+Each clause is a function of the material (`_Material`: the world, some of its tasks, walks through them). It returns a
+sentence when the clause holds and raises `_Broken` with a sentence when it does not; any other exception is a failure too.
+Every other walk follows the expert, where there is one; all others are random.
 """
 
 from __future__ import annotations
@@ -33,7 +32,7 @@ __all__ = ["Check", "Report", "check_world"]
 
 _NONSENSE = ("", " ", "xyzzy", "go to the moon 99", "\u00fcn\u00efc\u00f6d\u00e9 \U0001f300\n")
 _TRIED = 6
-"""Listed actions tried at a state."""
+"""Most listed actions that are tried at a state."""
 
 
 @dataclass(frozen=True)
@@ -43,7 +42,7 @@ class Check:
     name: str
     passed: bool
     sentence: str
-    """What was found, or what is wrong."""
+    """What was checked, or what is wrong."""
 
 
 @dataclass(frozen=True)
@@ -67,13 +66,13 @@ class _Broken(Exception):
 
 
 def check_world(world: World, *, tasks: int = 5, steps: int = 30, seed: int = 0) -> Report:
-    """Check that a world keeps the contract of `contracts.World` and `contracts.Environment`.
+    """Check that a world fulfils the contracts `contracts.World` and `contracts.Environment`.
 
     Args:
         world: the world.
-        tasks: how many tasks are walked; each costs about seven resets.
+        tasks: number of tasks to walk through; each costs about seven resets.
         steps: length of the walks, and the expert's horizon.
-        seed: of the choice of tasks and walks.
+        seed: seed of the choice of tasks and walks.
     """
     expert = world.expert() if isinstance(world, Demonstrates) else None
     material = _Material(world, tasks, steps, random.Random(seed), expert)
@@ -86,7 +85,7 @@ def check_world(world: World, *, tasks: int = 5, steps: int = 30, seed: int = 0)
 
 @dataclass(frozen=True)
 class _Seen:
-    """Everything an observation says, lazy lists included."""
+    """The values of an observation, lazy lists included."""
 
     text: str
     actions: tuple[str, ...]
@@ -125,7 +124,7 @@ _IN_WORDS = {
     "admissible": "admissibility",
     "progress": "progress",
 }
-"""What a field of `_Seen` is called in sentences."""
+"""Names of the fields of `_Seen` in sentences."""
 
 
 def _same(where: str, actions: Sequence[str], expected: Sequence[_Seen], got: Sequence[_Seen]) -> None:
@@ -139,7 +138,7 @@ def _same(where: str, actions: Sequence[str], expected: Sequence[_Seen], got: Se
 
 @dataclass(frozen=True)
 class _Walk:
-    """A walk: the actions taken and all that was observed, `seen[i + 1]` after `actions[i]`."""
+    """The actions and observations of an episode; `seen[i + 1]` comes after `actions[i]`."""
 
     task: Task
     actions: list[str]
@@ -148,11 +147,11 @@ class _Walk:
 
 @dataclass(frozen=True)
 class _Material:
-    """What the clauses look at. Splits and walks are made when a clause first asks for them."""
+    """The input of the clauses. Splits and walks are made when a clause first reads them."""
 
     world: World
     count: int
-    """Tasks that are walked."""
+    """Number of tasks to walk through."""
     steps: int
     rng: random.Random
     expert: Policy | None
@@ -160,21 +159,21 @@ class _Material:
     @cached_property
     def splits(self) -> dict[tuple[str, str], Sequence[Task]]:
         """All levels and splits that have a task."""
-        found: dict[tuple[str, str], Sequence[Task]] = {}
+        splits: dict[tuple[str, str], Sequence[Task]] = {}
         for level in ("L0", "L1", "L2"):
             for split in ("train", "dev", "test"):
                 try:
-                    found[level, split] = self.world.tasks(level, split)
+                    splits[level, split] = self.world.tasks(level, split)
                 except UsageError:
                     continue  # a world need not have every level
-        found = {key: tasks for key, tasks in found.items() if len(tasks)}
-        if not found:
+        splits = {key: tasks for key, tasks in splits.items() if len(tasks)}
+        if not splits:
             raise _Broken("no level and split has a task")
-        return found
+        return splits
 
     @cached_property
     def walks(self) -> list[_Walk]:
-        """One walk for each of some tasks; every other one is the expert's, where there is one."""
+        """A walk through each sampled task; every other walk is the expert's, where there is an expert."""
         return [_walk(self, task, self.expert if i % 2 else None) for i, task in enumerate(self.sample())]
 
     def sample(self) -> list[Task]:
@@ -183,13 +182,13 @@ class _Material:
         return [self.rng.choice(groups[i % len(groups)]) for i in range(self.count)]
 
 
-def _walk(material: _Material, task: Task, leader: Policy | None) -> _Walk:
-    """A walk that the leader leads, or chance where there is none."""
+def _walk(material: _Material, task: Task, policy: Policy | None) -> _Walk:
+    """A walk by a policy, or a random one where the policy is None."""
     environment = material.world.make()
     observation = environment.reset(task)
     walk = _Walk(task, [], [_Seen.of(observation)])
     while not observation.done and len(walk.actions) < material.steps:
-        action = _ask(leader, task, observation, walk.actions) if leader else _wander(observation, material.rng)
+        action = _ask(policy, task, observation, walk.actions) if policy else _wander(observation, material.rng)
         observation = environment.step(action)
         walk.actions.append(action)
         walk.seen.append(_Seen.of(observation))
@@ -208,7 +207,7 @@ def _ask(expert: Policy, task: Task, observation: Observation, history: Sequence
 
 def _wander(observation: Observation, rng: random.Random) -> str:
     if not observation.actions:
-        raise _Broken(f'nothing is admissible, yet the episode goes on: "{observation.text}"')
+        raise _Broken(f'nothing is admissible, yet the episode is not done: "{observation.text}"')
     return rng.choice(observation.actions)
 
 
@@ -231,7 +230,7 @@ def _tasks_are_apart(material: _Material) -> str:
 def _tasks_are_values(material: _Material) -> str:
     for task in material.sample():
         if task.environment != material.world.name:
-            raise _Broken(f'task {task.id} says its environment is "{task.environment}", the world "{material.world.name}"')
+            raise _Broken(f'task {task.id} has the environment "{task.environment}", its world is "{material.world.name}"')
         if not task.instruction.strip():
             raise _Broken(f"task {task.id} has no instruction")
         for how, copy in (
@@ -245,17 +244,17 @@ def _tasks_are_values(material: _Material) -> str:
 
 
 def _unknown_names_are_refused(material: _Material) -> str:
-    asked: tuple[tuple[str, Callable[[], object]], ...] = (
+    requests: tuple[tuple[str, Callable[[], object]], ...] = (
         ('level "L9"', lambda: material.world.tasks("L9", "train")),
         ('split "nowhere"', lambda: material.world.tasks(next(iter(material.splits))[0], "nowhere")),
         ('task "no such task"', lambda: find_task(material.world, "no such task")),
     )
-    for what, ask in asked:
+    for what, request in requests:
         try:
-            answer = ask()
+            answer = request()
         except UsageError as error:
             if not str(error).strip():
-                raise _Broken(f"{what} is refused without a word") from error
+                raise _Broken(f"{what} is refused with an empty message") from error
         else:
             raise _Broken(f"{what} should raise UsageError, but gives {str(answer)[:60]}")
     return "unknown level, split and task raise UsageError"
@@ -268,10 +267,10 @@ def _resets_are_alike(material: _Material) -> str:
     used: Environment | None = None
     for walk in material.walks:
         used = used or material.world.make()
-        for how, environment in (("a fresh environment", material.world.make()), ("a used environment", used)):
+        for how, environment in (("a new environment", material.world.make()), ("a used environment", used)):
             seen = [_Seen.of(environment.reset(walk.task)), *(_Seen.of(environment.step(a)) for a in walk.actions)]
             _same(f"{walk.task.id} in {how}", walk.actions, walk.seen, seen)
-    return f"{len(material.walks)} walks repeat in fresh and in used environments"
+    return f"{len(material.walks)} walks repeat in new and in used environments"
 
 
 def _forks_are_exact(material: _Material) -> str:
@@ -286,7 +285,7 @@ def _forks_are_exact(material: _Material) -> str:
                 copies.append((step, environment.fork()))
             environment.step(action)
         end = environment.state_key()
-        # The forks are used after their parent has gone on to the end.
+        # The forks take their steps after their parent has reached the end.
         for step, fork in copies:
             seen = [_Seen.of(fork.step(action)) for action in walk.actions[step:]]
             _same(f"{walk.task.id} forked after step {step}", walk.actions[step:], walk.seen[step + 1 :], seen)
@@ -307,7 +306,7 @@ class _Member:
 
     environment: Environment
     actions: list[str]
-    """From the start of the task."""
+    """All actions from the start of the task."""
     seen: list[_Seen]
     latest: Observation
 
@@ -349,12 +348,12 @@ def _listed_actions_are_accepted(material: _Material) -> str:
     for walk in material.walks:
         environment = material.world.make()
         observation = environment.reset(walk.task)
-        # One state, deep in the walk: a fork may cost a replay.
+        # Only one state of the walk, since a fork may cost a replay.
         for action in walk.actions[: material.rng.randrange(len(walk.actions) or 1)]:
             observation = environment.step(action)
         actions = observation.actions
         if len(set(actions)) != len(actions):
-            raise _Broken(f"{walk.task.id}: the list of actions names one twice")
+            raise _Broken(f"{walk.task.id}: the list of actions contains an action twice")
         for action in material.rng.sample(actions, min(_TRIED, len(actions))):
             fork = environment.fork()
             if not fork.step(action).admissible:
@@ -373,7 +372,7 @@ def _other_actions_change_nothing(material: _Material) -> str:
                 nonsense = _NONSENSE[step // 2]
                 answer = environment.step(nonsense)
                 if answer.admissible:
-                    raise _Broken(f"{walk.task.id}: {nonsense!r} is called admissible")
+                    raise _Broken(f"{walk.task.id}: {nonsense!r} counts as admissible")
                 if answer.done or answer.success:
                     raise _Broken(f"{walk.task.id}: {nonsense!r} ends the episode")
             seen = [_Seen.of(environment.step(action))]
@@ -399,7 +398,7 @@ def _outcomes_make_sense(material: _Material) -> str:
 
 def _expert_wins(material: _Material) -> str:
     tasks = material.sample()
-    if isinstance(material.world, SelectsTasks):  # an expert that cannot win everywhere
+    if isinstance(material.world, SelectsTasks):  # the expert cannot solve every task
         every = [task for some in material.splits.values() for task in some]
         fitting = material.world.demonstrable(material.rng.sample(every, len(every)), material.steps)
         tasks = list(islice(fitting, material.count))
@@ -425,7 +424,7 @@ _CLAUSES: dict[str, _Clause] = {
     "other actions": _other_actions_change_nothing,
     "outcomes": _outcomes_make_sense,
 }
-"""The clauses of every world, in the order in which they are checked."""
+"""The clauses for every world, in the order of the checks."""
 
 
 def _run(name: str, clause: _Clause, material: _Material) -> Check:

@@ -1,14 +1,14 @@
-"""Games whose positions are values: an episode and an expert, whatever the game.
+"""Games whose positions are values: the environment and the expert of any such game.
 
 Invariants
 ----------
-* A position is frozen and holds all there is to the game, coming luck included: a fork keeps a reference, nothing is copied.
-* An action that is refused changes nothing; the answer says so and shows the position again, so that the latest
-  observation always says where one stands.
-* An expert's decision is a function of the position and of the sample's seed, and the position one of task and actions: it
-  keeps no memory and continues any path, whoever began it.
+* A position is frozen and holds the whole game, future chance included: a fork shares the position and copies nothing.
+* A refused action changes nothing. Its observation says so and repeats the position, so that the latest observation always
+  describes the position.
+* An expert's decision depends on the position and the sample's seed alone, and the position on the task and the actions.
+  The expert has no memory, and continues the path of any other policy.
 
-A game is a class of positions (`Position`) and a function from tasks to first positions; its world hands both out.
+A game consists of a class of positions (`Position`) and a function from tasks to first positions.
 """
 
 from __future__ import annotations
@@ -18,7 +18,7 @@ from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Generic, Literal, Protocol, Self, TypeVar
 
-from spark_rl.environments.searching import Decision, said
+from spark_rl.environments.searching import Decision, completion
 from spark_rl.errors import EnvironmentFailure
 from spark_rl.prompting.parsing import respond
 from spark_rl.types import Completion, Observation, Request, Task
@@ -29,11 +29,11 @@ NOTHING_HAPPENS = "Nothing happens."
 
 
 class Position(Protocol):
-    """Where a game stands; a frozen value."""
+    """A position of a game; a frozen value."""
 
     @property
     def text(self) -> str:
-        """All that the player may know."""
+        """The observation: all that the player may know."""
         ...
 
     @property
@@ -48,17 +48,17 @@ class Position(Protocol):
 
     @property
     def reward(self) -> float:
-        """What the step that led here pays."""
+        """Reward of the step that led here."""
         ...
 
     @property
     def idle(self) -> float:
-        """What a refused action pays."""
+        """Reward of a refused action."""
         ...
 
     @property
     def progress(self) -> Mapping[str, float]:
-        """See `Observation.progress`."""
+        """Measures of progress, as in `Observation.progress`."""
         ...
 
     def actions(self) -> tuple[str, ...]:
@@ -104,13 +104,13 @@ class GameEnvironment(Generic[P]):
         return self._observe(after)
 
     def fork(self) -> GameEnvironment[P]:
-        """An independent continuation; shares the position."""
+        """An independent continuation, which shares the position."""
         other = GameEnvironment(self._start)
         other._position = self._position
         return other
 
     def state_key(self) -> str:
-        """What one sees, which is all there is to a position that one can know."""
+        """The text of the position, which is all that a player can know of it."""
         return self.position.text
 
     def close(self) -> None:
@@ -118,7 +118,7 @@ class GameEnvironment(Generic[P]):
 
     @property
     def position(self) -> P:
-        """Where the game stands.
+        """The present position.
 
         Raises:
             EnvironmentFailure: before `reset`.
@@ -135,28 +135,30 @@ class GameEnvironment(Generic[P]):
 
 @dataclass
 class GameExpert(Generic[P]):
-    """Plays a game from its positions; `tags` says which steps are in explore mode: see `searching.said`."""
+    """An expert that decides from the position of a game."""
 
     start: Callable[[Task], P]
+    """The first position of a task."""
     decide: Callable[[P, random.Random], Decision]
-    """What to do and why; the generator serves what is open."""
+    """The decision at a position; the generator decides between equally good actions."""
     tags: Literal["sparse", "dense"] = "sparse"
+    """Which steps are in explore mode: see `searching.completion`."""
     slip: Callable[[P], Decision | None] = lambda _: None
-    """A beginner's mistake here that does not yet lose the game, if there is one."""
+    """A beginner's mistake at a position that does not yet lose the game; None where there is none."""
 
     async def sample(self, requests: Sequence[Request]) -> list[list[Completion]]:
         """One decision for each seed of each request."""
         return [self._answers(request) for request in requests]
 
     def mistake(self, request: Request) -> Completion | None:
-        """A beginner's mistake, for demonstrations of how to recover; None where there is none to make."""
+        """A beginner's mistake, for demonstrations of how to recover; None where `slip` has none."""
         decision = self.slip(self._reached(request))
         return decision and Completion(respond("think", decision.reason, decision.action))
 
     def _answers(self, request: Request) -> list[Completion]:
         position, first = self._reached(request), not request.history
         decisions = (self.decide(position, random.Random(seed)) for seed in request.seeds)
-        return [said(decision, self.tags, first=first) for decision in decisions]
+        return [completion(decision, self.tags, first=first) for decision in decisions]
 
     def _reached(self, request: Request) -> P:
         position = self.start(request.task)

@@ -1,4 +1,4 @@
-"""The worlds by name, and how a task is found by its id."""
+"""The worlds by name, and tasks by id."""
 
 from __future__ import annotations
 
@@ -22,15 +22,19 @@ WORLDS: dict[str, str] = {
     "blackjack": "spark_rl.environments.cards.blackjack:Blackjack",
     "webshop": "spark_rl.environments.webshop.world:Webshop",
 }
-"""Name on the command line (and in saved files) -> `module:Class`, the module that defines the class. A new world is one
-file and one line here."""
+"""Name on the command line (and in saved files) -> `module:Class`, where the module defines the class. A new world needs
+one file and one line here."""
 
 
 def load_world(name: str, **options: object) -> World:
-    """Build a world from a known name or from `package.module:Class`.
+    """Build a world from a name in `WORLDS` or from `package.module:Class`.
+
+    Args:
+        name: the name.
+        options: fields of the world.
 
     Raises:
-        UsageError: the name, the module or an option is not known; the message says which.
+        UsageError: the name, the module or an option is unknown; the message says which.
     """
     if ":" not in name and name not in WORLDS:
         raise unknown_name("environment", name, WORLDS)
@@ -42,7 +46,7 @@ def load_world(name: str, **options: object) -> World:
 
 
 def find_task(world: World, task_id: str) -> Task:
-    """The task with this id, from whichever level and split holds it.
+    """The task with this id, from any level and split.
 
     Raises:
         UsageError: the world has no such task.

@@ -1,4 +1,4 @@
-"""What experts that search have in common: what a decision is, when it is said to explore, and a household task's plan."""
+"""The common parts of experts that search: a decision, the mode of its completion, and the plan of a household task."""
 
 from __future__ import annotations
 
@@ -8,26 +8,30 @@ from typing import Literal
 from spark_rl.prompting.parsing import respond
 from spark_rl.types import Completion
 
-__all__ = ["Decision", "plan", "said"]
+__all__ = ["Decision", "completion", "plan"]
 
 
 @dataclass(frozen=True)
 class Decision:
-    """What an expert does, why, and whether that was a search, and an open choice."""
+    """One step of an expert: the action, its reason, and whether it searches."""
 
     action: str
     reason: str
     search: bool = False
-    """What is needed is not located yet."""
+    """Whether the step searches for something whose place is not known yet."""
     open_choice: bool = False
-    """Where to look is open: none of the places left weighs more than the others together."""
+    """Whether it is open where to search: no remaining place is likelier than all others together."""
 
 
-def said(decision: Decision, tags: Literal["sparse", "dense"], *, first: bool) -> Completion:
-    """The answer that a decision is, in its mode.
+def completion(decision: Decision, tags: Literal["sparse", "dense"], *, first: bool) -> Completion:
+    """The completion of a decision, in explore or think mode.
 
-    `dense`: every step of a search explores, opening doors included. `sparse`: the pivots, where the next place to look is
-    an open choice, except the first step, as forks there would spend the whole budget on the start. All others think.
+    Args:
+        decision: the decision.
+        tags: `dense`: every step of a search is in explore mode, also one that opens a door. `sparse`: only pivots are,
+            the steps where the next place to search is an open choice. All other steps are in think mode.
+        first: whether this is the first step of the episode, which is never a sparse pivot: forks there would spend the
+            whole budget on the start.
     """
     explore = decision.search if tags == "dense" else decision.open_choice and not first
     return Completion(respond("explore" if explore else "think", decision.reason, decision.action))

@@ -1,6 +1,6 @@
-"""Levels and splits: their names, and a rule for worlds that make their tasks up.
+"""Levels and splits: their names, and the rule by which worlds split generated problems.
 
-Invariant: which of train, dev and test a problem may belong to is a function of the problem alone, so no two share one.
+Invariant: the split of a problem depends on the problem alone, so no problem is in two of train, dev and test.
 """
 
 from __future__ import annotations
@@ -17,10 +17,10 @@ _SHARES: tuple[Split, ...] = ("train", "train", "train", "train", "train", "trai
 
 
 def check_names(level: str, split: str) -> None:
-    """Refuse a level or a split that there is not.
+    """Refuse an unknown level or split.
 
     Raises:
-        UsageError: names the known ones.
+        UsageError: the level or split is unknown; the message lists the known ones.
     """
     if level not in LEVELS:
         raise unknown_name("level", level, LEVELS)
@@ -29,6 +29,11 @@ def check_names(level: str, split: str) -> None:
 
 
 def split_of(*problem: int | str | tuple[int, ...], trained: bool = True) -> Split:
-    """The split that a problem belongs to: an eighth each to dev and test, or half each where it is of no training split."""
+    """The split of a problem.
+
+    Args:
+        problem: what makes the problem different from others.
+        trained: whether there is a training split: dev and test then get an eighth of the problems each, else half each.
+    """
     shares = _SHARES if trained else _SHARES[-2:]
     return shares[derive(*problem) % len(shares)]

@@ -491,13 +491,13 @@ def test_wrong_options_are_named(options, says):
 def test_impossible_wishes_are_named():
     with pytest.raises(UsageError, match=r"widen env\.receptacles"):
         Household(receptacles=(8, 8), houses=50).tasks("L0", "test")
-    with pytest.raises(UsageError, match="leave L2/train nothing to ask"):
+    with pytest.raises(UsageError, match="leave no task type for L2/train"):
         Household(kinds=("cool",)).tasks("L2", "train")
     with pytest.raises(UsageError, match='unknown level "L4"'):
         Household().tasks("L4", "train")
     with pytest.raises(UsageError, match='unknown split "valid"'):
         Household().tasks("L0", "valid")
-    with pytest.raises(UsageError, match="none of household's"):
+    with pytest.raises(UsageError, match="no task of the household"):
         Household().make().reset(Task("household", "mine", "put a mug on a bed"))
     with pytest.raises(EnvironmentFailure, match="before reset"):
         Household().make().step("look")

@@ -1,8 +1,8 @@
 """ALFWorld: household tasks on the real text engine.
 
-`world` says which games are whose tasks, `games` where games come from, `environment` is an episode, `engine` the text
-engine behind it and `memo` what makes it fast. Experts: `search` plays by what it reads, `walkthrough` the stored solutions,
-`planner` from any state.
+`world` assigns games to levels and splits, `games` reads them, `environment` is an episode, `engine` the text engine, and
+`memo` makes the engine fast. Experts: `search` plays from observations, `walkthrough` follows the stored solutions,
+`planner` plans from any state.
 """
 
 from spark_rl.environments.alfworld.environment import AlfworldEnvironment

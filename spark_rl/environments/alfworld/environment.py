@@ -2,13 +2,13 @@
 
 Invariants
 ----------
-* What the agent reads is the engine's text, unchanged. Of the admissible actions only `help` is not listed (it is accepted).
+* The agent reads the engine's text, unchanged. The list of actions leaves out `help` alone, which is accepted all the same.
 * A fork and its origin answer byte for byte the same to the same actions, whatever siblings do.
 * A handle survives its engine: it can be pickled and continued in another process, and goes on after a worker has died.
 
-A handle holds what led to its state and what was seen there (`Place`), and never an engine. Engines, here or in worker
-processes, are shared by handles that take turns: each step goes back to the handle's own state first, or replays its
-actions and compares what it then sees with what it saw before.
+A handle holds the actions that led to its state and the last observation (`Place`), and never an engine. Handles share
+the engines of this process or of worker processes and take turns. Each step first restores the handle's own state, or
+replays the handle's actions and compares the observation with the one before.
 """
 
 from __future__ import annotations
@@ -26,11 +26,11 @@ from spark_rl.types import Observation, Task
 __all__ = ["AlfworldEnvironment"]
 
 _PUT = re.compile(r"put (?P<thing>.+?) (?:in/on|in|on) (?P<place>.+)")
-"""How `move X to Y` was said before ALFWorld 0.4, and is in older data sets."""
+"""The form of `move X to Y` before ALFWorld 0.4 and in older data sets."""
 
 
 class AlfworldEnvironment:
-    """One episode. Threads may each play their own."""
+    """One episode. Several threads may play, each its own episode."""
 
     def __init__(
         self,
@@ -42,9 +42,15 @@ class AlfworldEnvironment:
         timeout: float = 60.0,
         accept_put: bool = False,
     ) -> None:
-        """`limit` engines are kept, in this process or over `workers`; `memoise` does their pure work once a process.
+        """An episode without a task; see the fields of `Alfworld`.
 
-        `timeout` is how many seconds a worker has for a call; with `accept_put`, `put X in/on Y` is `move X to Y`.
+        Args:
+            games: the set of games.
+            limit: most engines, in this process or over all workers.
+            memoise: cache the engines' pure work.
+            workers: processes that hold the engines; 0: this process.
+            timeout: seconds that a worker has for a call.
+            accept_put: take `put X in/on Y` as `move X to Y`.
         """
         require()
         self.fork_cost: Literal["cheap", "replay"] = "cheap" if has_registry() else "replay"
@@ -66,23 +72,23 @@ class AlfworldEnvironment:
         return _observation(self._place.shown)
 
     def step(self, action: str) -> Observation:
-        """Send a command; what is not admissible is answered "Nothing happens." and changes nothing.
+        """Send a command; one that is not admissible changes nothing and is answered "Nothing happens.".
 
         Raises:
-            ReplayMismatch: the state had to be rebuilt, and the game is not what it was.
-            EnvironmentFailure: before `reset`, or the engine hangs or dies at it.
+            ReplayMismatch: the state had to be rebuilt, and the game has changed.
+            EnvironmentFailure: before `reset`, or the engine hangs or dies at this command.
         """
         if self._place is None:
             raise EnvironmentFailure("alfworld: step before reset; call reset(task) first")
-        if self._accept_put and (said := _PUT.fullmatch(action.strip())):
-            action = f"move {said['thing']} to {said['place']}"
+        if self._accept_put and (match := _PUT.fullmatch(action.strip())):
+            action = f"move {match['thing']} to {match['place']}"
         admissible = action.strip() in self._place.shown.actions
         self._place = self._engines.step(self._place, action)
         self._kind = action.split()[0] if admissible else "invalid"
         return _observation(self._place.shown, admissible=admissible)
 
     def fork(self) -> AlfworldEnvironment:
-        """An independent continuation, in constant time: a step makes a new place and leaves the old one as it was."""
+        """An independent continuation, in constant time: a step makes a new place and does not change the old one."""
         return copy.copy(self)
 
     def state_key(self) -> str:

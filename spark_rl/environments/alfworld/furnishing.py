@@ -28,6 +28,7 @@ __all__ = [
     "ROOMS",
     "SCENES",
     "Appliance",
+    "GoalTexts",
     "Receptacle",
     "Room",
     "Rules",

@@ -1,15 +1,16 @@
-"""Where games come from: `Games` lists the games of a split and reads one.
+"""Sets of games: `Games` lists the games of a split and reads one.
 
-Invariant: an id names one game for good, and says its split and its type: `<split>/<type>-<...>/<trial>`.
+Invariant: an id names one game for good, and contains its split and its type: `<split>/<type>-<...>/<trial>`.
 
-A game is what the engine loads: a dictionary with the texts of domain, grammar and problem (`pddl_domain`, `grammar`,
-`pddl_problem`) and the stored `walkthrough`. In a folder it is a file `game.tw-pddl`, as `alfworld-download` lays it out.
+The engine loads a game as a dictionary with the texts of domain, grammar and problem (`pddl_domain`, `grammar`,
+`pddl_problem`) and the stored `walkthrough`. In a folder, a game is a file `game.tw-pddl`, in the layout of
+`alfworld-download`.
 
-To list a split, head and tail of each of its files are read once: what they say is kept in an index in the user's cache
-folder (`$XDG_CACHE_HOME/spark-rl/alfworld`, never beside the data, which may be shared or read-only), under a seal of names,
-sizes and modification times. So a game added, removed, replaced or edited is noticed when a process first lists the split;
-an edit that keeps size and time is not, nor is any within a process. An index that is damaged or cannot be written does no
-harm: the files are read again.
+To list a split, the head and tail of each of its files are read once. The tasks go into an index in the user's cache folder
+(`$XDG_CACHE_HOME/spark-rl/alfworld`, never beside the data, which may be shared or read-only), with a hash of the files'
+names, sizes and modification times. A process that lists the split for the first time therefore notices a game that was
+added, removed, replaced or edited. It does not notice an edit that leaves size and time as they were, or one after the
+first listing. Where the index is damaged or cannot be written, the files are read again.
 """
 
 from __future__ import annotations
@@ -38,7 +39,7 @@ KINDS = (
     "pick_cool_then_place_in_recep",
     "pick_two_obj_and_place",
 )
-"""The six task types that the text engine plays; games of other types in the official archive are left out, as there."""
+"""The six task types that the text engine plays; games of other types in the official archive are left out."""
 
 OFFICIAL = {
     "train": (790, 308, 650, 459, 533, 813),
@@ -52,7 +53,7 @@ _GOAL = re.compile(rb'Your task is to: (.*?)\\"')
 _HEAD, _TAIL = 24_576, 4_096
 _UNSOLVABLE = b'"solvable": false'
 _WORTH_AN_INDEX = 500
-"""Files of a smaller split are read each time: it takes some 10 ms."""
+"""Fewest files of a split with an index; a smaller split is read each time, in some 10 ms."""
 
 
 class Game(TypedDict):
@@ -72,7 +73,7 @@ class Games(Protocol):
         """All games of `train`, `valid_seen` or `valid_unseen`, in the order of their ids.
 
         Raises:
-            UsageError: there are none; the message says where to look.
+            UsageError: the split has no games; the message says where to look.
         """
         ...
 
@@ -80,15 +81,15 @@ class Games(Protocol):
         """The game with this id, without listing the others.
 
         Raises:
-            UsageError: there is none.
+            UsageError: there is no such game.
         """
         ...
 
     def read(self, task_id: str) -> Game:
-        """The game itself.
+        """The content of the game.
 
         Raises:
-            EnvironmentFailure: it is missing or cannot be read; the message names it.
+            EnvironmentFailure: the game is missing or cannot be read; the message names it.
         """
         ...
 
@@ -125,12 +126,12 @@ class FolderGames:
             ) from error
 
     def file(self, task_id: str) -> Path:
-        """Where a game lies."""
+        """The file of a game."""
         return self.root / task_id / _GAME
 
 
 def data_folder() -> Path:
-    """Where the official tools keep the data: `$ALFWORLD_DATA`, else `~/.cache/alfworld`."""
+    """The data folder of the official tools: `$ALFWORLD_DATA`, else `~/.cache/alfworld`."""
     return Path(os.environ.get("ALFWORLD_DATA") or "~/.cache/alfworld").expanduser().resolve()
 
 
@@ -138,10 +139,10 @@ def find_root(given: str = "") -> Path:
     """The folder whose children are the splits.
 
     Args:
-        given: that folder or the one that holds it as `json_2.1.1`; empty: `data_folder()`.
+        given: that folder, or the folder that holds it as `json_2.1.1`; empty: `data_folder()`.
 
     Raises:
-        UsageError: there is none; the message says what to set or to call.
+        UsageError: there are no games; the message says what to set or to call.
     """
     folder = Path(given).expanduser().resolve() if given else data_folder()
     if (root := root_in(folder)) is not None:
@@ -157,7 +158,7 @@ def find_root(given: str = "") -> Path:
 
 
 def root_in(folder: Path) -> Path | None:
-    """The folder of the splits, at or in another."""
+    """The folder of the splits: `json_2.1.1` in the folder, or the folder itself; None where neither has a split."""
     roots = (folder / "json_2.1.1", folder)
     return next((root for root in roots if any((root / split).is_dir() for split in OFFICIAL)), None)
 
@@ -168,16 +169,16 @@ def game_files(root: Path, split: str) -> list[tuple[str, os.stat_result]]:
     Raises:
         UsageError: a folder cannot be read.
     """
-    found: list[tuple[str, os.stat_result]] = []
+    files: list[tuple[str, os.stat_result]] = []
     try:
         for folder in filter(_is_playable, _names(f"{root}/{split}")):
             for trial in _names(f"{root}/{split}/{folder}"):
                 with suppress(FileNotFoundError, NotADirectoryError):
-                    # Plain strings: thousands of Path objects would take twice as long as all else here.
-                    found.append((f"{split}/{folder}/{trial}", os.stat(f"{root}/{split}/{folder}/{trial}/{_GAME}")))  # noqa: PTH116
+                    # Plain strings: thousands of Path objects would take twice as long as the rest of this function.
+                    files.append((f"{split}/{folder}/{trial}", os.stat(f"{root}/{split}/{folder}/{trial}/{_GAME}")))  # noqa: PTH116
     except OSError as error:
         raise UsageError(f"{error.filename} cannot be read ({error.strerror}); make the ALFWorld games readable") from error
-    return found
+    return files
 
 
 def _names(folder: str) -> list[str]:
@@ -188,7 +189,7 @@ def _names(folder: str) -> list[str]:
 
 
 def _is_playable(folder: str) -> bool:
-    """Whether the text engine plays tasks of this kind: of a known type, and nothing to be sliced."""
+    """Whether the text engine plays the tasks of a folder: their type is in `KINDS`, and nothing has to be sliced."""
     return folder.partition("-")[0] in KINDS and "Sliced" not in folder
 
 
@@ -212,10 +213,10 @@ def _listed(root: Path, split: str) -> tuple[Task, ...]:
 
 
 def _load_index(file: Path, seal: str) -> dict[str, str] | None:
-    """Goals by id, when the index is whole and speaks of these very files."""
+    """Goals by id; None where the index is damaged or belongs to other files."""
     with suppress(OSError, ValueError):
         match json.loads(file.read_bytes()):
-            case {"seal": found, "goals": dict()} as index if found == seal:
+            case {"seal": stored, "goals": dict()} as index if stored == seal:
                 return cast(dict[str, str], index["goals"])
             case _:
                 pass
@@ -223,13 +224,13 @@ def _load_index(file: Path, seal: str) -> dict[str, str] | None:
 
 
 def _read_goals(root: Path, files: list[tuple[str, os.stat_result]]) -> dict[str, str]:
-    """What is asked in each game that can be solved, by id."""
+    """Task sentence of each game that can be solved, by id."""
     goals = ((task_id, _read_goal(root / task_id / _GAME)) for task_id, _ in files)
     return {task_id: goal for task_id, goal in goals if goal is not None}
 
 
 def _read_goal(game: Path) -> str | None:
-    """What a game file asks, read off its head and tail; None when it is marked as unsolvable."""
+    """The task sentence of a game file, from its head and tail; None where the game is marked as unsolvable."""
     try:
         with game.open("rb") as file:
             head = file.read(_HEAD)

@@ -22,7 +22,7 @@ from typing import Literal
 
 from spark_rl.contracts import Environment
 from spark_rl.environments.alfworld.placement import CHANCES, CLOSED, into
-from spark_rl.environments.searching import Decision, plan, said
+from spark_rl.environments.searching import Decision, completion, plan
 from spark_rl.errors import PolicyFailure
 from spark_rl.prompting.parsing import respond
 from spark_rl.types import Completion, Request
@@ -134,7 +134,7 @@ class Belief:
 class SearchExpert:
     """Plays from observations.
 
-    `tags` says which steps are in explore mode: see `searching.said`.
+    `tags` says which steps are in explore mode: see `searching.completion`.
     """
 
     make: Callable[[], Environment]
@@ -172,7 +172,7 @@ class SearchExpert:
         answers: list[Completion] = []
         for seed in request.seeds:
             decision = decide(belief, goal, actions, random.Random(seed))
-            answers.append(said(decision, self.tags, first=not request.history))
+            answers.append(completion(decision, self.tags, first=not request.history))
         return answers
 
     def _recall(self, request: Request) -> Belief:

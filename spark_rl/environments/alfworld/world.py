@@ -1,9 +1,10 @@
-"""The `Alfworld` world: which games are the tasks of which level and split.
+"""The `Alfworld` world: the games of each level and split.
 
 Invariants
 ----------
 * The first observation ends with the sentence of the task, which is also `Task.instruction`.
-* No task of a `test` split is in a `train` or `dev` split; `dev` is taken out of the training games.
+* No task of a `test` split is in a `train` or `dev` split. The tasks of `dev` are training games of ALFWorld that no
+  `train` split has.
 """
 
 from __future__ import annotations
@@ -44,25 +45,25 @@ class Alfworld:
     data: str = ""
     """Folder that holds `json_2.1.1` (or is it); empty: `$ALFWORLD_DATA`, else `~/.cache/alfworld`. For official games."""
     games: Literal["official", "generated"] = "official"
-    """Where games come from: the folder, or made up on the spot (3,600 to train on, 120 in each split to test on)."""
+    """The games of the folder, or generated ones (3,600 for training, 120 in each test split)."""
     objects: int = 40
-    """Things in a generated game, 6 to 120; official kitchens hold 44 as a rule, other rooms 16 to 23."""
+    """Things in a generated game, 6 to 120; official kitchens usually hold 44, other rooms 16 to 23."""
     train_tasks: int = 0
-    """Train on this many games only, a fixed choice mixed over the types; 0 means all."""
+    """Number of training games, a fixed choice mixed over the types; 0 means all."""
     dev_tasks: int = 50
-    """Games taken out of training for the development slice, a fixed choice mixed over the types."""
+    """Number of training games that form the `dev` split instead, a fixed choice mixed over the types."""
     engines: int = 32
-    """Engines kept, some 7 MB each. With more games in play at once, states are rebuilt by replay (some 0.1 s each)."""
+    """Most engines, some 7 MB each. With more games in play at once, states are rebuilt by replay (some 0.1 s each)."""
     memoise: bool = True
-    """Do the engine's pure work once (`alfworld_memo`): the same text, some 15 times faster. Holds for the process."""
+    """Cache the engine's pure work (`alfworld/memo.py`): the same texts, some 15 times faster. Holds for the process."""
     workers: int = 0
-    """Processes that hold the engines; 0: this one does. One that hangs or dies is replaced, its states are replayed."""
+    """Processes that hold the engines; 0: this process does. A worker that hangs or dies is replaced, and replays."""
     timeout: float = 60.0
-    """Seconds a worker has for a step or a reset before it is killed."""
+    """Seconds that a worker has for a step or a reset before it is killed."""
     accept_put: bool = False
-    """Take `put X in/on Y`, as older data sets and papers say it, for `move X to Y`."""
+    """Accept `put X in/on Y`, the form of older data sets and papers, as `move X to Y`."""
     solver: Literal["search", "walkthrough", "planner"] = "search"
-    """Who demonstrates: one who searches by what it sees, or, knowing where all is, the stored solution or the planner."""
+    """The expert: one that searches from observations, or one with full knowledge: the stored solution, the planner."""
 
     def __post_init__(self) -> None:
         for name, least in (("train_tasks", 0), ("dev_tasks", 0), ("engines", 1), ("workers", 0)):
@@ -85,10 +86,10 @@ class Alfworld:
     def tasks(self, level: str, split: str) -> Sequence[Task]:
         """Tasks of a level (`L0`, `L1`, `L2`) and split (`train`, `dev`, `test`).
 
-        Test tasks are in the order of their ids; the others in a fixed order that mixes the types.
+        Test tasks are in the order of their ids; other tasks are in a fixed order that mixes the types.
 
         Raises:
-            UsageError: the level or split is not known, or the games are not there; the message says where to look.
+            UsageError: the level or split is not known, or the games are missing; the message says where to look.
         """
         check_names(level, split)
         if split == "test":
@@ -109,11 +110,15 @@ class Alfworld:
         return self.source().task(task_id)
 
     def source(self) -> Games:
-        """Where the games come from."""
+        """The set of games that `games` names."""
         return FolderGames(find_root(self.data)) if self.games == "official" else GeneratedGames(self.objects)
 
     def make(self) -> AlfworldEnvironment:
-        """A fresh environment; raises `MissingExtra` where the engine is not installed."""
+        """A new environment.
+
+        Raises:
+            MissingExtra: the engine is not installed.
+        """
         return AlfworldEnvironment(
             self.source(),
             limit=self.engines,
@@ -124,7 +129,7 @@ class Alfworld:
         )
 
     def expert(self, tags: Literal["sparse", "dense"] = "sparse") -> Policy:
-        """A policy that wins, chosen by `solver`; `tags` says how often it explores."""
+        """The expert that `solver` names; `tags` sets how often it explores."""
         if self.solver == "search":
             return SearchExpert(self.make, tags)
         if self.solver == "walkthrough":
@@ -132,19 +137,23 @@ class Alfworld:
         return PlannerExpert(self.source(), tags, limit=self.engines, memoise=self.memoise)
 
     def plan(self, task: Task) -> str:
-        """A task's steps in words; raises `PolicyFailure` where its sentence is none of ALFWorld's."""
+        """A task's steps in words.
+
+        Raises:
+            PolicyFailure: the task's sentence is none of ALFWorld's.
+        """
         return Goal.read(task.instruction).plan
 
     def about(self) -> str:
-        """Which games there are, by split; said by `spark-rl env check`.
+        """The number of games by split, which `spark-rl env check` prints.
 
         Raises:
-            UsageError: official games are asked for and there are none.
+            UsageError: `games` is `official`, and there are none.
         """
         if self.games == "generated":
             return f"generated games of {self.objects} objects"
         return counted(find_root(self.data))
 
     def fetch(self, source: Path | None, to: Path | None, *, link: bool, tell: Watcher) -> Inventory:
-        """Get the official games: see `fetch.fetch`."""
+        """Fetch and verify the official games: see `fetch.fetch`."""
         return fetch(source, to, link=link, tell=tell)

@@ -109,7 +109,7 @@ class Table:
     @property
     def text(self) -> str:
         """Both hands, as far as the player sees them."""
-        shown = f"You have {_said(self.hand)}. The dealer has {_said(self.dealer)}"
+        shown = f"You have {_cards_text(self.hand)}. The dealer has {_cards_text(self.dealer)}"
         if not self.done:
             return f"{shown} and a hidden card."
         return f"{shown}. You {('lose', 'draw', 'win')[self.gain + 1]}."
@@ -125,7 +125,7 @@ class Table:
         return Table(self.deal, self.drawn + (action == "hit"), action == "stand", self.score)
 
 
-def _said(cards: tuple[int, ...]) -> str:
+def _cards_text(cards: tuple[int, ...]) -> str:
     total, soft = points(cards)
     return f"{', '.join(_NAMES[rank - 1] for rank in cards)} ({'soft ' * soft}{total})"
 

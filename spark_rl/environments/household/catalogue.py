@@ -1,11 +1,11 @@
-"""What there is in a house, where it tends to lie, and where it may be asked to go.
+"""The objects and receptacles of houses, the usual places of objects, and the targets of tasks.
 
 Invariant: every noun is one lower-case word; with its number ("mug 2") it names one thing. Nouns of receptacles and of
 objects do not overlap.
 
-The tables are the world's only knowledge: contents are drawn from `likelihood`, and an agent that learns the same
-shares searches well. Receptacles of a kind belong to one sort of room (kitchens have drawers, bedrooms dressers), so
-that the shares depend on the receptacle's noun alone.
+Contents of houses are drawn from these tables (`likelihood`), so an agent that learns the shares searches well.
+Receptacles of a kind belong to one sort of room (kitchens have drawers, bedrooms dressers), so that the shares depend on
+the receptacle's noun alone.
 """
 
 from __future__ import annotations
@@ -32,15 +32,15 @@ __all__ = [
 ]
 
 KINDS = ("place", "two", "clean", "heat", "cool", "light")
-"""The six task types: put it there, put two of them there, treat it first (three ways), look at it under a lamp."""
+"""The six task types: put an object somewhere, put two there, treat the object first (three ways), look at it by a lamp."""
 
 TOOLS = {"clean": "sinkbasin", "heat": "microwave", "cool": "fridge"}
-"""Treatment -> the receptacle that does it."""
+"""Treatment -> the receptacle for it."""
 
 LAMP = "desklamp"
 
 SURPRISE = 0.2
-"""Share of objects that lie just anywhere."""
+"""Share of objects that lie in or on any receptacle, with equal probability."""
 
 ROOMS: dict[str, dict[str, tuple[int, int]]] = {
     "kitchen": {
@@ -66,10 +66,10 @@ ROOMS: dict[str, dict[str, tuple[int, int]]] = {
     },
     "bathroom": {"sinkbasin": (1, 1), "bathtub": (1, 1), "toilet": (1, 1), "hamper": (0, 1)},
 }
-"""Room -> receptacle -> fewest and most of it."""
+"""Room -> receptacle -> fewest and most of its kind."""
 
 CLOSED = frozenset({"fridge", "microwave", "cabinet", "drawer", "dresser", "wardrobe", "hamper"})
-"""Receptacles that must be opened before one sees or reaches into them."""
+"""Receptacles that must be opened before the agent can see or reach into them."""
 
 _INSIDE = CLOSED | {"sinkbasin", "coffeemachine", "garbagecan", "bathtub"}
 
@@ -81,9 +81,9 @@ class ObjectType:
     found: Mapping[str, float]
     """Receptacle -> relative share of the objects of this sort that lie there."""
     goes: tuple[str, ...]
-    """Receptacles that a task may ask to put it in or on."""
+    """Receptacles that may be the target of a task with this object."""
     kinds: frozenset[str] = field(default_factory=frozenset[str])
-    """What can be done with it besides being put somewhere: `clean`, `heat`, `cool`, `light`."""
+    """Task types for this object other than `place` and `two`: `clean`, `heat`, `cool`, `light`."""
 
 
 _FOOD = ("countertop", "diningtable", "fridge", "garbagecan", "microwave")
@@ -125,16 +125,16 @@ _LAMP_FOUND = {"desk": 4.0, "sidetable": 3.0, "tvstand": 2.0, "coffeetable": 2.0
 
 @dataclass(frozen=True)
 class Condition:
-    """How an object is found in the hard preset, and the only handling that does not ruin it."""
+    """A condition of objects in the hard preset, and the only manners that do not ruin such an object."""
 
     adjective: str
     take: str
     treat: str
-    """Also the brightness of the lamp to look at it."""
+    """Manner of the treatments, and of `use`, where it is the brightness of the lamp."""
     move: str
 
     def handling(self, verb: str) -> str:
-        """How this verb must be done: the words that end the action."""
+        """The manner for this verb: the words at the end of the action."""
         return {"take": self.take, "move": self.move}.get(verb, self.treat)
 
 
@@ -146,9 +146,14 @@ CONDITIONS = (
 
 
 def likelihood(noun: str, receptacles: Sequence[str]) -> list[float]:
-    """Probability of each receptacle (given by nouns) to hold a certain object of this noun; sums to 1, or all 0.
+    """The probability that an object of this noun lies in or on each receptacle; sums to 1, or all 0.
 
-    The share of a noun is divided evenly among its receptacles. All are 0 where the house has no usual place for it.
+    Receptacles of one noun divide the noun's share evenly. All probabilities are 0 where the house has no usual place for
+    the object.
+
+    Args:
+        noun: noun of the object.
+        receptacles: nouns of the receptacles.
     """
     found = _LAMP_FOUND if noun == LAMP else OBJECTS[noun].found
     count = Counter(receptacles)
@@ -165,7 +170,7 @@ def a(name: str) -> str:
 
 
 def into(receptacle: str) -> str:
-    """The preposition of a receptacle's noun: `in` a fridge, `on` a desk."""
+    """The preposition for a receptacle: `in` a fridge, `on` a desk."""
     return "in" if receptacle in _INSIDE else "on"
 
 

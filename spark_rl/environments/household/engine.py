@@ -2,16 +2,18 @@
 
 Invariants
 ----------
-* A state is a value: forking shares it and costs nothing, and no fork can disturb another.
+* A state is a value: a fork shares it and costs nothing, and no fork can disturb another.
 * `admissible` lists exactly the actions that `step` carries out.
-* One sees only what lies in or on the receptacle one stands at, and into a closed one only after opening it.
+* The agent sees only the contents of the receptacle at which it stands, and those of a closed receptacle only after
+  opening it.
 
-A scene (house, contents, goal) never changes; a state holds what does, sets of objects and receptacles as bits. Each
-verb is a function (scene, state, words of the action) -> next state, or None where the action does not apply.
+A scene (house, contents, goal) never changes. A state holds everything that changes, with sets of objects and receptacles
+as bits. Each verb is a function (scene, state, words of the action) -> next state, or None where the action does not apply.
 
-In the hard preset objects are fragile, sticky or wet, which is said where they lie and nowhere else, and `take`, `move`,
-the treatments and `use` end with one of three manners. The wrong one for the condition ruins the object, which is never
-said, and a ruined object fulfils no task: two to four choices, each final, that hinge on something read steps before.
+In the hard preset, objects are fragile, sticky or wet. An observation names the condition only where the object lies. The
+actions `take`, `move`, `use` and the treatments end with one of three manners. A manner that is wrong for the condition
+ruins the object, no observation says so, and a ruined object fulfils no task. An episode thus has two to four final
+choices that depend on an observation from earlier steps.
 """
 
 from __future__ import annotations
@@ -35,7 +37,7 @@ _HANDLED = frozenset({"take", "move", "use", *TOOLS})
 
 @dataclass(frozen=True, slots=True)
 class Scene:
-    """What a task fixes: the house, what lies where at the start, and the goal."""
+    """The fixed part of a task: the house, its contents at the start, and the goal."""
 
     house: House
     contents: Contents
@@ -44,14 +46,14 @@ class Scene:
 
 
 class State(NamedTuple):
-    """Everything that changes. Receptacles and objects are numbers, sets of them are bits."""
+    """The changing part of an episode. Receptacles and objects are numbers; a set of them is an integer's bits."""
 
     at: int
-    """Receptacle one stands at, -1 at the start."""
+    """Receptacle at which the agent stands, -1 at the start."""
     held: int
     """Object in hand, -1 for none."""
     places: tuple[int, ...]
-    """Receptacle of each object, -1 for the one in hand."""
+    """Receptacle of each object, -1 for the object in hand."""
     closed: int
     clean: int
     hot: int
@@ -62,7 +64,7 @@ class State(NamedTuple):
     kind: str
     """Verb of the last action, empty at the start."""
     text: str
-    """What it was answered with."""
+    """The answer to the last action."""
     won: bool
 
 
@@ -86,7 +88,7 @@ def apply(scene: Scene, state: State, action: str) -> State | None:
     after = rule(scene, state, words[:-2])
     if after is None or not any(condition.handling(verb) == manner for condition in CONDITIONS):
         return None
-    thing = max(state.held, after.held)  # the lamp has no condition: what counts is what one holds
+    thing = max(state.held, after.held)  # for the lamp, which has no condition, the object in hand counts
     if thing < 0 or scene.contents.conditions[thing].handling(verb) == manner:
         return after
     return after._replace(ruined=after.ruined | 1 << thing, won=False)
@@ -120,7 +122,7 @@ def admissible(scene: Scene, state: State) -> tuple[str, ...]:
 
 
 def inventory(scene: Scene, state: State) -> str:
-    """What one carries, in a sentence."""
+    """The object in hand, in a sentence."""
     if state.held < 0:
         return "You carry nothing."
     bit = 1 << state.held
@@ -133,7 +135,7 @@ def _manners(scene: Scene, action: str, verb: str) -> list[str]:
 
 
 def _sight(scene: Scene, state: State) -> str:
-    """What one sees of the receptacle one stands at."""
+    """The description of the receptacle at which the agent stands."""
     if state.closed >> state.at & 1:
         return "It is closed."
     preposition = into(scene.house.nouns[state.at])
@@ -240,14 +242,14 @@ _VERBS: dict[str, Callable[[Scene, State, Sequence[str]], State | None]] = {
 
 
 def _two_names(scene: Scene, state: State, words: Sequence[str], link: str) -> int:
-    """The object of `VERB object link receptacle` when one stands at that receptacle, else 0 (the lamp, never carried)."""
+    """The object of `VERB object link receptacle` if the agent is at the receptacle, else 0 (the lamp, never carried)."""
     if len(words) != 6 or words[3] != link or scene.house.index.get(f"{words[4]} {words[5]}", -2) != state.at:
         return 0
     return scene.contents.index.get(f"{words[1]} {words[2]}", 0)
 
 
 def _lit_up(scene: Scene, state: State) -> bool:
-    """Whether the goal is to look at something under the lamp and one does."""
+    """Whether the goal is to look at an object under the lamp, and this state fulfils the goal."""
     return (
         state.lit
         and state.held >= 0
@@ -259,7 +261,7 @@ def _lit_up(scene: Scene, state: State) -> bool:
 
 
 def _in_place(scene: Scene, state: State) -> bool:
-    """Whether what was just put down here fulfils the goal."""
+    """Whether the objects at this receptacle fulfil the goal, right after one was put down."""
     goal = scene.goal
     if scene.house.nouns[state.at] != goal.target:
         return False
@@ -270,7 +272,7 @@ def _in_place(scene: Scene, state: State) -> bool:
 
 
 class HouseholdEnvironment:
-    """One episode. Made by `Household.make`."""
+    """One episode, made by `Household.make`."""
 
     fork_cost: Literal["cheap", "replay"] = "cheap"
 
@@ -299,13 +301,13 @@ class HouseholdEnvironment:
         return self._observe(scene, after)
 
     def fork(self) -> HouseholdEnvironment:
-        """An independent continuation; shares the immutable state."""
+        """An independent continuation, which shares the immutable state."""
         other = HouseholdEnvironment(self._scene_of)
         other._now = self._now
         return other
 
     def state_key(self) -> str:
-        """Kind of the last action that applied, what it was answered with, and the inventory."""
+        """Verb of the last action that applied, the answer to it, and the inventory."""
         scene, state = self._started()
         return f"{state.kind}|{state.text}|{inventory(scene, state)}"
 

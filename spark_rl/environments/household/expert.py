@@ -1,13 +1,15 @@
-"""An expert that searches: it knows the shares of the catalogue and what it has read, and nothing else.
+"""An expert that searches: it knows the shares of the catalogue and its observations, and nothing else.
 
 Invariants
 ----------
-* A decision is a function of the observations and actions of the path and of the sample's seed: hidden state is never read.
-* It speaks in few, short sentences.
+* A decision depends on the observations and actions of the path and on the sample's seed. The expert never reads hidden
+  state.
+* Reasons are few, short sentences.
 
-The belief is folded from the texts of the path, which are had by playing its actions again in an own environment (a
-request carries no past observations); so the expert keeps no memory and continues any path, whoever began it. Where to
-search next is drawn in proportion to how likely each place is: demonstrations are varied, sensible, and can be improved on.
+The expert derives a belief from the observations of the path. A request has no past observations, so the expert plays the
+actions again in an environment of its own. It therefore has no memory, and continues the path of any other policy. The next
+place to search is drawn in proportion to the probability of each place, so that demonstrations are varied and sensible, and
+RL can improve on them.
 """
 
 from __future__ import annotations
@@ -21,7 +23,7 @@ from typing import Literal
 from spark_rl.contracts import Environment
 from spark_rl.environments.household.catalogue import CONDITIONS, LAMP, TOOLS, Condition, a, into, likelihood
 from spark_rl.environments.household.houses import Goal
-from spark_rl.environments.searching import Decision, said
+from spark_rl.environments.searching import Decision, completion
 from spark_rl.prompting.parsing import respond
 from spark_rl.types import Completion, Request
 
@@ -33,22 +35,23 @@ _SEEN = re.compile(rf"\ban? (?:({'|'.join(_CONDITIONS)}) )?([a-z]+ \d+)")
 
 @dataclass
 class _Belief:
-    """What the path has told."""
+    """What an agent knows from the observations of a path."""
 
     names: tuple[str, ...]
     """All receptacles."""
     at: str = ""
+    """Receptacle at which the agent stands; empty at the start."""
     seen: dict[str, list[str]] = field(default_factory=dict[str, list[str]])
-    """Receptacle looked into -> what it is known to hold."""
+    """Receptacle whose contents the agent has seen -> the objects that lie there now."""
     closed: set[str] = field(default_factory=set[str])
-    """Receptacles found closed."""
+    """Receptacles that are closed, as far as the agent knows."""
     held: str = ""
     treated: str = ""
-    """How what is held was treated last."""
+    """The last treatment of the object in hand."""
     condition: dict[str, Condition] = field(default_factory=dict[str, Condition])
 
     def read(self, text: str) -> None:
-        """Take in what an action was answered with."""
+        """Update the belief by the answer to an action."""
         if text.startswith(("You are at ", "You open ")):
             self.at = _name(text.split(" ")[2 if text.startswith("You open ") else 3 :])
             if text.endswith("It is closed."):
@@ -70,11 +73,11 @@ class _Belief:
             self.treated = text.split(" ")[1]
 
     def places_of(self, noun: str) -> list[str]:
-        """Receptacles known to hold a thing of this noun."""
+        """Receptacles with a thing of this noun, as far as the agent knows."""
         return [place for place, names in self.seen.items() if any(_noun(name) == noun for name in names)]
 
     def unsearched(self) -> list[str]:
-        """Receptacles whose contents are not known, in the order of the first observation."""
+        """Receptacles whose contents the agent has not seen, in the order of the first observation."""
         return [name for name in self.names if name not in self.seen]
 
 
@@ -86,44 +89,42 @@ def _noun(name: str) -> str:
     return name.split(" ")[0]
 
 
-def _found(noun: str) -> str:
+def _reason_to_take(noun: str) -> str:
     return f"I need {a(noun)}. Here is one, so I take it."
 
 
 @dataclass
 class Expert:
-    """Plays the household from observations.
-
-    `tags` says which steps are in explore mode: see `searching.said`.
-    """
+    """An expert for the household that decides from observations."""
 
     make: Callable[[], Environment]
-    """Makes the environment that plays the path again."""
+    """Makes the environment in which the path is played again."""
     tags: Literal["sparse", "dense"] = "sparse"
+    """Which steps are in explore mode: see `searching.completion`."""
 
     async def sample(self, requests: Sequence[Request]) -> list[list[Completion]]:
         """One decision for each seed of each request."""
         return [self._answers(request) for request in requests]
 
     def mistake(self, request: Request) -> Completion | None:
-        """A beginner's mistake, for demonstrations of how to recover: taking what one needs where it does not lie.
+        """A beginner's mistake, for demonstrations of how to recover: to take the wanted object where it does not lie.
 
         Returns:
-            None where nothing is searched for, or nothing has been looked into here.
+            None where the expert does not search, or has not seen the contents of this receptacle.
         """
         belief, goal = self._recall(request), Goal.read(request.task.instruction)
         if not _Mind(belief, goal, random.Random(0)).decide().search or belief.at not in belief.seen:
             return None
         if belief.held:
             return Completion(respond("think", f"Now I turn on the {LAMP}.", f"use {LAMP} 1"))
-        return Completion(respond("think", _found(goal.object), f"take {goal.object} 1 from {belief.at}"))
+        return Completion(respond("think", _reason_to_take(goal.object), f"take {goal.object} 1 from {belief.at}"))
 
     def _answers(self, request: Request) -> list[Completion]:
         belief, goal = self._recall(request), Goal.read(request.task.instruction)
         answers: list[Completion] = []
         for seed in request.seeds:
             decision = _Mind(belief, goal, random.Random(seed)).decide()
-            answers.append(said(decision, self.tags, first=not request.history))
+            answers.append(completion(decision, self.tags, first=not request.history))
         return answers
 
     def _recall(self, request: Request) -> _Belief:
@@ -138,7 +139,7 @@ class Expert:
 
 @dataclass(frozen=True)
 class _Mind:
-    """One decision: the belief, the goal, and a generator for what is open."""
+    """One decision, from the belief, the goal, and a generator for choices among equals."""
 
     belief: _Belief
     goal: Goal
@@ -153,18 +154,18 @@ class _Mind:
                 return self._use_lamp()
             return self._treat() if goal.kind in TOOLS and belief.treated != goal.kind else self._deliver()
         delivered = self._delivered()
-        known = [place for place in belief.places_of(goal.object) if place != delivered]
-        if belief.at in known:
+        places = [place for place in belief.places_of(goal.object) if place != delivered]
+        if belief.at in places:
             if belief.at in belief.closed:
                 return self._open()
             thing = next(name for name in belief.seen[belief.at] if _noun(name) == goal.object)
-            return self._handle("take", thing, f"take {thing} from {belief.at}", _found(goal.object))
-        if known:
-            return Decision(f"go to {known[0]}", f"I saw {a(goal.object)} there, so I go back.")
+            return self._handle("take", thing, f"take {thing} from {belief.at}", _reason_to_take(goal.object))
+        if places:
+            return Decision(f"go to {places[0]}", f"I saw {a(goal.object)} there, so I go back.")
         return self._search(goal.object, f"another {goal.object}" if delivered else a(goal.object))
 
     def _delivered(self) -> str:
-        """Where the first of two already is."""
+        """The receptacle where the first of two objects already lies; empty where there is none."""
         targets = [place for place in self.belief.places_of(self.goal.object) if _noun(place) == self.goal.target]
         return targets[0] if targets else ""
 
@@ -187,7 +188,7 @@ class _Mind:
         return Decision(f"open {self.belief.at}", "It is closed, so I open it.", search=search)
 
     def _put_away(self) -> Decision:
-        """Another hand took what is not needed."""
+        """Put down an object that the task does not need, which another policy took."""
         belief = self.belief
         if belief.at in belief.closed:
             return self._open()
@@ -216,16 +217,16 @@ class _Mind:
 
     def _use_lamp(self) -> Decision:
         belief = self.belief
-        known = belief.places_of(LAMP)
-        if belief.at in known:
+        places = belief.places_of(LAMP)
+        if belief.at in places:
             lamp = next(name for name in belief.seen[belief.at] if _noun(name) == LAMP)
             return self._handle("use", belief.held, f"use {lamp}", f"Now I turn on the {LAMP}.")
-        if known:
-            return Decision(f"go to {known[0]}", f"Next I look at the {self.goal.object} under a {LAMP}.")
+        if places:
+            return Decision(f"go to {places[0]}", f"Next I look at the {self.goal.object} under a {LAMP}.")
         return self._search(LAMP, f"a {LAMP}")
 
     def _handle(self, verb: str, thing: str, action: str, reason: str) -> Decision:
-        """The action, in the manner that the thing's condition asks for, where it has one."""
+        """The action, with the manner for the thing's condition where it has one."""
         condition = self.belief.condition.get(thing)
         if condition is None:
             return Decision(action, reason)

@@ -1,12 +1,12 @@
-"""Houses, what lies in them, and what can be asked there.
+"""Houses, their contents, and the goals that are possible in them.
 
 Invariants
 ----------
-* House k of a pool is the same whatever the pool's size, and no two houses of a pool have the same receptacles.
-* Every house has all tools and a lamp, so each task type can be asked in each house.
+* House k of a pool does not depend on the pool's size, and no two houses of a pool have the same receptacles.
+* Every house has all tools and a lamp, so each task type is possible in each house.
 * A goal never holds at the start: no object of its sort lies in or on its target.
 
-All three are drawn from seeds: `houses` the layouts, `furnish` the contents, `goals` lists what the contents allow.
+`houses` draws the layouts and `furnish` the contents, both from seeds; `goals` lists the goals that the contents allow.
 """
 
 from __future__ import annotations
@@ -38,7 +38,7 @@ from spark_rl.errors import UsageError
 __all__ = ["Contents", "Goal", "House", "furnish", "goals", "houses"]
 
 MOST_TOGETHER = 4
-"""Objects that lie in or on one receptacle at the start: keeps observations short."""
+"""Most objects in or on one receptacle at the start, so that observations are short."""
 
 
 @dataclass(frozen=True)
@@ -46,20 +46,20 @@ class House:
     """A fixed arrangement of rooms and receptacles."""
 
     rooms: tuple[tuple[str, tuple[str, ...]], ...]
-    """(room, names of its receptacles), in the order in which one sees them."""
+    """(room, names of its receptacles), in the order of the first observation."""
     names: tuple[str, ...]
-    """Names of all receptacles; a receptacle is its place in this list."""
+    """Names of all receptacles; elsewhere a receptacle is its index in this list."""
     nouns: tuple[str, ...]
     index: dict[str, int] = field(hash=False)
     """Name -> receptacle."""
     closed: int
     """Bit r set: receptacle r is closed at the start."""
     text: str
-    """What one sees on entering."""
+    """The first observation."""
 
     @classmethod
     def of(cls, rooms: Sequence[tuple[str, Sequence[str]]]) -> House:
-        """The house with these rooms, each a list of receptacle nouns; numbers are given in order."""
+        """The house with these rooms, each with a list of receptacle nouns, which are numbered in order."""
         count: Counter[str] = Counter()
         named: list[tuple[str, tuple[str, ...]]] = []
         for room, nouns in rooms:
@@ -107,7 +107,7 @@ def houses(number: int, fewest: int, most: int) -> tuple[House, ...]:
 
 @dataclass(frozen=True)
 class Contents:
-    """What lies where in a house at the start. Object 0 is the lamp, which cannot be carried."""
+    """The objects of a house and their places at the start. Object 0 is the lamp, which cannot be carried."""
 
     names: tuple[str, ...]
     nouns: tuple[str, ...]
@@ -116,7 +116,7 @@ class Contents:
     places: tuple[int, ...]
     """The receptacle of each object."""
     conditions: tuple[Condition, ...]
-    """How each object is found; means something in the hard preset only."""
+    """Condition of each object; used in the hard preset only."""
 
 
 @lru_cache(maxsize=4096)
@@ -147,14 +147,14 @@ def furnish(house: House, objects: int, seed: int) -> Contents:
 
 @dataclass(frozen=True)
 class Goal:
-    """What a task asks for."""
+    """The goal of a task."""
 
     kind: str
     """One of `KINDS`."""
     object: str
     """Noun of the object."""
     target: str
-    """Noun of the receptacle it shall go to; the lamp's noun for `light`."""
+    """Noun of the receptacle for the object; the lamp's noun for `light`."""
 
     @property
     def sentence(self) -> str:
@@ -170,7 +170,11 @@ class Goal:
 
     @classmethod
     def read(cls, sentence: str) -> Goal:
-        """The goal that has this sentence."""
+        """The goal with this sentence.
+
+        Raises:
+            UsageError: no goal has this sentence.
+        """
         for kind, pattern in _SENTENCES.items():
             if match := pattern.fullmatch(sentence):
                 return cls(kind or match["kind"], match["object"], match["target"])
@@ -186,7 +190,7 @@ _SENTENCES = {
 
 
 def goals(house: House, contents: Contents, kind: str) -> Iterator[Goal]:
-    """All goals of a kind that the contents allow and that do not hold already, in a fixed order."""
+    """All goals of a kind that the contents allow and that do not hold at the start, in a fixed order."""
     assert kind in KINDS
     count = Counter(contents.nouns)
     taken = {(noun, house.nouns[place]) for noun, place in zip(contents.nouns, contents.places, strict=True)}

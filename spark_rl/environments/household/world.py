@@ -1,17 +1,17 @@
-"""The `Household` world: which houses, which tasks, in which split.
+"""The `Household` world: the houses and tasks of each level and split.
 
 Invariants
 ----------
-* A task is a function of the world's options, its pool (level and split) and its number: asking is repeatable and any
-  task can be rebuilt from its id alone.
-* No problem (house, contents, goal) is in two of train, dev and test, at any level: which of the three a problem may
-  belong to is a function of the problem.
+* A task is a function of the world's options, its level and split, and its number. A task can therefore be rebuilt from its
+  id alone.
+* No problem (house, contents, goal) is in two of train, dev and test, at any level: the split of a problem is a function of
+  the problem.
 
 | level | train | dev, test |
 |---|---|---|
 | L0 | the training houses | the same houses, other problems |
-| L1 | that of L0 | houses (or contents, by `unseen`) that no training task has |
-| L2 | task types other than `held_out` | the held-out types (or goals, by `unseen_goals`), where L1 asks |
+| L1 | the same as L0 | houses (or contents, by `unseen`) that no training task has |
+| L2 | task types other than `held_out` | the held-out types (or goals, by `unseen_goals`), in the houses of L1 |
 """
 
 from __future__ import annotations
@@ -42,21 +42,21 @@ class Household:
     """Search a house, treat what you find, and put it where it belongs: six task types, deterministic from a seed."""
 
     preset: Literal["standard", "hard"] = "standard"
-    """`hard`: objects are fragile, sticky or wet, and a wrong handling ruins them for good without a word."""
+    """`hard`: objects are fragile, sticky or wet, and a wrong handling ruins them for good, which no observation says."""
     kinds: tuple[str, ...] = KINDS
     """Task types in use: place, two, clean, heat, cool, light."""
     held_out: tuple[str, ...] = ("cool", "two")
-    """Task types that L2 asks and its training split does not have."""
+    """Task types that L2 tests and that its training split lacks."""
     unseen: Literal["houses", "contents"] = "houses"
-    """What L1 asks: other houses, or other contents of the training houses (whose contents are then few, and fixed)."""
+    """New in L1: houses, or contents of the training houses (which then have few, fixed contents in training)."""
     unseen_goals: Literal["kinds", "pairs"] = "kinds"
-    """What L2 asks: the held-out task types, or combinations of object and target that no training task has."""
+    """New in L2: the held-out task types, or combinations of object and target that no training task has."""
     houses: int = 16
-    """Training houses."""
+    """Number of training houses."""
     unseen_houses: int = 8
-    """Houses of L1 and L2, as many again for their dev split."""
+    """Number of houses for the test splits of L1 and L2; their dev splits have as many again."""
     contents: int = 32
-    """Contents of each training house, where `unseen` is `contents`; otherwise each task has its own."""
+    """Number of contents of each training house where `unseen` is `contents`; otherwise each task has its own contents."""
     receptacles: tuple[int, int] = (12, 16)
     """Fewest and most receptacles of a house, between 8 and 25."""
     objects: int = 18
@@ -91,7 +91,7 @@ class Household:
         """The tasks of a level and split, types in turn; L1 trains on the tasks of L0.
 
         Raises:
-            UsageError: unknown level or split, or the options leave nothing to ask.
+            UsageError: the level or split is unknown, or the options allow no task there.
         """
         check_names(level, split)
         return _tasks(self, "L0" if (level, split) == ("L1", "train") else level, split, self._count(split))
@@ -104,17 +104,17 @@ class Household:
         """
         level, _, rest = task_id.partition("/")
         split, _, number = rest.partition("/")
-        known = level in LEVELS and split in SPLITS and (level, split) != ("L1", "train")
-        if known and number.isdecimal() and str(int(number)) == number and int(number) < self._count(split):
+        exists = level in LEVELS and split in SPLITS and (level, split) != ("L1", "train")
+        if exists and number.isdecimal() and str(int(number)) == number and int(number) < self._count(split):
             return self._draw(level, split, int(number))
         raise UsageError(f'household has no task "{task_id}"; `spark-rl env tasks household` lists them')
 
     def make(self) -> HouseholdEnvironment:
-        """A fresh environment."""
+        """A new environment."""
         return HouseholdEnvironment(self._scene)
 
     def expert(self, tags: Literal["sparse", "dense"] = "sparse") -> Expert:
-        """A policy that searches from what it sees; see `Expert` for the tags."""
+        """An expert that searches from observations; see `Expert` for the tags."""
         return Expert(self.make, tags)
 
     def plan(self, task: Task) -> str:
@@ -127,7 +127,7 @@ class Household:
         return int(getattr(self, f"{split}_tasks"))
 
     def _pool(self) -> tuple[House, ...]:
-        """Training houses, then those of L1's and L2's dev split, then those of their test split."""
+        """Training houses, then the houses of L1's and L2's dev split, then those of their test split."""
         return houses(self.houses + 2 * self.unseen_houses, *self.receptacles)
 
     def _scene(self, task: Task) -> Scene:
@@ -139,14 +139,14 @@ class Household:
                 return Scene(house, furnish(house, self.objects, data["contents"]), goal, self.preset == "hard")
         except (KeyError, IndexError, TypeError, ValueError):
             pass
-        raise UsageError(f"task {task.id} of {task.environment} is none of household's with these options")
+        raise UsageError(f"task {task.id} of {task.environment} is no task of the household with these options")
 
     def _draw(self, level: str, split: str, number: int) -> Task:
-        """Draw problems until one is such as this level and split may ask."""
+        """Draw problems until one belongs to this level and split."""
         new = level != "L0" and split != "train"
         kinds = self._kinds_of_l2(split) if level == "L2" else self.kinds
         if not kinds:
-            raise UsageError(f"env.kinds and env.held_out leave {level}/{split} nothing to ask: name other task types")
+            raise UsageError(f"env.kinds and env.held_out leave no task type for {level}/{split}: name other task types")
         kind = kinds[number % len(kinds)]
         first = (self.houses + self.unseen_houses * (split == "test")) if new and self.unseen == "houses" else 0
         for attempt in range(_ATTEMPTS):
@@ -190,5 +190,5 @@ def _split_of(house: int, contents: int, goal: Goal) -> str:
 
 
 def _withheld(goal: Goal) -> bool:
-    """Whether a combination of object and target is kept for L2, where `unseen_goals` is `pairs`: a fifth are."""
+    """Whether a combination of object and target is only in L2 where `unseen_goals` is `pairs`: a fifth of them are."""
     return derive("household", "pair", goal.object, goal.target) % 5 == 0

@@ -1,8 +1,8 @@
 """ScienceWorld: experiments of primary-school science, on the original engine in a Java process.
 
-`catalogue` says which variations are whose tasks, `world` is what the command line sees, `environment` an episode, `engine`
-the worlds behind it, rebuilt where they are lost, and `jvm` the processes that hold them. `java/` is the helper that runs
-there: many worlds in a process, and exact copies of a world. `gold` has the engine's own solutions and who follows them.
+`catalogue` assigns variations to levels and splits, `world` has the options, `environment` is an episode, `engine` holds the
+worlds of episodes and rebuilds lost ones, and `jvm` runs the Java processes. `java/` is the helper inside such a process: it
+holds many worlds and makes exact copies of a world. `gold` has the engine's own solutions and the expert that follows them.
 """
 
 from spark_rl.environments.scienceworld.catalogue import HELD_OUT, KINDS

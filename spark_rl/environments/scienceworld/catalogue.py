@@ -1,15 +1,15 @@
-"""Which task variations there are, and which belong to which level and split: by rule, without files and without Java.
+"""The task variations, and the rule by which they belong to levels and splits; neither needs files or Java.
 
 Invariants
 ----------
 * L0 and L1 train on 3,322 variations, L2 on 2,242; they are tested on 1,661, 1,684 and 549.
-* The ten task types of `HELD_OUT` are in no training or development split of L2, and only they in its test split.
-* Development variations are taken out of training, never out of a test split.
+* No training or `dev` split of L2 has one of the ten task types of `HELD_OUT`, and its test split has no other types.
+* The variations of `dev` splits are training variations of the engine that no `train` split has.
 
-The engine numbers the variations of a task and calls the first half of them training, the next quarter development, the rest
-test (quarters rounded down). L0 is tested on the engine's development quarter: variations near those of training. L1 is
-tested on the rest, which holds substances, animals and so on that training lacks. One task type (`use-thermometer`) is in no
-level; all of them can be named by id.
+The engine numbers the variations of a task. The first half are its training variations, the next quarter its development
+variations, the rest its test variations (quarters rounded down). L0 is tested on the engine's development variations, which
+are near those of training. L1 is tested on the engine's test variations, which have substances, animals and so on that
+training lacks. One task type (`use-thermometer`) is in no level; every variation can be named by id.
 """
 
 from __future__ import annotations
@@ -56,7 +56,7 @@ VARIATIONS = {
     "test-conductivity-of-unknown-substances": 600,
     "use-thermometer": 540,
 }
-"""How many variations each of the engine's tasks has."""
+"""Number of variations of each task type of the engine."""
 
 LEFT_OUT = "use-thermometer"
 KINDS = tuple(kind for kind in VARIATIONS if kind != LEFT_OUT)
@@ -87,7 +87,7 @@ def variations(level: str, split: str, dev_tasks: int) -> list[str]:
 
 
 def mixed(ids: Iterable[str]) -> list[str]:
-    """Ids in a fixed order that takes one of each type in turn, as long as it lasts."""
+    """The ids in a fixed order that takes one of each type in turn."""
     by_kind: defaultdict[str, list[str]] = defaultdict(list)
     for task_id in sorted(ids, key=_draw):
         by_kind[task_id.partition("/")[0]].append(task_id)
@@ -96,7 +96,7 @@ def mixed(ids: Iterable[str]) -> list[str]:
 
 
 def named(task_id: str) -> tuple[str, int]:
-    """Task type and variation of an id `<type>/<number>`, in whatever level it is.
+    """Task type and variation of an id `<type>/<number>`, of any level or none.
 
     Raises:
         UsageError: there is no such variation.
@@ -113,7 +113,7 @@ def named(task_id: str) -> tuple[str, int]:
 
 
 def _part(kind: str, part: str) -> Sequence[int]:
-    """The variations that the engine calls training, development or test."""
+    """The numbers of the engine's training, development or test variations."""
     count = VARIATIONS[kind]
     quarter = count // 4
     return {"train": range(2 * quarter), "dev": range(2 * quarter, 3 * quarter), "test": range(3 * quarter, count)}[part]

@@ -1,14 +1,14 @@
-"""Worlds that survive their process: each is what led to it, and, as long as it lives, a world in a Java process.
+"""Worlds that survive their Java process: a place holds the actions that lead to it, and a live world is at a place.
 
 Invariants
 ----------
-* A `Place` is a value, and outlives its world. Where the world is gone, the place's actions are taken again in a fresh one,
-  and all that is shown on the way must be what was shown before.
-* A `Live` world belongs to one episode and stands at the place that the episode stands at.
-* A copy of a world continues as the original does. Where the process cannot copy, the actions are taken again instead.
+* A `Place` is a value, and outlives its world. Where the world is gone, the place's actions are replayed in a new world, and
+  all observations of the replay must equal the earlier ones.
+* A `Live` world belongs to one episode, and is at the place of this episode.
+* A copy of a world continues as the original does. Where the process cannot copy, the actions are replayed instead.
 
-A process that dies, or that does not answer in time, is replaced once for a call and counted (`lost`); when the second one
-is lost at the same action, the call fails and names it.
+A process that dies, or does not answer in time, is counted (`lost`) and replaced, and the call is repeated. Where the second
+process is lost at the same call, the call fails and names the action.
 """
 
 from __future__ import annotations
@@ -32,25 +32,25 @@ T = TypeVar("T")
 
 @dataclass(frozen=True, slots=True)
 class Shown:
-    """What the engine says after a step."""
+    """The engine's answer to a step."""
 
     text: str
     score: float
     """0 to 1, below 0 when the task is lost."""
     completed: bool
     ticks: int
-    """Simulated time; refused actions and looks are free, `wait` takes ten."""
+    """Simulated time; refused actions and looks take none, `wait` takes ten."""
     known: bool
     """Whether the engine knew the action."""
     reached: float
-    """Share of the task's sub-goals that are reached; some of them can be left out."""
+    """Share of the task's sub-goals that are reached; some sub-goals are optional."""
     room: str
     inventory: str
 
 
 @dataclass(frozen=True, slots=True)
 class Place:
-    """Where an episode stands: what led there, what is seen there, and a digest of all that was seen on the way."""
+    """A point of an episode: the actions that lead there, the last answer, and a digest of all answers on the way."""
 
     task_id: str
     actions: tuple[str, ...]
@@ -59,7 +59,7 @@ class Place:
 
 
 class Live:
-    """A world in a process, let go of when nobody has it any more."""
+    """A world in a process, released when this handle is garbage-collected."""
 
     __slots__ = ("generation", "jvm", "world")
 
@@ -72,7 +72,7 @@ class Live:
 
 @dataclass(frozen=True)
 class Engines:
-    """Who plays: some Java processes, and how worlds are started in them. Equal values share processes."""
+    """Some Java processes, and the settings of the worlds in them. Equal values share processes."""
 
     launch: Launch
     jvms: int
@@ -83,18 +83,18 @@ class Engines:
         """A world at the start of a task.
 
         Raises:
-            EnvironmentFailure: the engine cannot build it, or dies of it.
-            UsageError: no such task, or no Java.
+            EnvironmentFailure: the engine cannot build the task, or dies of it.
+            UsageError: there is no such task, or Java is missing.
         """
         named(task_id)
         return self._twice(task_id, "reset", lambda jvm: self._load(jvm, task_id))
 
     def step(self, live: Live | None, place: Place, action: str) -> tuple[Live, Place]:
-        """The world after an action, and its place; the world given is that one now.
+        """The world after an action, and its place; `live` itself is changed where it is still alive.
 
         Raises:
-            ReplayMismatch: the world had to be rebuilt, and is not what it was.
-            EnvironmentFailure: the engine dies of the action, or fails at it.
+            ReplayMismatch: the world had to be rebuilt, and has changed.
+            EnvironmentFailure: the engine dies or fails at the action.
         """
 
         def act(jvm: Jvm) -> tuple[Live, Place]:
@@ -104,7 +104,7 @@ class Engines:
         return self._twice(place.task_id, action, act)
 
     def fork(self, live: Live | None, place: Place) -> tuple[Live, Live | None]:
-        """The world of a place, and a copy; None where the process cannot copy, and the actions will be taken again."""
+        """The world of a place, and its copy; None where the process cannot copy, so that the fork will replay."""
 
         def copy(jvm: Jvm) -> tuple[Live, Live | None]:
             world = self._reach(jvm, live, place)
@@ -117,7 +117,7 @@ class Engines:
         return self._twice(place.task_id, "fork", copy)
 
     def tell(self, live: Live | None, place: Place, question: Literal["actions", "sight"]) -> tuple[Live, list[str]]:
-        """Answer about a place: all valid `actions`, or `sight`: forms of actions, an empty line, objects."""
+        """The engine's answer about a place: all valid `actions`, or `sight`: forms of actions, an empty line, objects."""
 
         def ask(jvm: Jvm) -> tuple[Live, list[str]]:
             world = self._reach(jvm, live, place)
@@ -126,7 +126,7 @@ class Engines:
         return self._twice(place.task_id, question, ask)
 
     def gold(self, task_id: str) -> list[str]:
-        """The engine's own solution, as it comes; some take seconds to find."""
+        """The engine's own solution, unchanged; some take seconds to find."""
         kind, number = named(task_id)
         return self._twice(task_id, "gold", lambda jvm: jvm.ask("gold", kind, str(number), self.simplifications))
 
@@ -135,7 +135,7 @@ class Engines:
         return _described(self, kind)
 
     def about(self) -> str:
-        """What is running, in a sentence."""
+        """The version of Java and the kind of forks, in a sentence."""
 
         def ask(jvm: Jvm) -> str:
             jvm.ask("memory")
@@ -144,7 +144,7 @@ class Engines:
         return self._twice("boil/0", "hello", ask)
 
     def lost(self) -> int:
-        """How many processes were lost so far."""
+        """Number of processes that were lost so far."""
         return sum(jvm.losses for jvm in machines(self.launch, self.jvms))
 
     def processes(self) -> list[int | None]:
@@ -152,7 +152,7 @@ class Engines:
         return [jvm.pid for jvm in machines(self.launch, self.jvms)]
 
     def _twice(self, task_id: str, what: str, call: Callable[[Jvm], T]) -> T:
-        """The call's result, from a second process if the first one is lost."""
+        """The call's result, from a second process where the first one is lost."""
         jvm = machines(self.launch, self.jvms)[zlib.crc32(task_id.encode()) % self.jvms]
         with jvm.lock:
             try:
@@ -162,7 +162,7 @@ class Engines:
                     return call(jvm)
                 except Lost as lost:
                     raise EnvironmentFailure(
-                        f'scienceworld: Java {lost} at "{what}" of task "{task_id}", a fresh process too; '
+                        f'scienceworld: Java {lost} at "{what}" of task "{task_id}", in a second process too; '
                         f"raise --env.heap ({self.launch.heap}) or --env.timeout ({self.launch.timeout:g}), "
                         "or leave the task out"
                     ) from lost
@@ -172,21 +172,21 @@ class Engines:
         name = jvm.name_world()
         seed = str(derive("scienceworld", task_id))
         reply = jvm.ask("load", name, kind, str(number), self.simplifications, self.seeding, seed)
-        live = Live(jvm, jvm.generation, name)  # the call may have started the process
+        live = Live(jvm, jvm.generation, name)  # after the call, which may have started the process
         shown = _shown(reply, task_id, "reset")
         return live, Place(task_id, (), shown, _trail(b"", shown))
 
     def _reach(self, jvm: Jvm, live: Live | None, place: Place) -> Live:
-        """The world given, or, if it is gone, another one that stands where it stood."""
+        """The live world at a place, or, where it is gone, a new world that is brought there."""
         if live is not None and live.jvm is jvm and live.generation == jvm.generation and jvm.pid is not None:
             return live
-        live, found = self._load(jvm, place.task_id)
+        live, reached = self._load(jvm, place.task_id)
         for action in place.actions:
-            found = _step(jvm, live, found, action)
-        if found.trail != place.trail:
+            reached = _step(jvm, live, reached, action)
+        if reached.trail != place.trail:
             raise ReplayMismatch(
-                f'scienceworld task "{place.task_id}": {len(place.actions)} actions taken again end with '
-                f'"{found.shown.text[:120]}", before they ended with "{place.shown.text[:120]}"; '
+                f'scienceworld task "{place.task_id}": {len(place.actions)} actions replayed end with '
+                f'"{reached.shown.text[:120]}", before they ended with "{place.shown.text[:120]}"; '
                 "is it another version of the engine?"
             )
         return live

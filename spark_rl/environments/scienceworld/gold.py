@@ -1,19 +1,21 @@
-"""The engine's own solutions, and the expert that follows them as an agent would: each step with a mode and a reason.
+"""The engine's own solutions, and the expert that follows them: each step with a mode and a reason.
 
 Invariants
 ----------
-* A solution ends where the task is completed, and was carried out under the very settings it is used with: score 100.
-* It is made plainer only where that still wins: nothing that does nothing is done (opening what is open), and a thing is
-  called what the texts call it (couch), or at least what it was called before, not by the engine's full name of it.
-* Finding one takes from a fifth of a second to several seconds, so each is kept in a file, named by the engine's version
-  and the world's settings, which appears whole or not at all. The files can be deleted at any moment.
+* A solution ends where the task is completed, and reached score 100 when it was played under the settings of the world.
+* A solution is simplified only where the simpler one still wins. A simpler solution leaves out steps without effect (to
+  open a door that is open). It names a thing as the texts do (couch), or as an earlier step did, and not by the engine's
+  full name.
+* The search for a solution takes from a fifth of a second to several seconds. Each solution is therefore stored in a file,
+  named by the engine's version and the world's settings, which appears whole or not at all. The files may be deleted at any
+  time.
 
 Mechanism
 ---------
-The solution knows where things are; the agent could not. Steps that lead to something (`go to`, `open`, looking around or
-into something) are steps of a search as long as the next thing to be used has not been named in what was seen. Where to go,
-or what to look into, is an open choice then. `searching.said` makes modes of that: `dense` tags mark all of a search,
-`sparse` tags its open choices, the first step excepted.
+The solution knows where things are; the agent cannot. Steps that lead to something (`go to`, `open`, looking around or
+into something) belong to a search as long as no observation has named the next thing to be used. The place to go to or to
+look into is then an open choice. `searching.completion` derives the modes: `dense` tags mark all steps of a search, `sparse`
+tags its open choices except the first step.
 """
 
 from __future__ import annotations
@@ -32,7 +34,7 @@ from spark_rl.common.files import cache_folder, write_bytes
 from spark_rl.environments.scienceworld.catalogue import named
 from spark_rl.environments.scienceworld.engine import Engines
 from spark_rl.environments.scienceworld.jvm import engine_version
-from spark_rl.environments.searching import Decision, said
+from spark_rl.environments.searching import Decision, completion
 from spark_rl.errors import EnvironmentFailure, PolicyFailure
 from spark_rl.prompting.parsing import respond
 from spark_rl.types import Completion, Request, Task
@@ -47,13 +49,13 @@ SHORTEST = {
     "mendelian-genetics-known-plant": 120,
     "mendelian-genetics-unknown-plant": 120,
 }
-"""Types whose solutions all have at least so many steps, in what was looked at: shorter ones are not looked for, as finding
-one can take seconds. All other types have some of 30 or fewer."""
+"""Fewest steps of a solution by task type, in a sample. No shorter solution of these types is searched for, since each can
+take seconds. All other types have solutions of 30 steps or fewer."""
 
 _REVISION = 2
-"""Of what `find` does: files of another are not read."""
+"""Version of `Solutions.find`; files of other versions are not read."""
 _MISSES = 8
-"""Solutions of a type in a row that are too long before no more of that type are looked for."""
+"""So many solutions of a type in a row that are too long end the search for solutions of this type."""
 
 _VERB = (
     r"(?P<verb>go to|teleport to|look around|look at|look in|examine|open|close|focus on|pick up|put down|pour|move|dunk|"
@@ -79,7 +81,7 @@ _CHOICES = (*_GOES, "look in")
 
 @dataclass(frozen=True)
 class Solution:
-    """What wins a task."""
+    """Actions that win a task, and their observations."""
 
     actions: tuple[str, ...]
     """Empty when the engine's own solution does not reach score 100 under these settings."""
@@ -90,30 +92,30 @@ class Solution:
         return bool(self.actions)
 
     def done(self, history: Sequence[str]) -> int:
-        """How many steps are behind an agent that has also done other things; those are taken to have changed nothing."""
+        """Number of steps of the solution that an agent has done; its other actions are assumed to have changed nothing."""
         step = 0
         for action in history:
             step += self.actions[step : step + 1] == (action,)
         return step
 
     def decision(self, step: int, instruction: str) -> Decision:
-        """A step, explained to somebody who has read the task."""
-        met = " ".join((*self.seen[: step + 1], *self.actions[:step]))
-        return explain(self.actions, step, met, instruction)
+        """A step of the solution with its reason."""
+        past = " ".join((*self.seen[: step + 1], *self.actions[:step]))
+        return explain(self.actions, step, past, instruction)
 
 
 @dataclass(frozen=True)
 class Solutions:
-    """Solutions under the settings of a world."""
+    """The solutions under the settings of a world."""
 
     engines: Engines
 
     def of(self, task_id: str) -> Solution:
-        """The solution of a task, from its file if there is one."""
+        """The solution of a task, from its file where there is one."""
         return _solution(self, task_id)
 
     def short(self, tasks: Iterable[Task], horizon: int) -> Iterator[Task]:
-        """Tasks solved within the horizon, one of each type in turn as long as it lasts; in their order otherwise."""
+        """Tasks with a solution within the horizon: one of each type in turn, and in the given order within a type."""
         by_kind: defaultdict[str, list[Task]] = defaultdict(list)
         for task in tasks:
             if SHORTEST.get(task.kind, 0) <= horizon:
@@ -131,21 +133,21 @@ class Solutions:
                 return
 
     def file(self, task_id: str) -> Path:
-        """Where a solution is kept."""
+        """The file of a solution."""
         simplified = self.engines.simplifications.replace(",", "+") or "none"
         settings = f"{engine_version()}-{_REVISION}-{self.engines.seeding}-{simplified}"
         kind, number = named(task_id)
         return cache_folder() / "scienceworld" / settings / kind / f"{number}.json"
 
     def find(self, task_id: str) -> Solution:
-        """Ask the engine for a solution and carry it out, then plainer ones; the plainest that wins."""
-        found = self._carry_out(task_id, self.engines.gold(task_id))
-        plainer = (_plain(found, as_read=True), _plain(found, as_read=False))
-        tried = (self._carry_out(task_id, path) for path in dict.fromkeys(plainer) if path != found.actions)
-        return next(filter(None, tried), found)
+        """The simplest solution that wins, of the engine's solution and two simplifications; all are played to find out."""
+        solution = self._carry_out(task_id, self.engines.gold(task_id))
+        simpler = (_plain(solution, as_read=True), _plain(solution, as_read=False))
+        played = (self._carry_out(task_id, path) for path in dict.fromkeys(simpler) if path != solution.actions)
+        return next(filter(None, played), solution)
 
     def _carry_out(self, task_id: str, path: Sequence[str]) -> Solution:
-        """What wins of a path, cut where the task is completed."""
+        """The solution that a path is, cut where the task is completed; empty where the path does not win."""
         live, place = self.engines.start(task_id)
         seen = [place.shown.text]
         for action in path:
@@ -164,14 +166,14 @@ def _solution(solutions: Solutions, task_id: str) -> Solution:
         record = json.loads(file.read_text(encoding="utf-8"))
         return Solution(tuple(record["actions"]), tuple(record["seen"]))
     except (OSError, ValueError, KeyError, TypeError):
-        pass  # not there, or not whole: found again, and written over
-    found = solutions.find(task_id)
-    write_bytes(file, json.dumps({"actions": found.actions, "seen": found.seen}).encode())
-    return found
+        pass  # the file is missing or damaged: the solution is searched for again, and the file is replaced
+    solution = solutions.find(task_id)
+    write_bytes(file, json.dumps({"actions": solution.actions, "seen": solution.seen}).encode())
+    return solution
 
 
 class GoldPaths:
-    """A policy that follows the engine's solutions, from the start and past whatever was done besides."""
+    """An expert that follows the engine's solutions from the start, and passes over other actions of the path."""
 
     def __init__(self, solutions: Solutions, tags: Literal["sparse", "dense"] = "sparse") -> None:
         self._solutions = solutions
@@ -181,30 +183,30 @@ class GoldPaths:
         """The same next step for each sample of a request.
 
         Raises:
-            PolicyFailure: there is no solution.
+            PolicyFailure: the task has no solution.
         """
         return [[self._answer(request)] * request.n for request in requests]
 
     def mistake(self, request: Request) -> Completion | None:
-        """A beginner's mistake, for demonstrations of how to recover: doing what comes next before one is there.
+        """A beginner's mistake, for demonstrations of how to recover: to use a thing before the agent has reached it.
 
         Returns:
-            None where that is what the solution does.
+            None where the solution itself uses the thing at this step.
         """
         solution, step = self._at(request)
         purpose = _purpose(solution.actions, step)
         if purpose is None or purpose == step:
             return None
-        return said(solution.decision(purpose, request.task.instruction), self._tags, first=False)
+        return completion(solution.decision(purpose, request.task.instruction), self._tags, first=False)
 
     def _answer(self, request: Request) -> Completion:
         solution, step = self._at(request)
-        if step == len(solution.actions):  # something done besides has changed what the solution relies on
+        if step == len(solution.actions):  # another action of the path has broken the solution
             return Completion(respond("think", "I have done all that I know.", "look around"))
-        return said(solution.decision(step, request.task.instruction), self._tags, first=not request.history)
+        return completion(solution.decision(step, request.task.instruction), self._tags, first=not request.history)
 
     def _at(self, request: Request) -> tuple[Solution, int]:
-        """The solution of a request's task, and how much of it has been done."""
+        """The solution of a request's task, and the number of its steps that have been done."""
         try:
             solution = self._solutions.of(request.task.id)
         except EnvironmentFailure as error:
@@ -214,10 +216,17 @@ class GoldPaths:
         return solution, solution.done(request.history)
 
 
-def explain(actions: Sequence[str], step: int, met: str, instruction: str) -> Decision:
-    """A step of a solution, explained by the solution, the task, and all that was seen and done before the step.
+def explain(actions: Sequence[str], step: int, past: str, instruction: str) -> Decision:
+    """A step of a solution with its reason.
 
-    What is looked for has a name only if the task gives it: which animal will be found, nobody can know.
+    The reason names the thing that the agent searches for only where the task names it: nobody can know in advance which
+    animal the agent will find.
+
+    Args:
+        actions: the solution.
+        step: number of the step, from 0.
+        past: all observations and actions before the step.
+        instruction: the task.
     """
     action = actions[step]
     verb, thing, place = _read(action)
@@ -231,26 +240,26 @@ def explain(actions: Sequence[str], step: int, met: str, instruction: str) -> De
     later = _purpose(actions, step)
     name = re.split(r" (?:in|on|containing) ", _read(actions[later])[1])[0] if later is not None else ""
     taken = any(_read(before)[:2] == ("pick up", name) for before in actions[:step])
-    if not name or taken or re.search(rf"\b{re.escape(name)}\b", met):
+    if not name or taken or re.search(rf"\b{re.escape(name)}\b", past):
         ways = [place for verb, place, _ in map(_read, actions[step:later]) if verb in _GOES]
-        known = _ON_THE_WAY if ways[1:] and verb in _GOES else _KNOWN.get(verb, "I check how things stand.")
-        return Decision(action, known.format(thing=thing, there=ways[-1] if ways else ""))
+        reason = _ON_THE_WAY if ways[1:] and verb in _GOES else _KNOWN.get(verb, "I check how things stand.")
+        return Decision(action, reason.format(thing=thing, there=ways[-1] if ways else ""))
     one = f"the {name}" if name in instruction else needed or "something"
     reason = _SOUGHT.get(verb, "I need {one}, so I look for it.").format(thing=thing, one=one)
     return Decision(action, reason, search=True, open_choice=verb in _CHOICES)
 
 
 def _purpose(actions: Sequence[str], step: int) -> int | None:
-    """The next step, from this one on, that does more than lead somewhere."""
+    """The next step, from this one on, that uses a thing, and does not only lead to it."""
     return next((i for i in range(step, len(actions)) if _read(actions[i])[0] not in _LEADS), None)
 
 
 def _plain(solution: Solution, *, as_read: bool) -> tuple[str, ...]:
-    """The actions that do something; what is carried is called as it was when it was taken.
+    """The actions that have an effect; a carried thing has the name by which it was taken.
 
-    With `as_read` a thing that was focused on is called as the engine's answer calls it.
+    With `as_read`, a thing that was focused on has the name in the engine's answer.
     """
-    names: dict[str, str] = {}  # what the solution calls a thing -> what it is called here
+    names: dict[str, str] = {}  # name in the solution -> name in the result
     plain: list[str] = []
     for action, answer in zip(solution.actions, solution.seen[1:], strict=True):
         if "already open" in answer:
@@ -302,9 +311,9 @@ _REASONS = {
 
 
 def _read(action: str) -> tuple[str, str, str]:
-    """Verb, thing and place of an action; an action of another form is all verb."""
+    """Verb, thing and place of an action; an action of another form is the verb as a whole."""
     for form in _FORMS:
         if (match := form.fullmatch(action)) is not None:
-            found = match.groupdict()
-            return found["verb"], found["thing"] or "", found.get("place") or ""
+            parts = match.groupdict()
+            return parts["verb"], parts["thing"] or "", parts.get("place") or ""
     return action, "", ""

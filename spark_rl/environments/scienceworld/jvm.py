@@ -1,18 +1,18 @@
-"""Java processes that hold worlds: started when they are needed, one call at a time, gone when this process is.
+"""Java processes that hold worlds: they start on demand, answer one call at a time, and end with this process.
 
 Invariants
 ----------
-* A call is answered, or `Lost` says that the process is gone and all its worlds with it; the next call starts another.
-* No process outlives this one, however it ends: each ends with its standard input, which closes with this process.
+* A call is answered, or `Lost` reports that the process and all its worlds are gone; the next call starts another process.
+* No Java process outlives this process, however it ends: a Java process ends when its standard input closes.
 
 Mechanism
 ---------
 The helper (`java/`) reads requests from its standard input and writes replies to its standard output, so that there is no
-port, no second library and nothing left to clean up. It runs in a session of its own: a Ctrl-C is meant for this process,
-which may go on. The heap is bounded, since by default Java collects late and takes what the machine has; the collector is
-the one without threads of its own. With `-XX:hashCode=2` all objects have one identity hash: the engine keeps objects in
-tables by it, whose order, and with it the text, otherwise differs from run to run (a quarter of all solutions replayed
-differ somewhere), and which no copy of a world could keep.
+port, no second library and nothing to clean up. The helper runs in a session of its own, since a Ctrl-C is meant for this
+process, which may go on. The heap is bounded, since by default Java collects garbage late and takes all memory of the
+machine; the garbage collector is the serial one, which has no threads. With `-XX:hashCode=2` all objects have the same
+identity hash. The engine orders objects by this hash, so that texts would otherwise differ from run to run (a quarter of all
+replayed solutions differ somewhere) and no copy of a world could be exact.
 """
 
 from __future__ import annotations
@@ -39,24 +39,24 @@ __all__ = ["CLASSES", "LEAST_JAVA", "Jvm", "Launch", "Lost", "archive", "engine_
 
 LEAST_JAVA = 17
 CLASSES = Path(__file__).parent / "java"
-"""Where the helper's compiled classes are, beside their source."""
+"""Folder of the helper's compiled classes, which also has their source."""
 FLAGS = ("-XX:+UseSerialGC", "-XX:+IgnoreUnrecognizedVMOptions", "-XX:+UnlockExperimentalVMOptions", "-XX:hashCode=2")
 
 _START = 120.0
-"""Seconds a process has to load the engine."""
+"""Seconds that a process has to load the engine."""
 _DROPPED = 32
-"""Worlds that are let go of at once."""
+"""Fewest worlds that are released together."""
 
 
 class Lost(Exception):
-    """The process is gone, or as good as."""
+    """The process died, or was killed since it did not answer."""
 
 
 def archive() -> Path:
-    """The engine's archive of classes; its Python side is not imported.
+    """The engine's archive of classes; the engine's Python package is not imported.
 
     Raises:
-        MissingExtra: it is not installed.
+        MissingExtra: the engine is not installed.
     """
     try:
         jar = Path(str(importlib.metadata.distribution("scienceworld").locate_file("scienceworld/scienceworld.jar")))
@@ -74,23 +74,23 @@ def engine_version() -> str:
 
 
 def find_java() -> str:
-    """The program `java`: that of `$JAVA_HOME`, else the one on the path.
+    """The program `java` of `$JAVA_HOME`, else the one on the path.
 
     Raises:
-        UsageError: there is none.
+        UsageError: there is no such program.
     """
     home = os.environ.get("JAVA_HOME")
-    found = (home and shutil.which(Path(home) / "bin" / "java")) or shutil.which("java")
-    if not found:
+    program = (home and shutil.which(Path(home) / "bin" / "java")) or shutil.which("java")
+    if not program:
         raise UsageError(
             f'ScienceWorld needs Java {LEAST_JAVA} or newer, and there is no program "java" on the path: install one '
             "(Debian: apt-get install openjdk-17-jre-headless) or set JAVA_HOME"
         )
-    return found
+    return program
 
 
 def _java_version(java: str) -> int:
-    """Its first number; 0 when it does not say."""
+    """The main version of Java; 0 where its output has none."""
     done = subprocess.run([java, "-version"], capture_output=True, text=True, check=False, stdin=subprocess.DEVNULL)
     match = re.search(r'version "(?:1\.)?(\d+)', done.stderr + done.stdout)
     return int(match[1]) if match else 0
@@ -98,27 +98,27 @@ def _java_version(java: str) -> int:
 
 @dataclass(frozen=True)
 class Launch:
-    """How processes are started. Equal values share them."""
+    """Settings of processes. Equal values share processes."""
 
     heap: int
     """Most megabytes of worlds."""
     timeout: float
-    """Seconds for a call, before the process is killed."""
+    """Seconds for a call before the process is killed."""
 
 
 class Jvm:
-    """One process. Use it under `lock`, which may be held over several calls."""
+    """One Java process. Callers hold `lock` during a call, or over several calls."""
 
     def __init__(self, launch: Launch) -> None:
         self.lock = threading.RLock()
         self.generation = 0
-        """Number of the process; worlds of an earlier one are gone."""
+        """Number of the process; worlds of earlier processes are gone."""
         self.losses = 0
-        """Processes that died or were killed since they did not answer."""
+        """Number of processes that died, or were killed since they did not answer."""
         self.exact = False
         """Whether the process can copy worlds."""
         self.java = ""
-        """Its version."""
+        """Version of Java."""
         self._launch = launch
         self._process: subprocess.Popen[bytes] | None = None
         self._errors: IO[bytes] | None = None
@@ -127,7 +127,7 @@ class Jvm:
 
     @property
     def pid(self) -> int | None:
-        """Id of the process; None while there is none."""
+        """Id of the process; None while no process runs."""
         return self._process.pid if self._process and self._process.poll() is None else None
 
     def ask(self, *request: str, timeout: float | None = None) -> list[str]:
@@ -140,16 +140,16 @@ class Jvm:
         """
         if self._process is None:
             self._start()
-        self._let_go()
+        self._release()
         return self._call(request, self._launch.timeout if timeout is None else timeout)
 
     def name_world(self) -> str:
-        """A fresh id."""
+        """A new id for a world."""
         self._worlds += 1
         return str(self._worlds)
 
     def drop(self, generation: int, world: str) -> None:
-        """Let go of a world, some time later. May be called from anywhere, collectors of garbage included."""
+        """Release a world, some time later. May be called from anywhere, also during garbage collection."""
         self._dropped.append((generation, world))
 
     def stop(self) -> None:
@@ -162,10 +162,10 @@ class Jvm:
                     pipe.close()
         self._process = self._errors = None
 
-    def _let_go(self) -> None:
+    def _release(self) -> None:
         if len(self._dropped) >= _DROPPED:
-            gone = [self._dropped.popleft() for _ in range(len(self._dropped))]
-            worlds = [world for generation, world in gone if generation == self.generation]
+            dropped = [self._dropped.popleft() for _ in range(len(self._dropped))]
+            worlds = [world for generation, world in dropped if generation == self.generation]
             if worlds:
                 self._call(("drop", *worlds), self._launch.timeout)
 
@@ -179,7 +179,7 @@ class Jvm:
             self.losses += 1
             self.stop()
             raise Lost(reason) from error
-        except BaseException:  # interrupted in the midst of a call: its reply must not be taken for the next one's
+        except BaseException:  # the call was interrupted: its reply must not be taken for the reply to the next call
             self.stop()
             raise
         if status != "ok":
@@ -204,7 +204,7 @@ class Jvm:
             stdout=subprocess.PIPE,
             stderr=self._errors,
             bufsize=0,
-            cwd=jar.parent,  # where the engine reads its table of types
+            cwd=jar.parent,  # the engine reads its table of types from the working directory
             start_new_session=True,
         )
         try:
@@ -220,7 +220,7 @@ class Jvm:
         self.exact = exact == "true"
 
     def _last_words(self) -> str:
-        """What the process wrote to its standard error at the end, if anything."""
+        """The last line that the process wrote to its standard error, in brackets; empty where there is none."""
         if self._errors is None:
             return ""
         self._errors.seek(0)
@@ -229,7 +229,7 @@ class Jvm:
 
 
 def _write(process: subprocess.Popen[bytes], request: tuple[str, ...]) -> None:
-    """Send a request whole."""
+    """Send a whole request."""
     texts = [text.encode("utf-8", errors="replace") for text in request]
     message = struct.pack(">i", len(texts)) + b"".join(struct.pack(">i", len(text)) + text for text in texts)
     assert process.stdin is not None
@@ -270,7 +270,7 @@ _guard = threading.Lock()
 
 
 def machines(launch: Launch, count: int) -> list[Jvm]:
-    """This process's Java processes, at least `count` of them; a forked child has its own."""
+    """The Java processes of this process, at least `count`; a forked child process has its own."""
     with _guard:
         group = _running.setdefault((os.getpid(), launch), [])
         group.extend(Jvm(launch) for _ in range(count - len(group)))

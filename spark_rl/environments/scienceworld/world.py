@@ -1,9 +1,9 @@
-"""The `ScienceWorld` world: its tasks, its settings, and who demonstrates.
+"""The `ScienceWorld` world: its tasks, its settings and its expert.
 
 Invariants
 ----------
-* A task is a type and a variation: all trajectories of a tree, and all forks, play that one.
-* Which tasks a level has is a rule (`catalogue`); what they ask is the engine's sentence, told by a Java process.
+* A task is a type and a variation: all trajectories of a tree, and all forks, play this variation.
+* A rule (`catalogue`) decides which tasks a level has. A task's instruction is the engine's sentence, from a Java process.
 """
 
 from __future__ import annotations
@@ -35,35 +35,36 @@ _SIMPLIFICATIONS = (
 
 @dataclass(frozen=True)
 class ScienceWorld:
-    """Experiments of primary-school science: 30 types of task, 7,207 variations of them.
+    """Experiments of primary-school science: 30 types of task, 7,207 variations.
 
     L0 is tested on variations near those of training, L1 on others, L2 on ten types that it does not train on.
     """
 
     kinds: tuple[str, ...] = ()
-    """Only these types of task, in every level and split; none means all of the level."""
+    """Types of task to use, in every level and split; empty means all."""
     train_tasks: int = 0
-    """Train on this many tasks only, a fixed choice mixed over the types; 0 means all."""
+    """Number of training tasks, a fixed choice mixed over the types; 0 means all."""
     dev_tasks: int = 50
-    """Tasks taken out of training for the development slice, a fixed choice mixed over the types."""
+    """Number of training tasks that form the `dev` split instead, a fixed choice mixed over the types."""
     simplifications: str = "easy"
-    """The engine's names with commas between; `easy` is teleporting, open doors, flower pots that water themselves, and no
+    """The engine's names, separated by commas; `easy` is teleporting, open doors, flower pots that water themselves, and no
     wiring where a task needs none."""
     ticks: int = 100
-    """An episode ends beyond this much simulated time (`wait` takes ten); 0 never."""
+    """An episode ends after this much simulated time (`wait` takes ten); 0 sets no limit."""
     success: Literal["score", "won"] = "score"
-    """What solves a task: score 100, or, as in SPARK's released code, the end of the episode at any score above 0, which
-    waiting reaches. For comparison only."""
+    """`score`: score 100 solves a task. `won`, for comparison only: as in SPARK's released code, the end of the episode at
+    any score above 0 does, which waiting reaches."""
     reward: Literal["success", "score"] = "success"
-    """What is paid: 1 for success, or each gain of score, up to 1."""
+    """`success`: 1 for success. `score`: each gain of score, up to 1 in all."""
     seeding: Literal["step", "stock"] = "step"
-    """`step`: a seed for each step. `stock`: the engine's one stream, and its dropping of questions, as in its traces."""
+    """`step`: a seed for each step. `stock`: the engine's one random stream, where it also drops questions, as in its
+    traces."""
     jvms: int = 1
-    """Java processes. A rollout takes its steps one after another: more serve programs of several threads."""
+    """Number of Java processes. A rollout takes its steps one after another; only programs with threads profit from more."""
     heap: int = 512
     """Most megabytes of worlds in a Java process."""
     timeout: float = 120.0
-    """Seconds a Java process has for a call before it is replaced. The slowest solutions take some seconds to find."""
+    """Seconds that a Java process has for a call before it is replaced. The slowest solutions take some seconds to find."""
 
     def __post_init__(self) -> None:
         for name, least in (("train_tasks", 0), ("dev_tasks", 0), ("ticks", 0), ("jvms", 1), ("heap", 64)):
@@ -94,33 +95,33 @@ class ScienceWorld:
         """Tasks of a level (`L0`, `L1`, `L2`) and split (`train`, `dev`, `test`).
 
         Raises:
-            UsageError: the level or split is not known, or there is no Java.
+            UsageError: the level or split is not known, or Java is missing.
         """
-        # The slice for development is the same one whatever types are asked for: so it never moves into training.
+        # The `dev` split is drawn before `kinds` applies, so that no task of it ever moves into training.
         ids = variations(level, split, self.dev_tasks)
         if self.kinds:
             ids = [task_id for task_id in ids if named(task_id)[0] in self.kinds]
         return [self.task(task_id) for task_id in (ids[: self.train_tasks or None] if split == "train" else ids)]
 
     def task(self, task_id: str) -> Task:
-        """The task with an id `<type>/<number>`, in a level or not.
+        """The task with an id `<type>/<number>`, also where no level has it.
 
         Raises:
-            UsageError: there is no such task, or no Java.
+            UsageError: there is no such task, or Java is missing.
         """
         kind, number = named(task_id)
         return Task(self.name, task_id, self.engines().describe(kind)[number], kind)
 
     def engines(self) -> Engines:
-        """Who plays."""
+        """The engines that play the tasks."""
         return Engines(Launch(self.heap, self.timeout), self.jvms, self.simplifications, self.seeding)
 
     def make(self) -> ScienceWorldEnvironment:
-        """A fresh environment; Java starts with the first one that is reset."""
+        """A new environment; Java starts at the first reset."""
         return ScienceWorldEnvironment(self.engines(), Rules(self.ticks, self.success, self.reward))
 
     def expert(self, tags: Literal["sparse", "dense"] = "sparse") -> Policy:
-        """A policy that follows the engine's own solutions; `tags` says how often it explores."""
+        """An expert that follows the engine's own solutions; `tags` sets how often it explores."""
         return GoldPaths(Solutions(self.engines()), tags)
 
     def demonstrable(self, tasks: Iterable[Task], horizon: int) -> Iterator[Task]:
@@ -132,9 +133,9 @@ class ScienceWorld:
         return replace(self, ticks=0)
 
     def lost(self) -> int:
-        """How many Java processes died or hung and were replaced so far."""
+        """Number of Java processes that died or hung, and were replaced, so far."""
         return self.engines().lost()
 
     def about(self) -> str:
-        """Which engine plays; said by `spark-rl env check`."""
+        """The engine and its version, which `spark-rl env check` prints."""
         return f"ScienceWorld {engine_version()}, {self.engines().about()}"

@@ -63,10 +63,10 @@ def decide(board: Board, rng: random.Random) -> Decision:
     choice = board.fresh and (several or len(totals) < len(found))
     left = reach(board.room.size, board.room.floor & ~board.boxes, push.stand)
     nearer = [move for move, way in board.room.ways().items() if left.get(board.player + way) == push.walk - 1]
-    return _said(board, push, rng.choice(nearer) if push.walk else push.move, choice)
+    return _decision(board, push, rng.choice(nearer) if push.walk else push.move, choice)
 
 
-def _said(board: Board, push: Push, move: str, choice: bool = False) -> Decision:
+def _decision(board: Board, push: Push, move: str, choice: bool = False) -> Decision:
     """The push, where one stands for it, and the next cell on the way: each follows from what was said before it."""
     ahead = board.player + board.room.ways()[move]
     box, stand, here, there = (place(cell, board.room.size) for cell in (push.box, push.stand, board.player, ahead))
@@ -80,5 +80,5 @@ def slip(board: Board) -> Decision | None:
     best = min((push.total for push in found if push.total is not None), default=None)
     for push in found:
         if push.walk == 0 and push.total != best:
-            return _said(board, push, push.move)
+            return _decision(board, push, push.move)
     return None

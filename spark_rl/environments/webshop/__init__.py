@@ -1,8 +1,8 @@
-"""WebShop: find and buy what a customer asks for, in a shop of scraped pages; in Python alone, equal to the original.
+"""WebShop: find and buy a product for a customer, in a shop of scraped pages; in Python alone, equal to the original.
 
-`catalogue` reads the official files, `generated` makes up a shop without them. `goals` says what is asked, `rewards` what
-a purchase is worth, `pages` what each page shows and offers. `analysis` and `index` are the search, `shop` puts all that
-together and keeps it in files, `environment` is an episode, `world` what the command line sees, `expert` who
+`catalogue` reads the official files, `generated` generates a shop without them. `goals` has the customers' goals, `rewards`
+the score of a purchase, `pages` the text and clickable words of each page. `analysis` and `index` are the search, `shop`
+joins all these parts and stores them in files, `environment` is an episode, `world` has the options, and `expert`
 demonstrates.
 """
 

@@ -1,11 +1,11 @@
-"""From text to the terms it is found by: Lucene's `EnglishAnalyzer`, term for term.
+"""The terms of a text for search: Lucene's `EnglishAnalyzer`, term for term.
 
 Invariant: a text and a query that Lucene would reduce to the same terms are reduced to the same terms here.
 
-Text is cut into words as Unicode (UAX #29) does, in so far as shop texts show: letters and digits stay together, ":" and
-"." join letters, "." and "," join digits, an emoji is a word, and so is each Chinese character. A possessive 's goes, 33
-stop words go, and what is left is stemmed by Porter's rules (M. F. Porter, "An algorithm for suffix stripping", 1980)
-with the two changes that Lucene makes: words of one or two letters stay, and "-logi" becomes "-log".
+Text is split into words by the rules of Unicode (UAX #29), as far as shop texts need them: letters and digits stay
+together, ":" and "." join letters, "." and "," join digits, an emoji is a word, and so is each Chinese character. A
+possessive 's and 33 stop words are removed. The other words are stemmed by Porter's rules (M. F. Porter, "An algorithm for
+suffix stripping", 1980) with two changes by Lucene: words of one or two letters stay, and "-logi" becomes "-log".
 """
 
 from __future__ import annotations
@@ -22,11 +22,11 @@ STOP_WORDS = frozenset(
         *("the", "their", "then", "there", "these", "they", "this", "to", "was", "will", "with"),
     ]
 )
-"""Words that are not looked for."""
+"""Words that the search ignores."""
 
 
 def _token() -> re.Pattern[str]:
-    # What Python counts as a letter or digit, but Unicode does not put into words: fractions, superscripts, circled numbers.
+    # Letters and digits for Python that are no part of a word for Unicode: fractions, superscripts, circled numbers.
     loose = "\uff9f" + "".join(
         char for char in map(chr, range(0xA0, 0x3400)) if char.isnumeric() and not char.isalpha() and not char.isdecimal()
     )
@@ -51,10 +51,10 @@ _POSSESSIVE = ("'s", "’s", "＇s")
 
 
 def terms(text: str) -> list[str]:
-    """The terms of a text, in order, repeated ones repeated."""
+    """The terms of a text, in order, with repetitions."""
     text = text.lower()
-    found = (_PLAIN if text.isascii() else _TOKEN).findall(text)
-    return [term for token in found if (term := _term(token))]
+    tokens = (_PLAIN if text.isascii() else _TOKEN).findall(text)
+    return [term for token in tokens if (term := _term(token))]
 
 
 @lru_cache(maxsize=1 << 18)
@@ -77,7 +77,7 @@ _STEP_4 = (
     "ement", "ance", "ence", "able", "ible", "ment", "ant", "ent", "ion", "ism", "ate", "iti", "ous", "ive", "ize",
     "al", "er", "ic", "ou",
 )  # fmt: skip
-"""The longest first: only the longest that fits is looked at."""
+"""Longest first, since only the longest suffix that fits counts."""
 
 
 def _shape(word: str) -> str:
@@ -89,17 +89,17 @@ def _shape(word: str) -> str:
 
 
 def _measure(word: str) -> int:
-    """How often a vowel is followed by a consonant."""
+    """Number of places where a consonant follows a vowel."""
     return _shape(word).count("vc")
 
 
 def _ends_short(word: str) -> bool:
-    """Whether it ends consonant, vowel, consonant, the last of them not w, x or y."""
+    """Whether the word ends in consonant, vowel, consonant, where the last consonant is not w, x or y."""
     return _shape(word).endswith("cvc") and word[-1] not in "wxy"
 
 
 def _suffix(word: str, rules: dict[str, str]) -> str:
-    """The first rule whose suffix fits, applied where something that can be said is left."""
+    """The word after the first rule whose suffix fits; the rule applies only where the rest has a vowel and a consonant."""
     for suffix, to in rules.items():
         if word.endswith(suffix):
             root = word[: -len(suffix)]
@@ -131,7 +131,7 @@ def stem(word: str) -> str:
 
 
 def _inflected(word: str) -> str:
-    """Plurals and the forms in -ed and -ing."""
+    """The word without the endings of plurals, -ed and -ing."""
     if word.endswith(("sses", "ies")):
         word = word[:-2]
     elif word.endswith("s") and not word.endswith("ss"):

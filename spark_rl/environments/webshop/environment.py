@@ -1,10 +1,10 @@
-"""An episode of WebShop: a task's scene, and the state that its pages are in.
+"""An episode of WebShop: a task's scene, and the state of its pages.
 
 Invariants
 ----------
-* `step` accepts any string; what the page does not offer changes nothing, and the same page is shown again.
-* The task is won when what was bought has score 1. The score itself is reported beside it, with 1 for goals that can be
-  won at all (`ceiling`), so that the mean of the second is the most that the mean of wins can be.
+* `step` accepts any string; an action that the page does not offer changes nothing, and the observation is the same page.
+* The task is solved when the purchase has score 1. `Observation.progress` has the score itself, and `ceiling`, which is 1
+  for goals that can be reached at all: the success rate cannot exceed the mean of `ceiling`.
 """
 
 from __future__ import annotations
@@ -25,7 +25,7 @@ __all__ = ["Rules", "WebshopEnvironment", "winnable", "worth"]
 
 @dataclass(frozen=True)
 class Rules:
-    """What a purchase pays, and what is said."""
+    """Settings of rewards and observations; see the fields of `Webshop`."""
 
     compat: bool = False
     nouns: str = "rule"
@@ -34,14 +34,14 @@ class Rules:
 
 
 def worth(scene: Scene, product: int, options: Options, rules: Rules) -> float:
-    """The score of buying a product with these options."""
+    """The score of the purchase of a product with these options."""
     shop, chosen = scene.shop, [value for _, value in options]
     bought, price = shop.products[product], float(shop.prices[product])
     return score(scene.goal, bought, price, chosen, nouns=find_nouns(rules.nouns), compat=rules.compat).total
 
 
 def winnable(scene: Scene, product: int, rules: Rules) -> bool:
-    """Whether buying the product that was meant, with the options that were meant, has score 1."""
+    """Whether the purchase of the goal's own product, with the goal's own options, has score 1."""
     options: Options = ()
     for word in fitting(scene.goal):
         options = choose(scene.goal.product, options, word)
@@ -49,7 +49,7 @@ def winnable(scene: Scene, product: int, rules: Rules) -> bool:
 
 
 class WebshopEnvironment:
-    """One episode. Made by `Webshop.make`."""
+    """One episode, made by `Webshop.make`."""
 
     fork_cost: Literal["cheap", "replay"] = "cheap"
 
@@ -59,10 +59,10 @@ class WebshopEnvironment:
         self._winnable = False
         self._state = START
         self._kind = ""
-        """Of the last action that did something."""
+        """Kind of the last action that applied, `search` or `click`."""
 
     def reset(self, task: Task) -> Observation:
-        """Start the task: the page with the search bar.
+        """Start the task; the first observation is the page with the search bar.
 
         Raises:
             UsageError: the task is not one of this world's.
@@ -80,13 +80,13 @@ class WebshopEnvironment:
         return self._observe()
 
     def fork(self) -> WebshopEnvironment:
-        """An independent continuation; shares the immutable state."""
+        """An independent continuation, which shares the immutable state."""
         other = WebshopEnvironment(self._scene_of, self._rules)
         other._scene, other._winnable, other._state, other._kind = self._scene, self._winnable, self._state, self._kind
         return other
 
     def state_key(self) -> str:
-        """Kind of the last action that applied, the page, and the options chosen, which the page does not show."""
+        """Kind of the last action that applied, the page, and the chosen options, which the page does not show."""
         self._here()
         return "|".join((self._kind, self._text(0.0), *(f"{name}={value}" for name, value in sorted(self._state.options))))
 
@@ -95,7 +95,7 @@ class WebshopEnvironment:
 
     @property
     def state(self) -> State:
-        """Where the episode stands."""
+        """The present state of the episode."""
         return self._state
 
     @property
@@ -135,5 +135,5 @@ class WebshopEnvironment:
 
 
 def _actions(scene: Scene, state: State) -> tuple[str, ...]:
-    """What can be done: a search where there is a bar for it, and all clicks."""
+    """The actions of a page: a search where there is a search bar, and all clicks."""
     return tuple("search[<your query>]" if word == "search" else f"click[{word}]" for word in clickables(scene, state))

@@ -1,14 +1,14 @@
-"""An expert that shops: it knows which product was meant, and says only what a customer could see.
+"""An expert that shops: it knows the goal's product, and its reasons name only what a customer can see.
 
 Invariants
 ----------
-* A decision is a function of the task and of the path so far, which is played again in an own environment: so the expert
-  continues any path, whoever began it.
-* What it searches for is made of the words of the request; that it knows which product is meant shows only in which
-  result it opens. Reasons name what was asked for and what the page shows.
+* A decision depends on the task and the path alone. The expert plays the path again in an environment of its own, so it
+  continues the path of any other policy.
+* Searches consist of words of the request. The expert uses its knowledge of the product only to choose the search and the
+  result to open. Reasons name the request and the contents of the page.
 
-It searches with the part of the request that shows the product soonest, turns pages until it is there, opens it, chooses
-the options, and buys.
+The expert searches with the part of the request that lists the product on the earliest page, turns pages until the product
+appears, opens it, chooses the options, and buys.
 """
 
 from __future__ import annotations
@@ -19,7 +19,7 @@ from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from typing import Literal
 
-from spark_rl.environments.searching import Decision, said
+from spark_rl.environments.searching import Decision, completion
 from spark_rl.environments.webshop.environment import WebshopEnvironment
 from spark_rl.environments.webshop.pages import Scene, State, shown_hits
 from spark_rl.environments.webshop.rewards import fitting
@@ -36,7 +36,7 @@ _OPTIONS = re.compile(r" with [\w ]+: .*$")
 
 
 def queries(instruction: str) -> tuple[str, ...]:
-    """What a request can be searched by, the shortest first: without options and price, without price, all of it.
+    """The searches for a request, shortest first: without options and price, without price, and the whole request.
 
     >>> queries("Find me soft rugs with color: red, and price lower than 30.00 dollars")[:2]
     ('soft rugs', 'soft rugs with color: red')
@@ -48,25 +48,26 @@ def queries(instruction: str) -> tuple[str, ...]:
 
 @dataclass
 class ShoppingExpert:
-    """Plays WebShop. `tags` says which steps are in explore mode: see `searching.said`.
+    """Plays WebShop. `tags` says which steps are in explore mode: see `searching.completion`.
 
     A search is what leads to a product's page: the query, the turning of pages and the opening of a result. Open choices are
     queries (but for a path's first step) and which of several results to open, or whether to turn the page.
     """
 
     make: Callable[[], WebshopEnvironment]
-    """Makes the environment that plays the path again."""
+    """Makes the environment in which the path is played again."""
     tags: Literal["sparse", "dense"] = "sparse"
+    """Which steps are in explore mode: see `searching.completion`."""
 
     async def sample(self, requests: Sequence[Request]) -> list[list[Completion]]:
-        """One decision for each request; there is no chance in it."""
+        """The one decision for each request, for all its samples."""
         return [[self._answer(request)] * request.n for request in requests]
 
     def mistake(self, request: Request) -> Completion | None:
-        """A beginner's mistake, for demonstrations of how to recover: opening another result that is on the page.
+        """A beginner's mistake, for demonstrations of how to recover: to open a wrong result of the page.
 
         Returns:
-            None where there is no other.
+            None where the page has no wrong result.
         """
         scene, state = self._recall(request)
         others = [hit for hit in shown_hits(scene, state) if scene.shop.products[hit].asin != scene.goal.product.asin]
@@ -76,7 +77,7 @@ class ShoppingExpert:
 
     def _answer(self, request: Request) -> Completion:
         scene, state = self._recall(request)
-        return said(_decide(scene, state), self.tags, first=not request.history)
+        return completion(_decide(scene, state), self.tags, first=not request.history)
 
     def _recall(self, request: Request) -> tuple[Scene, State]:
         environment = self.make()
@@ -99,13 +100,13 @@ def _decide(scene: Scene, state: State) -> Decision:
 
 
 def _search(scene: Scene) -> Decision:
-    """The shortest query that shows the product on the earliest page."""
+    """The shortest query that lists the product on the earliest page."""
     best = min(queries(scene.goal.instruction), key=lambda query: _page(scene, scene.shop.search(query)))
     return Decision(f"search[{best}]", f"I look for {queries(scene.goal.instruction)[0]}.", search=True, open_choice=True)
 
 
 def _page(scene: Scene, hits: Sequence[int]) -> float:
-    """Page of results that shows the product; infinite where none does."""
+    """Number of the page of results that lists the product; infinite where none does."""
     places = (place for place, hit in enumerate(hits) if scene.shop.products[hit].asin == scene.goal.product.asin)
     return next((place // scene.per_page + 1.0 for place in places), float("inf"))
 
@@ -117,15 +118,15 @@ def _among_results(scene: Scene, state: State) -> Decision:
     if page != state.number:
         turn = "next >" if page > state.number else "< prev"
         return Decision(f"click[{turn}]", "None of these fits, so I turn the page.", search=True, open_choice=True)
-    found = next(hit for hit in shown if scene.shop.products[hit].asin == scene.goal.product.asin)
-    reason, action = _opening(scene, found)
+    product = next(hit for hit in shown if scene.shop.products[hit].asin == scene.goal.product.asin)
+    reason, action = _opening(scene, product)
     return Decision(action, reason, search=True, open_choice=len(shown) > 1)
 
 
 def _opening(scene: Scene, product: int) -> tuple[str, str]:
-    """Why, and how, a result is opened."""
-    one = scene.shop.products[product]
-    return f"The {one.title.strip()} may fit.", f"click[{one.asin.lower()}]"
+    """The reason and the action that opens a result."""
+    result = scene.shop.products[product]
+    return f"The {result.title.strip()} may fit.", f"click[{result.asin.lower()}]"
 
 
 def _on_the_page(scene: Scene, state: State) -> Decision:
@@ -138,6 +139,6 @@ def _on_the_page(scene: Scene, state: State) -> Decision:
 
 
 def _missing(scene: Scene, state: State) -> Iterator[str]:
-    """Values asked for that are not chosen."""
+    """The goal's option values that are not chosen yet."""
     chosen = {value for _, value in state.options}
     return (value for value in fitting(scene.goal) if value not in chosen)

@@ -1,13 +1,13 @@
-"""Getting the official files: from a folder, or from where their authors put them; each one looked at.
+"""Fetch the official files from a folder or from their authors' server, and verify each of them.
 
 Invariants
 ----------
-* A file appears under its name whole and verified, or not at all; one that is there and good is not fetched again.
-* Verified means: its size and SHA-256 are those of a version that is known, or that were written down when it was fetched
-  (`SHA256SUMS` beside it), and every record in it could be read.
+* A file appears under its name whole and verified, or not at all; a verified file is not fetched again.
+* Verified means: size and SHA-256 equal those of a known version, or those recorded when the file was fetched (in
+  `SHA256SUMS` beside the file), and every record of the file could be read.
 
-The authors publish no hashes. Where only the size of their file is known, or nothing (the large files), what came is read
-whole and its hash is written down, so that what changes later is noticed; it is said for which files that is so.
+The authors publish no hashes. For some files only the size is known, for the large files not even the size. Such a file is
+read as a whole and its hash is recorded, so that a later change is noticed; `Found.unproven` names these files.
 """
 
 from __future__ import annotations
@@ -31,7 +31,7 @@ from spark_rl.errors import EnvironmentFailure, StorageError, UsageError
 __all__ = ["ADDRESS", "Found", "fetch"]
 
 ADDRESS = "https://drive.usercontent.google.com/download?id={id}&export=download&confirm=t"
-"""Where a file is had by its number."""
+"""Address of a file by its number."""
 _NUMBERS = {
     "items_shuffle_1000.json": "1EgHdxQ_YxqIQlvvq5iKlCrkEKR6-j0Ib",
     "items_ins_v2_1000.json": "1IduG0xl544V_A_jv3tHXC0kyFi7PnyBu",
@@ -50,24 +50,24 @@ _KNOWN: dict[str, dict[int, str]] = {
         5_640: "8bc0ae02b37351395091c55b29352ba21a26a231d093c151cf1a83847ca66359",
     },
 }
-"""Bytes and SHA-256 of the versions that are known: the authors' (of two the hash is not known), and the same products
-without the keys that the shop never reads, with the human instructions for these products only."""
+"""Bytes and SHA-256 of the known versions: the authors' files (two hashes are unknown), and smaller files without the keys
+that the shop never reads, with the human instructions for their products only."""
 _SUMS = "SHA256SUMS"
 _CHUNK = 1 << 20
 
 
 @dataclass(frozen=True)
 class Found:
-    """What lies in a folder."""
+    """The official files of a folder."""
 
     root: Path
     files: tuple[tuple[str, int, str], ...]
     """Name, bytes and SHA-256."""
     products: int
     goals: int
-    """Made-up instructions and those of people."""
+    """Number of products with a synthetic instruction."""
     unproven: tuple[str, ...]
-    """Files whose hash was only written down, not compared."""
+    """Files whose hash could not be compared, only recorded."""
     broken: tuple[str, ...] = ()
 
     @property
@@ -76,33 +76,33 @@ class Found:
         return "WEBSHOP_DATA", str(self.root)
 
     def table(self) -> list[tuple[str, ...]]:
-        """Rows of words, the heading first."""
+        """The rows of a table of the files, heading first."""
         return [("file", "bytes", "sha256"), *((name, f"{size:,}", digest[:16]) for name, size, digest in self.files)]
 
     def remarks(self) -> list[str]:
-        """What was read, and what could not be compared."""
+        """The number of products, and the files whose hash could not be compared."""
         lines = [f"all {self.products:,} products were read; {self.goals:,} of them have an instruction"]
         if self.unproven:
             lines.append(
                 f"no published hash is known for {', '.join(self.unproven)}: "
-                f"what is there was read whole, and its hash is kept in {_SUMS}"
+                f"each was read as a whole, and its hash is recorded in {_SUMS}"
             )
         return lines
 
 
 def fetch(source: Path | None, to: Path, *, size: str, link: bool, tell: Watcher, address: str = ADDRESS) -> Found:
-    """Get the files of a size and verify them.
+    """Fetch the files of a size and verify them.
 
     Args:
-        source: a folder that holds them; None downloads those that are not in place.
-        to: folder to put them into.
+        source: a folder with the files; None downloads the files that are not in place.
+        to: the folder for the files.
         size: `small` or `full`.
-        link: symbolic links to the files in `source`, no copies.
-        tell: told how it goes.
-        address: where to download from, `{id}` standing for a file's number.
+        link: make symbolic links to the files in `source`, instead of copies.
+        tell: receives the progress.
+        address: address of a file, where `{id}` stands for its number.
 
     Raises:
-        UsageError: a file is not there, is no known version, or is damaged.
+        UsageError: a file is missing, is no known version, or is damaged.
         EnvironmentFailure: the download failed, or a record cannot be read.
         StorageError: the folder cannot be written.
     """
@@ -110,7 +110,7 @@ def fetch(source: Path | None, to: Path, *, size: str, link: bool, tell: Watcher
         raise UsageError("--link needs --from with the folder of the files")
     if source is not None and not source.is_dir():
         raise UsageError(f"--from {source}: there is no such folder")
-    kept = _remembered(to)
+    recorded = _recorded(to)
     files: list[tuple[str, int, str]] = []
     for name in FILES[size]:
         place = to / name
@@ -119,20 +119,20 @@ def fetch(source: Path | None, to: Path, *, size: str, link: bool, tell: Watcher
                 raise UsageError(f"--from {source} lacks {name}, which the {size} catalogue needs")
             with _arriving(place) as work:
                 _copy(source / name, work, link=link, tell=tell)
-                files.append((name, *_verified(work, name, f"{source / name}", _remembered(source))))
+                files.append((name, *_verified(work, name, f"{source / name}", _recorded(source))))
         elif place.is_file():
-            files.append((name, *_verified(place, name, f"{place} (delete it first)", kept)))
+            files.append((name, *_verified(place, name, f"{place} (delete it first)", recorded)))
         elif source is not None:
             raise UsageError(f"--from {source} lacks {name}, which the {size} catalogue needs")
         else:
             with _arriving(place) as work:
                 _download(address.format(id=_NUMBERS[name]), name, work, tell)
                 files.append((name, *_verified(work, name, f"what was downloaded as {name}", {})))
-    return _read(to, size, files, kept, tell)
+    return _read(to, size, files, recorded, tell)
 
 
-def _read(to: Path, size: str, files: list[tuple[str, int, str]], kept: dict[str, str], tell: Watcher) -> Found:
-    """Read every record, and write down what was found."""
+def _read(to: Path, size: str, files: list[tuple[str, int, str]], recorded: dict[str, str], tell: Watcher) -> Found:
+    """Read every record, and record the hashes."""
     tell.phase("read the products")
     products = goals = 0
     for product in official(to, size):
@@ -142,19 +142,19 @@ def _read(to: Path, size: str, files: list[tuple[str, int, str]], kept: dict[str
             tell.advance(products)
     if not products:
         raise EnvironmentFailure(f"{to / FILES[size][0]} holds no product: fetch it again")
-    sums = kept | {name: digest for name, _, digest in files}
+    sums = recorded | {name: digest for name, _, digest in files}
     write_bytes(to / _SUMS, "".join(f"{digest}  {name}\n" for name, digest in sorted(sums.items())).encode())
     unproven = tuple(
-        name for name, bytes_, digest in files if _KNOWN.get(name, {}).get(bytes_) != digest and kept.get(name) != digest
+        name for name, bytes_, digest in files if _KNOWN.get(name, {}).get(bytes_) != digest and recorded.get(name) != digest
     )
     return Found(to, tuple(files), products, goals, unproven)
 
 
-def _verified(file: Path, name: str, called: str, remembered: dict[str, str]) -> tuple[int, str]:
-    """Size and hash of a file that is as it should be."""
+def _verified(file: Path, name: str, called: str, recorded: dict[str, str]) -> tuple[int, str]:
+    """Size and hash of a file, once both are verified."""
     size, digest = file.stat().st_size, _digest(file)
     known = _KNOWN.get(name, {})
-    if (expected := remembered.get(name)) is not None and digest != expected:
+    if (expected := recorded.get(name)) is not None and digest != expected:
         raise UsageError(
             f"{called} is damaged: its SHA-256 is {digest[:16]}..., not {expected[:16]}... as {_SUMS} says; get it again"
         )
@@ -166,8 +166,8 @@ def _verified(file: Path, name: str, called: str, remembered: dict[str, str]) ->
     return size, digest
 
 
-def _remembered(folder: Path) -> dict[str, str]:
-    """The hashes written down in a folder, by file name."""
+def _recorded(folder: Path) -> dict[str, str]:
+    """The recorded hashes of a folder, by file name."""
     try:
         lines = (folder / _SUMS).read_text(encoding="utf-8").splitlines()
     except (OSError, UnicodeDecodeError):
@@ -182,7 +182,7 @@ def _digest(file: Path) -> str:
 
 @contextmanager
 def _arriving(place: Path) -> Generator[Path]:
-    """A hidden name to write under, which becomes the file when all has gone well."""
+    """A hidden file to write, which becomes `place` when the block ends without an error."""
     work = place.with_name(f".{place.name}.{secrets.token_hex(4)}")
     try:
         place.parent.mkdir(parents=True, exist_ok=True)

@@ -1,14 +1,14 @@
-"""A shop made up on the spot, for tests, first looks and small models: nothing is downloaded or written.
+"""A generated shop, for tests, first looks and small models: nothing is downloaded or written.
 
 Invariants
 ----------
-* Products are a function of seed and number: the first 50 of 5,000 are those of 50.
-* Words are few and short, all in lower case. A title is two properties, a noun and a model; a request names the first
-  three, so that what to search for, and which results may fit, can be read off. Which of several has the colour that is
-  asked for, at a price that is low enough, is seen on its page.
+* A product is a function of seed and number: the first 50 of 5,000 products equal those of a shop of 50.
+* Words are few and short, all in lower case. A title is two properties, a noun and a model. A request names the properties
+  and the noun, so that it contains the words to search for, and titles show which results may fit. Only a product's page
+  shows whether it has the colour and the price of the request.
 
-Where official products have codes these have their model ("oscar 17"), which stands in the title as well: so a small
-model can copy it, by what comes before it there.
+Official products have a code. Generated products have a model ("oscar 17"), which is also in the title, so that a small
+language model can copy it from there.
 """
 
 from __future__ import annotations
@@ -24,7 +24,7 @@ __all__ = ["FEWEST", "MOST", "products"]
 
 FEWEST = 50
 MOST = 5000
-"""Products of a generated shop."""
+"""Most products of a generated shop; `FEWEST` is the least number."""
 
 _CODES = (
     *("alpha", "bravo", "cargo", "delta", "echo", "fox", "golf", "hotel", "index", "jazz"),
@@ -38,7 +38,7 @@ class _Department:
     nouns: tuple[str, ...]
     properties: tuple[str, ...]
     groups: tuple[tuple[str, tuple[str, ...]], ...]
-    """What can be chosen. The first group is always there, the others at every other product."""
+    """Groups of options. Every product has the first group, and every other product each further group."""
 
 
 _DEPARTMENTS = {
@@ -71,7 +71,7 @@ _DEPARTMENTS = {
 
 
 def products(count: int, seed: int = 0) -> Iterator[Product]:
-    """So many products, each with a request."""
+    """`count` products, each with a request."""
     for number in range(count):
         yield _product(number, random.Random(derive("webshop", "product", seed, number)))
 

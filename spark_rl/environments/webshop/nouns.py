@@ -1,7 +1,7 @@
-"""Which words of a title are nouns: what the reward compares two products' titles by.
+"""The nouns of a title, by which the reward compares the titles of two products.
 
-The original asks a spaCy model. Whether a purchase counts as a success hardly depends on it (a product bought that is the
-one meant has the same nouns whatever the rule), so a rule without a model is the default.
+The original uses a spaCy model. The choice hardly matters for success, since the goal's own product has the same nouns
+under any rule. The default is therefore a rule without a model.
 """
 
 from __future__ import annotations
@@ -21,34 +21,34 @@ from spark_rl.errors import UsageError
 __all__ = ["Nouns", "find_nouns", "words_with_letters"]
 
 Nouns = Callable[[Product], Sequence[str]]
-"""The nouns of a product's title, in lower case, repeated ones repeated."""
+"""Function from a product to the nouns of its title, in lower case, with repetitions."""
 
 _WORD = re.compile(r"[^\W_]+(?:['’-][^\W_]+)*")
 _MODEL = "en_core_web_sm"
 
 
 def words_with_letters(product: Product) -> list[str]:
-    """The words of the title that hold a letter, stop words left out."""
+    """The words of the title that have a letter, without stop words."""
     words = _WORD.findall(product.title.lower())
     return [word for word in words if word not in STOP_WORDS and any(map(str.isalpha, word))]
 
 
 @functools.lru_cache(maxsize=8)
 def find_nouns(name: str) -> Nouns:
-    """How nouns are found.
+    """The function that gives the nouns of a title.
 
     Args:
-        name: `rule`; `spacy` or `spacy:MODEL`; or a JSON file {asin: [noun, ...]}, which leaves other products to the rule.
+        name: `rule`; `spacy` or `spacy:MODEL`; or a JSON file {asin: [noun, ...]}, where the rule serves other products.
 
     Raises:
-        UsageError: the file or the model is not there, or the file holds something else.
+        UsageError: the file or the model is missing, or the file has another form.
     """
     if name == "rule":
         return words_with_letters
     if name == "spacy" or name.startswith("spacy:"):
         return _tagged(name.partition(":")[2] or _MODEL)
-    known = _read(Path(name).expanduser())
-    return lambda product: known[product.asin] if product.asin in known else words_with_letters(product)
+    nouns = _read(Path(name).expanduser())
+    return lambda product: nouns[product.asin] if product.asin in nouns else words_with_letters(product)
 
 
 def _tagged(model: str) -> Nouns:

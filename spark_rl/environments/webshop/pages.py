@@ -1,10 +1,11 @@
-"""The shop as pages: an immutable state, one function for all actions, and what a page says and offers.
+"""The shop as pages: an immutable state, one function for all actions, and the text and clickable words of each page.
 
 Invariants
 ----------
 * A state is a small value: a fork shares it and costs nothing, and no fork can disturb another.
-* Observations and clickable words are the original's to the last character, chosen options included: they are not shown.
-* `search[WORDS]` is taken on every page, as in the original, though only the first has a search bar.
+* Observations and clickable words are the original's to the last character. As in the original, no page shows the options
+  that are chosen.
+* `search[WORDS]` is accepted on every page, as in the original, though only the first page has a search bar.
 """
 
 from __future__ import annotations
@@ -22,9 +23,9 @@ from spark_rl.environments.webshop.shop import Shop
 __all__ = ["SEPARATED", "START", "Scene", "State", "apply", "choose", "clickables", "fields", "shown_hits"]
 
 SEPARATED = " [SEP] "
-"""Between the fields of an observation."""
+"""Text between the fields of an observation."""
 Options = tuple[tuple[str, str], ...]
-"""Names of groups, and the values chosen from them."""
+"""Names of groups, and the value that is chosen from each."""
 _ACTION = re.compile(r"(.+)\[(.+)\]")
 _BACK, _BEFORE, _NEXT, _BUY = "back to search", "< prev", "next >", "buy now"
 _SUBPAGES: tuple[Literal["description", "features", "reviews"], ...] = ("description", "features", "reviews")
@@ -32,33 +33,33 @@ _SUBPAGES: tuple[Literal["description", "features", "reviews"], ...] = ("descrip
 
 @dataclass(frozen=True, slots=True, eq=False)
 class Scene:
-    """What a task fixes: the shop and what is wanted."""
+    """The fixed part of a task: the shop and the goal."""
 
     shop: Shop
     goal: Goal
     per_page: int = 10
-    """Products on a page of results."""
+    """Most products on a page of results."""
 
 
 class State(NamedTuple):
-    """Everything that changes."""
+    """The changing part of an episode."""
 
     page: Literal["index", "results", "item", "description", "features", "reviews", "done"]
     hits: tuple[int, ...] = ()
-    """Products that the latest search found, best first."""
+    """Results of the latest search, best first."""
     number: int = 1
-    """Of the page of results."""
+    """Number of the page of results."""
     product: int = -1
-    """The one whose page, or page below it, is open."""
+    """The product whose page, or a page below it, is open."""
     options: Options = ()
-    """What is chosen: group and value, in the order in which the groups were first chosen from."""
+    """The chosen options, in the order of the first choice in each group."""
 
 
 START = State("index")
 
 
 def apply(scene: Scene, state: State, action: str) -> State | None:
-    """The state after an action, or None where it is unknown or does not apply: then nothing changes."""
+    """The state after an action, or None where the action is unknown or does not apply."""
     match = _ACTION.match(action)
     if match is None or state.page == "done":
         return None
@@ -78,8 +79,8 @@ def _click(scene: Scene, state: State, word: str) -> State:
     if state.page == "results":
         if word in (_NEXT, _BEFORE):
             return state._replace(number=state.number + (1 if word == _NEXT else -1))
-        found = next(hit for hit in shown_hits(scene, state) if scene.shop.products[hit].asin.lower() == word)
-        return state._replace(page="item", product=found)
+        product = next(hit for hit in shown_hits(scene, state) if scene.shop.products[hit].asin.lower() == word)
+        return state._replace(page="item", product=product)
     if word == _BEFORE:
         if state.page == "item":
             return state._replace(page="results", product=-1, options=())
@@ -90,7 +91,7 @@ def _click(scene: Scene, state: State, word: str) -> State:
 
 
 def choose(product: Product, options: Options, word: str) -> Options:
-    """What is chosen once a value is clicked: of groups that share it the last is meant, and its earlier choice is gone."""
+    """The chosen options after a click on a value, which replaces the choice in the last group that has this value."""
     group = [name for name, values in product.options if word in values][-1]
     return tuple({**dict(options), group: word}.items())
 
@@ -102,7 +103,7 @@ def shown_hits(scene: Scene, state: State) -> tuple[int, ...]:
 
 
 def clickables(scene: Scene, state: State) -> tuple[str, ...]:
-    """What can be clicked, in the order of the page; `search` stands for the search bar."""
+    """The clickable words, in the order of the page; `search` stands for the search bar."""
     match state.page:
         case "index":
             return ("search",)
@@ -110,8 +111,8 @@ def clickables(scene: Scene, state: State) -> tuple[str, ...]:
             return ()
         case "results":
             before = (_BEFORE,) if state.number > 1 else ()
-            found = (scene.shop.products[hit].asin.lower() for hit in shown_hits(scene, state))
-            return (_BACK, *before, _NEXT, *found)
+            asins = (scene.shop.products[hit].asin.lower() for hit in shown_hits(scene, state))
+            return (_BACK, *before, _NEXT, *asins)
         case "item":
             values = (value for _, values in scene.shop.products[state.product].options for value in values)
             return tuple(dict.fromkeys((_BACK, _BEFORE, *_SUBPAGES, _BUY, *values)))
@@ -120,12 +121,12 @@ def clickables(scene: Scene, state: State) -> tuple[str, ...]:
 
 
 def fields(scene: Scene, state: State, score: float = 0.0) -> Iterator[str]:
-    """What a page says, field by field.
+    """The text of a page, field by field.
 
     Args:
         scene: shop and goal.
         state: the page.
-        score: what the purchase was worth, for the last page.
+        score: score of the purchase, for the last page.
     """
     products, goal = scene.shop.products, scene.goal
     if state.page == "done":
@@ -152,7 +153,7 @@ def fields(scene: Scene, state: State, score: float = 0.0) -> Iterator[str]:
     elif state.page == "description" and product.description:
         yield product.description.strip()
     elif state.page == "features":
-        yield from (bullet.strip() for bullet in product.bullets)  # an empty one too
+        yield from (bullet.strip() for bullet in product.bullets)  # also an empty bullet
 
 
 def _bought(product: Product, state: State, score: float) -> Iterator[str]:

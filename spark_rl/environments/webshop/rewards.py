@@ -1,13 +1,12 @@
-"""What a purchase is worth: a number from 0 to 1, by the original's rules.
+"""The score of a purchase: a number from 0 to 1, by the original's rules.
 
     score = (attributes met + options met + price met) / (attributes + options + 1) * type
 
-Invariant: `compat` changes nothing but how the options of a made-up goal are read, which is as the original does it,
-mistake included.
+Invariant: `compat` changes only how the options of a synthetic goal are compared: as in the original, with its mistake.
 
-That mistake: it compares the chosen value's colour word with the goal's *pair* of name and value. A pair is no text, so
-it keeps its own spelling where the value is reduced to its colour ("brown" for "r.brown2070"), and the two no longer
-match: goals with such values cannot be won. Mended, both values are reduced.
+The mistake: the original compares the chosen value's colour word with the goal's *pair* of name and value. The chosen value
+is reduced to its colour ("brown" for "r.brown2070"), but the pair is not, so the two do not match, and goals with such
+values cannot be reached. Without `compat`, both values are reduced.
 """
 
 from __future__ import annotations
@@ -26,33 +25,34 @@ from spark_rl.errors import MissingExtra
 __all__ = ["Score", "colour", "fitting", "score", "similar", "title_score", "type_score"]
 
 _ALIKE = 85
-"""Texts that are more alike than this, out of 100, count as one."""
+"""Texts with a similarity above this, out of 100, count as equal."""
 
 
 @dataclass(frozen=True, slots=True)
 class Score:
-    """A purchase's worth and its parts."""
+    """The score of a purchase and its parts."""
 
     total: float
     attributes: int
-    """Wanted attributes that the product has."""
+    """Number of the goal's attributes that the product has."""
     options: int
-    """Wanted options that were chosen."""
+    """Number of the goal's options that were chosen."""
     price: bool
+    """Whether the price is within the goal's limit."""
     kind: float
-    """1 for a product of the wanted kind, less for another."""
+    """1 for a product of the goal's kind, less for another."""
 
 
 def score(goal: Goal, bought: Product, price: float, chosen: Sequence[str], *, nouns: Nouns, compat: bool = False) -> Score:
-    """What buying a product is worth to a customer.
+    """The score of the purchase of a product.
 
     Args:
-        goal: what was asked for.
+        goal: the customer's goal.
         bought: the product.
-        price: what it costs, in dollars.
-        chosen: the values of the options chosen.
-        nouns: of a title.
-        compat: read options as the original does.
+        price: price of the product in dollars.
+        chosen: the values of the chosen options.
+        nouns: gives the nouns of a title.
+        compat: compare options as the original does.
     """
     attributes = sum(_has(bought, attribute) for attribute in goal.attributes)
     options = sum(map(_option_test(chosen, compat=compat), goal.options))
@@ -83,9 +83,9 @@ def _option_test(chosen: Iterable[str], *, compat: bool) -> Callable[[tuple[str,
 
 
 def fitting(goal: Goal) -> list[str]:
-    """The values to click on the page of the product that was meant, one for each option that is asked for and there is.
+    """The values to click on the page of the goal's product, one for each option of the goal that the page offers.
 
-    People do not always write a value as the shop does: then the first one that counts as it.
+    Where a person's spelling of a value differs from the shop's, the first value that counts as equal is taken.
     """
     values = [value for _, group in goal.product.options for value in group]
     clicked: list[str] = []
@@ -98,7 +98,13 @@ def fitting(goal: Goal) -> list[str]:
 
 
 def type_score(wanted: Product, bought: Product, title: float) -> float:
-    """How near the kind of a product is to that of another."""
+    """How similar the kinds of two products are, from 0 to 1.
+
+    Args:
+        wanted: the goal's product.
+        bought: the product that was bought.
+        title: `title_score` of the two.
+    """
     if title == 0:
         return 0.0
     if title < 0.1:
@@ -108,7 +114,7 @@ def type_score(wanted: Product, bought: Product, title: float) -> float:
 
 
 def title_score(wanted: Sequence[str], bought: Sequence[str]) -> float:
-    """Share of the nouns of one title that the other has; 0.2 for a title without any."""
+    """Share of the nouns of the wanted title that the other title has; 0.2 where the wanted title has no nouns."""
     return len(set(wanted) & set(bought)) / len(wanted) if wanted else 0.2
 
 

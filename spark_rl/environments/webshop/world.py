@@ -1,12 +1,12 @@
-"""The `Webshop` world: which catalogue, which goals, in which split.
+"""The `Webshop` world: the catalogue, and the goals of each split.
 
 Invariants
 ----------
-* A goal's index is its place in the one shuffle that there is (seed 233), so `synthetic/17` is one goal in every process
-  and in the original; splits are cut from that order.
-* `canonical` cuts goals; most of its test goals have their product in training as well. `disjoint` cuts products: none is
-  in two splits.
-* The three levels ask the same: L0 = L1 = L2.
+* A goal's index is its place in the one shuffle (seed 233), so `synthetic/17` is the same goal in every process and in the
+  original. Splits are cut from this order.
+* `canonical` splits goals: most of its test goals have a product that training also has. `disjoint` splits products: no
+  product is in two splits.
+* The three levels have the same tasks: L0 = L1 = L2.
 """
 
 from __future__ import annotations
@@ -45,53 +45,53 @@ _CHOICES = {
     "instruction": ("cut", "kept"),
 }
 _HELD_OUT = 60 / 415
-"""Share of the products with goals that `disjoint` keeps for each of dev and test by default: of the small catalogue, 60."""
+"""Default share of the products with goals in each of `disjoint`'s dev and test splits: 60 in the small catalogue."""
 _LISTED = 100_000
-"""Splits of more goals are not kept as lists of tasks."""
+"""Most goals of a split that is held in memory as a list of tasks."""
 
 
 def data_folder() -> Path:
-    """Where official files are looked for and fetched to: `$WEBSHOP_DATA`, else `~/.cache/webshop`."""
+    """The folder of official files, also for fetching: `$WEBSHOP_DATA`, else `~/.cache/webshop`."""
     return Path(os.environ.get("WEBSHOP_DATA") or "~/.cache/webshop").expanduser().resolve()
 
 
 @dataclass(frozen=True)
 class Webshop:
-    """Buy what a customer asks for: search, look at pages, choose options, buy; the score says how well it fits.
+    """Buy a product for a customer: search, look at pages, choose options, buy; the score says how well the purchase fits.
 
-    The same tasks at all levels: L0, L1 and L2 are one.
+    All levels have the same tasks: L0 = L1 = L2.
     """
 
     data: str = ""
     """Folder of the official files; empty: `$WEBSHOP_DATA`, else `~/.cache/webshop`."""
     size: Literal["auto", "generated", "small", "full"] = "auto"
-    """Official catalogue of 1,000 or 1.18 million products, or one made up on the spot. `auto`: the official one that is
-    there, the small one first; where there is none and no folder is named, a generated one."""
+    """The official catalogue of 1,000 or 1.18 million products, or a generated one. `auto`: an official catalogue in the
+    folder, the small one first; a generated one where there is none and no folder is named."""
     goals: Literal["synthetic", "human"] = "synthetic"
-    """Requests made up from attributes, or written by people (official catalogues only)."""
+    """Requests generated from attributes, or written by people (official catalogues only)."""
     split: Literal["canonical", "disjoint"] = "canonical"
     """`canonical`: the first 500 goals are for testing, the next 1,000 for development. `disjoint`: no product is in two
     splits."""
     test_tasks: int = 500
-    """Goals of the canonical test split; a quarter of all at most."""
+    """Number of goals in the canonical test split; at most a quarter of all."""
     dev_tasks: int = 1000
-    """Goals of the canonical development split; a quarter of all at most."""
+    """Number of goals in the canonical development split; at most a quarter of all."""
     held_out: int = 0
-    """Products that `disjoint` keeps for testing, and as many for development; 0: one in seven of those with goals."""
+    """Number of products in each of `disjoint`'s test and development splits; 0: a seventh of the products with goals."""
     compat: bool = False
-    """Compare options as the original does, by whose mistake one made-up goal in fifteen cannot be won."""
+    """Compare options as the original does; by a mistake there, one synthetic goal in fifteen cannot be reached."""
     nouns: str = "rule"
-    """How nouns of titles are found: `rule`, `spacy`, `spacy:MODEL`, or a JSON file {asin: [noun, ...]}."""
+    """How the nouns of a title are determined: `rule`, `spacy`, `spacy:MODEL`, or a JSON file {asin: [noun, ...]}."""
     reward: Literal["score", "success"] = "score"
-    """What a purchase pays: its score from 0 to 1, as in the original, or 1 for score 1 and nothing else."""
+    """Reward of a purchase. `score`: its score from 0 to 1, as in the original. `success`: 1 for score 1, else 0."""
     instruction: Literal["cut", "kept"] = "cut"
-    """The request is the task, so pages are shown without it; `kept`: as the original shows them."""
+    """`cut`: pages leave out the request, since the prompt has it as the task. `kept`: pages as in the original."""
     per_page: int = 10
-    """Products on a page of results; 10 in the original."""
+    """Most products on a page of results; 10 in the original."""
     products: int = 1000
-    """Of a generated catalogue, 50 to 5,000."""
+    """Number of products of a generated catalogue, 50 to 5,000."""
     catalogue_seed: int = 0
-    """Of a generated catalogue."""
+    """Seed of a generated catalogue."""
 
     def __post_init__(self) -> None:
         for name, known in _CHOICES.items():
@@ -110,10 +110,10 @@ class Webshop:
         """Tasks of a level and a split, in the order of the shuffle; the same for all levels.
 
         Raises:
-            UsageError: the level or split is not known, or the catalogue is not there.
+            UsageError: the level or split is not known, or the catalogue is missing.
         """
         check_names(level, split)
-        find_nouns(self.nouns)  # a wrong name is said here, not at the first purchase
+        find_nouns(self.nouns)  # raises for a wrong name here, and not only at the first purchase
         return _tasks(self, self.catalogue(), split)
 
     def task(self, task_id: str) -> Task:
@@ -132,7 +132,7 @@ class Webshop:
         raise UsageError(f'webshop has no task "{task_id}": an id is synthetic/INDEX or human/INDEX')
 
     def make(self) -> WebshopEnvironment:
-        """A fresh environment."""
+        """A new environment."""
         return WebshopEnvironment(self.scene, self._rules)
 
     def scene(self, task: Task) -> tuple[Scene, bool]:
@@ -144,15 +144,15 @@ class Webshop:
         return scene, _winnable(self.catalogue(), sort, int(number), self._rules)
 
     def expert(self, tags: Literal["sparse", "dense"] = "sparse") -> ShoppingExpert:
-        """A policy that finds and buys what is asked for; `tags` says how often it explores."""
+        """An expert that finds and buys the product; `tags` sets how often it explores."""
         return ShoppingExpert(self.make, tags)
 
     def unlimited(self) -> Webshop:
-        """The world with pages as the original shows them: what recordings are compared with."""
+        """The world with pages as in the original, for comparison with recordings."""
         return replace(self, instruction="kept")
 
     def about(self) -> str:
-        """Which catalogue and goals, and how many of the test goals can be won; said by `spark-rl env check`."""
+        """The catalogue, the goals, and the share of test goals that can be won, which `spark-rl env check` prints."""
         shop, goals = self.shop(), self.shop().goals(self.goals)
         test = _indices(self, shop, "test")
         won = sum(_winnable(self.catalogue(), self.goals, index, self._rules) for index in test)
@@ -164,16 +164,16 @@ class Webshop:
         )
 
     def fetch(self, source: Path | None, to: Path | None, *, link: bool, tell: Watcher) -> Found:
-        """Get the official files of `size` (auto: the small ones): see `fetch.fetch`."""
+        """Fetch and verify the official files of `size` (auto: the small ones): see `fetch.fetch`."""
         size = self.size if self.size in FILES else "small"
         folder = data_folder() if to is None else to.expanduser().resolve()
         return fetch(source and source.expanduser(), folder, size=size, link=link, tell=tell)
 
     def catalogue(self) -> Official | Generated:
-        """Which catalogue these options name.
+        """The catalogue that these options name.
 
         Raises:
-            UsageError: a folder is named, and no official catalogue is there.
+            UsageError: a folder is named that has no official catalogue.
         """
         folder = Path(self.data).expanduser().resolve() if self.data else data_folder()
         if self.size in FILES:
@@ -201,7 +201,7 @@ class Webshop:
 
 @dataclass(frozen=True)
 class _Tasks(Sequence[Task]):
-    """Tasks made when they are asked for: the large catalogue has millions."""
+    """Tasks that are made on demand, since the large catalogue has millions."""
 
     world: Webshop
     indices: Sequence[int]
@@ -227,7 +227,7 @@ def _tasks(world: Webshop, catalogue: Official | Generated, split: str) -> Seque
 
 
 def _indices(world: Webshop, shop: Shop, split: str) -> Sequence[int]:
-    """Places, in the order of the shuffle, of the goals of a split."""
+    """Indices of a split's goals in the order of the shuffle."""
     goals = shop.goals(world.goals)
     if world.split == "canonical":
         test, dev = (min(most, len(goals) // 4) for most in (world.test_tasks, world.dev_tasks))
@@ -236,8 +236,8 @@ def _indices(world: Webshop, shop: Shop, split: str) -> Sequence[int]:
     owners = goals.owners()
     products = sorted(np.unique(owners).tolist(), key=shop.rank.__getitem__)  # by asin
     random.Random(SEED).shuffle(products)
-    held = min(world.held_out or round(_HELD_OUT * len(products)), len(products) // 3)
-    part = {"test": products[:held], "dev": products[held : 2 * held], "train": products[2 * held :]}[split]
+    count = min(world.held_out or round(_HELD_OUT * len(products)), len(products) // 3)
+    part = {"test": products[:count], "dev": products[count : 2 * count], "train": products[2 * count :]}[split]
     return np.flatnonzero(np.isin(owners, part)).tolist()
 
 
