@@ -11,7 +11,7 @@ from typing import Any
 
 from spark_rl.branching.chains import Chains
 from spark_rl.contracts import Growth
-from spark_rl.data.demonstrations import collect, kept, texts
+from spark_rl.data.demonstrations import as_demonstrations, collect, texts
 from spark_rl.data.format import Demonstration, origin, prompt_version, read_records
 from spark_rl.environments.household import Household
 from spark_rl.policies.scripted import Script
@@ -35,7 +35,7 @@ def lost(prompt: Prompt = Prompt()) -> tuple[Demonstration, ...]:
     lines = ["look", "<think>what now", "go to the moon 1"]
     growth = Growth(TreeShape(budget=1, roots=1, horizon=3), Chains(), prompt, Sampling())
     forest = asyncio.run(grow_forest(WORLD.tasks("L2", "train")[:2], WORLD, Script(lines), growth, seed=0))
-    return tuple(kept(forest.trees, origin(WORLD, "L2", "played", "a script", prompt_version(prompt))))
+    return tuple(as_demonstrations(forest.trees, origin(WORLD, "L2", "played", "a script", prompt_version(prompt))))
 
 
 def as_first_version(path: Path) -> None:

@@ -1,9 +1,9 @@
-"""Whether a file of demonstrations is what it says: form, order, outcome, rendering, and no task that is tested.
+"""Check a file of demonstrations: form, order, outcome, rendering, and that no task is a test task.
 
-Invariant: each objection names the line it is about; what could not be looked at is a note, never silence.
+Invariant: each objection names its line; a check that could not be made is reported as a note.
 
-What is to be learnt (steps of won trajectories that are no slips) must be well-formed and admissible. Slips and lost
-trajectories hold mistakes by their nature; of them only form, order, rendering and task are asked.
+The steps to train on (steps of won trajectories that are no slips) must be well-formed and admissible. Slips and lost
+trajectories have mistakes by their nature; only their form, order, rendering and task are checked.
 """
 
 from __future__ import annotations
@@ -47,16 +47,16 @@ CONSTANT = (
 
 @dataclass
 class Checked:
-    """What a check found."""
+    """The results of a check."""
 
     groups: list[list[Record]] = field(default_factory=list[list[Record]])
     """Trajectories whose lines could be read."""
     objections: list[Objection] = field(default_factory=list[Objection])
-    """In the order of the lines."""
+    """Errors, in the order of the lines."""
     notes: list[str] = field(default_factory=list[str])
-    """What could not be looked at, and why."""
+    """Checks that could not be made, each with the reason."""
     replayed: int = 0
-    """Trajectories played again."""
+    """Number of replayed trajectories."""
 
 
 def check(
@@ -69,26 +69,27 @@ def check(
     replay: bool = False,
     advance: Callable[[int], None] = lambda _: None,
 ) -> Checked:
-    """Look at every line of a file.
+    """Check every line of a file.
 
     Args:
         path: the file.
-        world_of: the world that a trajectory (its first line) was played in.
-        level: of the training split that the tasks must be in, where the file does not say; empty: it must.
+        world_of: gives the world of a trajectory from its first line.
+        level: level whose training split must have the tasks, where the file names none; empty: the tasks of such lines
+            are not checked.
         prompt: how prompts are rendered, where the file does not say.
-        encoder: compares prompts token for token besides.
-        replay: play the actions again and compare all that the world answers.
-        advance: told how many trajectories are done.
+        encoder: compares also the token ids of prompts.
+        replay: play the actions again and compare all observations.
+        advance: receives the number of checked trajectories.
 
     Raises:
         StorageError: the file cannot be read.
-        UsageError: a world cannot be made, or its data are not there.
+        UsageError: a world cannot be made, or its data are missing.
     """
-    found = Checked()
+    result = Checked()
     good: list[Line] = []
     for number, line in read_lines(path):
         if isinstance(line, str):
-            found.objections.append((number, line))
+            result.objections.append((number, line))
         else:
             good.append((number, line))
     guards: dict[tuple[World, str], Guard] = {}
@@ -96,29 +97,29 @@ def check(
     groups = trajectories(good)
     for index, group in enumerate(groups, start=1):
         first = group[0][1]
-        found.groups.append([record for _, record in group])
+        result.groups.append([record for _, record in group])
         if first["trajectory"] in seen:
-            found.objections.append((group[0][0], f"goes on with trajectory {first['trajectory']}, which ended before"))
+            result.objections.append((group[0][0], f"goes on with trajectory {first['trajectory']}, which ended before"))
         seen.add(first["trajectory"])
         objections = [*_order(group), *_answers(group)]
-        found.objections += objections
-        if not objections:  # only what is a trajectory can be rendered and played
-            found.objections += _rendered(group, prompt, encoder, found.notes)
+        result.objections += objections
+        if not objections:  # only a correct trajectory can be rendered and played
+            result.objections += _rendered(group, prompt, encoder, result.notes)
         world = world_of(first)
-        if asked := first["level"] or level:
-            guard = guards.setdefault((world, asked), Guard(world, asked))
+        if trained := first["level"] or level:
+            guard = guards.setdefault((world, trained), Guard(world, trained))
             if objection := guard.objection(demonstration([first]).tree.task):
-                found.objections.append((group[0][0], f"is of task {first['task']}, which {objection}"))
+                result.objections.append((group[0][0], f"is of task {first['task']}, which {objection}"))
         else:
-            _note(found.notes, "the file does not say on which level it was made, so tasks were not compared: give --level")
+            _note(result.notes, "the file does not say on which level it was made, so tasks were not compared: give --level")
         if replay and not objections:
-            found.replayed += 1
-            found.objections += _replayed(group, world)
+            result.replayed += 1
+            result.objections += _replayed(group, world)
         advance(index)
-    found.objections.sort()
-    if not groups and not found.objections:
-        found.objections.append((1, "is missing: the file is empty"))
-    return found
+    result.objections.sort()
+    if not groups and not result.objections:
+        result.objections.append((1, "is missing: the file is empty"))
+    return result
 
 
 def _note(notes: list[str], text: str) -> None:
@@ -127,7 +128,7 @@ def _note(notes: list[str], text: str) -> None:
 
 
 def _order(group: Sequence[Line]) -> Iterator[Objection]:
-    """Steps in their order, all of one trajectory, each seeing what the one before led to."""
+    """The steps must be in order, of one trajectory, and each must observe the result of the step before."""
     first = group[0][1]
     for index, (number, record) in enumerate(group):
         for column in CONSTANT:
@@ -147,7 +148,7 @@ def _order(group: Sequence[Line]) -> Iterator[Objection]:
 
 
 def _answers(group: Sequence[Line]) -> Iterator[Objection]:
-    """One reasoning block and one action, which the world could carry out, wherever something is to be learnt."""
+    """Each step to train on must have one reasoning block and one admissible action."""
     read = read_as(group[0][1])
     for number, record in group:
         if record["slip"] or not record["success"]:
@@ -161,7 +162,7 @@ def _answers(group: Sequence[Line]) -> Iterator[Objection]:
 def _rendered(
     group: Sequence[Line], prompt: Prompt | None, encoder: Encoder | None, notes: list[str]
 ) -> Iterator[Objection]:
-    """Prompts as RL renders them, message for message; with an encoder also token for token."""
+    """The prompts must be those that RL renders, message for message; with an encoder also token for token."""
     text = group[0][1]["rendering"]
     if text:
         try:
@@ -191,15 +192,15 @@ def _rendered(
 
 
 def _replayed(group: Sequence[Line], world: World) -> Iterator[Objection]:
-    """All that the world answers to the actions, compared with what the lines say."""
+    """The world's observations in a replay must be those of the lines."""
     first = group[0][1]
     try:
         task = find_task(world, first["task"])
     except UsageError as error:
         yield group[0][0], f"names a task that cannot be played: {error}"
         return
-    told = Record(kind=task.kind, instruction=task.instruction)
-    yield from ((group[0][0], f'says {first[k]!r} in "{k}", the world {v!r}') for k, v in told.items() if first[k] != v)
+    facts = Record(kind=task.kind, instruction=task.instruction)
+    yield from ((group[0][0], f'says {first[k]!r} in "{k}", the world {v!r}') for k, v in facts.items() if first[k] != v)
     environment = world.make()
     try:
         read = read_as(first)
@@ -210,12 +211,14 @@ def _replayed(group: Sequence[Line], world: World) -> Iterator[Objection]:
             return
         for (number, record), answer in zip(group, answers, strict=True):
             last = record["step"] == len(group)
-            saw = Record(next_observation=answer.text, admissible=answer.admissible, reward=answer.reward, done=answer.done)
-            saw |= {"success": answer.success} if last else {}
-            for name, value in saw.items():
+            values = Record(
+                next_observation=answer.text, admissible=answer.admissible, reward=answer.reward, done=answer.done
+            )
+            values |= {"success": answer.success} if last else {}
+            for name, value in values.items():
                 if record[name] != value:
                     yield number, f'says {_brief(record[name])} in "{name}", the world {_brief(value)}'
-                    return  # what follows differs for this reason
+                    return  # later lines differ for the same reason
     except EnvironmentFailure as error:
         yield group[0][0], f"could not be played: {error}"
     finally:

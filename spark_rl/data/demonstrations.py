@@ -1,12 +1,13 @@
-"""Demonstrations: an expert plays through the very rollout that RL uses, and what wins is kept.
+"""Demonstrations: an expert plays episodes by the rollout of RL, and the successful ones are collected.
 
 Invariants
 ----------
-* Every demonstration that is collected was won in the environment, within the horizon, on a training task of its level.
-* With a tokenizer a demonstration has the token ids that RL would feed (`tokenize`).
+* Every collected demonstration was won in the environment, within the horizon, on a training task of its level.
+* `tokenize` gives a demonstration the token ids that RL would feed to the model.
 
-A demonstration in memory is a `Tree` with one trajectory, so the cold start packs it as RL packs its rows. Steps taken
-wrong (`slips`) are shown, since what follows teaches how to recover, but not learnt. `data.format` is how they are kept.
+A demonstration in memory is a `Tree` with one trajectory, so the cold start packs it as RL packs its rows. Deliberate
+mistakes (`slips`) are in the prompts, since the steps after them teach how to recover, but are not trained on.
+`data.format` is the file format.
 """
 
 from __future__ import annotations
@@ -27,12 +28,12 @@ from spark_rl.prompting.prompt import Prompt
 from spark_rl.rollout.grow import grow_forest
 from spark_rl.types import Sampling, Tree, TreeShape
 
-__all__ = ["collect", "kept", "texts", "tokenize"]
+__all__ = ["as_demonstrations", "collect", "texts", "tokenize"]
 
 BATCH = 32
-"""Tasks played side by side: no more than ALFWorld keeps engines for, since a game that lost its engine is loaded again."""
+"""Number of tasks that are played at once: at most ALFWorld's `engines`, since a game that loses its engine loads again."""
 ATTEMPTS = 4
-"""Passes over the training split before giving up on the count asked for."""
+"""Most passes over the training split to collect the requested number of demonstrations."""
 
 
 async def collect(
@@ -48,12 +49,22 @@ async def collect(
     slips: float = 0.0,
     advance: Callable[[int], None] = lambda _: None,
 ) -> list[Demonstration]:
-    """Let the world's expert play training tasks until `count` were won; each step is a slip with the given chance.
+    """Let the world's expert play training tasks until it has won `count` episodes.
 
-    Only `shown` of the tasks are played, drawn by the seed; 0: all.
+    Args:
+        world: the world.
+        count: number of demonstrations.
+        level: level whose training split is played.
+        horizon: most steps of an episode.
+        prompt: how prompts are written.
+        seed: seed of tasks, choices and slips.
+        shown: number of different tasks to play, drawn by the seed; 0 means all.
+        tags: how often the expert explores.
+        slips: probability that a step is a slip.
+        advance: receives the number of demonstrations so far.
 
     Raises:
-        UsageError: the world has no expert, or it does not win often enough.
+        UsageError: the world has no expert, or the expert does not win often enough.
     """
     if not isinstance(world, Demonstrates):
         raise UsageError(
@@ -61,7 +72,7 @@ async def collect(
         )
     growth = Growth(TreeShape(budget=1, roots=1, horizon=horizon), Chains(), prompt, Sampling(1.0))
     solver = world.solver if isinstance(world, SeveralExperts) else "expert"
-    come_from = origin(world, level, "expert", f"{world.name} {solver}")
+    of_expert = origin(world, level, "expert", f"{world.name} {solver}")
     tasks = sorted(world.tasks(level, "train"), key=lambda task: derive(seed, task.id, "shown"))[: shown or None]
     won: list[Demonstration] = []
     for attempt in range(ATTEMPTS):
@@ -74,42 +85,42 @@ async def collect(
                 if tree.nodes[-1].success:
                     slipped = [(tree.task.id, node.path) in policy.slipped for node in tree.nodes]
                     wrong = frozenset(i for i, slip in enumerate(slipped) if slip)
-                    won.append(Demonstration(tree, wrong, come_from))
+                    won.append(Demonstration(tree, wrong, of_expert))
             advance(min(len(won), count))
         if len(won) >= count:
             return won[:count]
     if len(won) < count:
         raise UsageError(
             f"the expert of {world.name} won {len(won)} of {ATTEMPTS * len(tasks)} episodes within {horizon} steps, "
-            f"fewer than the {count} demonstrations asked for: ask for fewer or raise tree.horizon"
+            f"fewer than the {count} demonstrations that it should give: ask for fewer or raise tree.horizon"
         )
     return won[:count]
 
 
-def kept(trees: Iterable[Tree], come_from: Origin) -> list[Demonstration]:
-    """What a policy played, one demonstration a tree; its malformed and refused steps are shown and not to be learnt."""
+def as_demonstrations(trees: Iterable[Tree], origin: Origin) -> list[Demonstration]:
+    """A demonstration for each of a policy's trajectories, where malformed and refused steps count as slips."""
     return [
         Demonstration(
-            tree, frozenset(i for i, node in enumerate(tree.nodes) if not (node.well_formed and node.admissible)), come_from
+            tree, frozenset(i for i, node in enumerate(tree.nodes) if not (node.well_formed and node.admissible)), origin
         )
         for tree in trees
     ]
 
 
 def tokenize(tree: Tree, prompt: Prompt, encoder: Encoder) -> Tree:
-    """The demonstration with the token ids that RL would feed and that the expert's answer has."""
-    filled = replace(tree, nodes=[])
+    """The demonstration with token ids: the prompts as RL would feed them, and the expert's completions."""
+    tokenized = replace(tree, nodes=[])
     for node in tree.nodes:
-        rendered = prompt.render(filled, node.parent, encoder)
+        rendered = prompt.render(tokenized, node.parent, encoder)
         ids = encoder.completion(node.text)
-        said = {"completion": ids, "logprobs": (0.0,) * len(ids)}
-        filled.nodes.append(replace(node, prompt=rendered.ids or (), truncated=rendered.truncated, **said))
-    return filled
+        completion = {"completion": ids, "logprobs": (0.0,) * len(ids)}
+        tokenized.nodes.append(replace(node, prompt=rendered.ids or (), truncated=rendered.truncated, **completion))
+    return tokenized
 
 
 def texts(demonstrations: Iterable[Demonstration], prompt: Prompt) -> Iterable[str]:
-    """The text a tokenizer is learnt from: what each demonstration's prompts add, and every answer and action."""
-    for tree in (shown.tree for shown in demonstrations):
+    """The texts from which a tokenizer is trained: new messages of prompts, and all completions and actions."""
+    for tree in (demonstration.tree for demonstration in demonstrations):
         for node in tree.nodes:
             yield node.text
             yield from node.actions

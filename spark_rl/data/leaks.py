@@ -1,6 +1,6 @@
-"""Keeping what is tested out of what is learnt: by task id, and for the held-out types of L2 by type.
+"""Refuse to train on test tasks: by task id, and by type for the held-out types of L2.
 
-Invariant: nothing is learnt from a trajectory whose task is not in the training split of the level that is trained on.
+Invariant: no trajectory is trained on whose task is not in the training split of the level.
 """
 
 from __future__ import annotations
@@ -24,7 +24,7 @@ __all__ = ["Guard", "refuse_held_out", "refuse_leaks"]
 
 @dataclass(frozen=True)
 class Guard:
-    """Which tasks a level may be trained on."""
+    """The tasks that a level may be trained on."""
 
     world: World
     level: str
@@ -36,16 +36,16 @@ class Guard:
 
     @cached_property
     def tested(self) -> dict[str, str]:
-        """Ids of all test splits, and a level of each."""
-        found: dict[str, str] = {}
+        """Ids of all test tasks, with the lowest level of each."""
+        levels: dict[str, str] = {}
         for level in reversed(LEVELS):
             with suppress(UsageError):  # a world need not have every level
-                found |= {task.id: level for task in self.world.tasks(level, "test")}
-        return found
+                levels |= {task.id: level for task in self.world.tasks(level, "test")}
+        return levels
 
     @cached_property
     def held_out(self) -> frozenset[str]:
-        """Types that the level's test split asks and its training split does not have."""
+        """Types that the level's test split has and its training split lacks."""
         return _held_out(self.world, self.level)
 
     def objection(self, task: Task) -> str:
@@ -62,27 +62,29 @@ class Guard:
 
 
 def _held_out(world: World, level: str) -> frozenset[str]:
-    kinds: list[set[str]] = [set(), set()]
-    for found, split in zip(kinds, ("test", "train"), strict=True):
-        with suppress(UsageError):  # a world need not have every level, nor anything to ask on it
-            found |= {task.kind for task in world.tasks(level, split)}
-    return frozenset(kinds[0] - kinds[1])
+    def kinds(split: str) -> set[str]:
+        try:
+            return {task.kind for task in world.tasks(level, split)}
+        except UsageError:  # a world need not have every level, nor a task on it
+            return set()
+
+    return frozenset(kinds("test") - kinds("train"))
 
 
 def refuse_leaks(demonstrations: Iterable[Demonstration], world: World, level: str, where: str) -> None:
-    """Let nothing be learnt from tasks that a level does not train on.
+    """Refuse demonstrations of tasks that a level does not train on.
 
     Args:
-        demonstrations: what is to be learnt.
+        demonstrations: the demonstrations to train on.
         world: the world, with the options of the training.
-        level: the level that is trained on.
+        level: the level of the training.
         where: the file, for the message.
 
     Raises:
-        UsageError: one is of such a task.
+        UsageError: a demonstration has such a task.
     """
     guard = Guard(world, level)
-    for task in (shown.tree.task for shown in demonstrations):
+    for task in (demonstration.tree.task for demonstration in demonstrations):
         if objection := guard.objection(task):
             raise UsageError(
                 f"{where} demonstrates {task.environment} task {task.id}, which {objection}: write the file again for "
@@ -91,37 +93,37 @@ def refuse_leaks(demonstrations: Iterable[Demonstration], world: World, level: s
 
 
 def refuse_held_out(run: Run, levels: Iterable[str], world: World) -> None:
-    """Let no level be evaluated that holds out types which a run learns from.
+    """Refuse the evaluation of a level that holds out types on which a run was trained.
 
-    It learns from the training split of its level, from its demonstrations, and from what the run learnt whose model it
-    starts from.
+    A run is trained on the training split of its level and on its demonstrations; if it starts from the model of another
+    run, also on the tasks of that run.
 
     Args:
         run: the run.
-        levels: what is to be evaluated.
-        world: the world that is evaluated, with its options.
+        levels: the levels to evaluate.
+        world: the world to evaluate, with its options.
 
     Raises:
-        UsageError: a level holds out a type that the run learns from.
+        UsageError: a level holds out a type on which the run was trained.
     """
     held_out = {level: _held_out(world, level) for level in levels}
     if not any(held_out.values()):
         return
-    kinds = _learnt_kinds(run)
-    for level, held in held_out.items():
-        if seen := sorted(held & kinds):
+    trained = _trained_kinds(run)
+    for level, kinds in held_out.items():
+        if both := sorted(kinds & trained):
             raise UsageError(
-                f"level {level} of {world.name} holds out {', '.join(seen)}, but {run.directory} is trained on that: "
+                f"level {level} of {world.name} holds out {', '.join(both)}, but {run.directory} is trained on that: "
                 f"train another run with --level {level}, or leave the level out"
             )
 
 
-def _learnt_kinds(run: Run) -> set[str]:
+def _trained_kinds(run: Run) -> set[str]:
     recipe = run.recipe
     kinds = {task.kind for task in recipe.env.tasks(recipe.level, "train")}
     if run.demonstrations.exists():
         kinds |= {group[0]["kind"] for group in read_records(run.demonstrations)}
     if isinstance(recipe.model, str) and (Path(recipe.model) / "recipe.json").is_file():
-        # A class from outside this package that the run itself uses was allowed already.
-        kinds |= _learnt_kinds(Run.open(Path(recipe.model), foreign=lambda place: place.partition(":")[0] in sys.modules))
+        # A class from outside this package is allowed where the run itself has already loaded it.
+        kinds |= _trained_kinds(Run.open(Path(recipe.model), foreign=lambda place: place.partition(":")[0] in sys.modules))
     return kinds

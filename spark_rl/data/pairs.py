@@ -1,12 +1,12 @@
-"""Pairs of a won and a lost trajectory of one task: what learning by preference learns from.
+"""Pairs of a won and a lost trajectory of one task, for learning from preferences.
 
 Invariants
 ----------
-* Both trajectories of a pair are of one task; the first was won in the environment, the second was not.
-* Of a failure every token that the policy sampled counts, what was malformed or refused above all. Of a success the slips
-  do not: they are shown and not to be learnt.
+* Both trajectories of a pair have the same task; the first was won in the environment, the second was not.
+* Every token that the policy sampled in the lost trajectory is trained on, malformed and refused steps above all. In the
+  won trajectory, slips are in the prompts and are not trained on.
 
-On disk a file of pairs is one of demonstrations (`data.format`), a won trajectory and then the lost one.
+A file of pairs is a file of demonstrations (`data.format`): a won trajectory, then the lost one, and so on.
 """
 
 from __future__ import annotations
@@ -16,7 +16,7 @@ from dataclasses import dataclass
 from itertools import chain
 from pathlib import Path
 
-from spark_rl.data.demonstrations import kept
+from spark_rl.data.demonstrations import as_demonstrations
 from spark_rl.data.format import Demonstration, Origin, save
 from spark_rl.evaluation.lookahead import along
 from spark_rl.prompting.prompt import Prompt
@@ -33,14 +33,14 @@ class Pair:
     lost: Demonstration
 
 
-def pair_up(trees: Iterable[Tree], come_from: Origin, demonstrated: Mapping[str, Demonstration] | None = None) -> list[Pair]:
-    """Each failure with a success of its task; failures at tasks without one make no pair.
+def pair_up(trees: Iterable[Tree], origin: Origin, demonstrated: Mapping[str, Demonstration] | None = None) -> list[Pair]:
+    """Pair each failure with a success at its task; a failure at a task without success makes no pair.
 
     Args:
-        trees: what the policy played, a tree a task; every leaf is an episode.
-        come_from: origin of what it played.
-        demonstrated: won demonstrations by task id, with which failures are paired; None takes the policy's own wins of the
-            same tree, in turn.
+        trees: the policy's episodes, one tree for each task; every leaf is an episode.
+        origin: origin of the policy's trajectories.
+        demonstrated: won demonstrations by task id, which are paired with the failures; None pairs them with the policy's
+            own successes of the same tree, in turn.
     """
     pairs: list[Pair] = []
     for tree in trees:
@@ -49,16 +49,16 @@ def pair_up(trees: Iterable[Tree], come_from: Origin, demonstrated: Mapping[str,
         if demonstrated is not None:
             wins = [demonstrated[tree.task.id]] if tree.task.id in demonstrated else []
         else:
-            wins = kept([path for path in paths if path.nodes[-1].success], come_from)
+            wins = as_demonstrations([path for path in paths if path.nodes[-1].success], origin)
         if wins:
-            pairs += [Pair(wins[i % len(wins)], Demonstration(path, origin=come_from)) for i, path in enumerate(lost)]
+            pairs += [Pair(wins[i % len(wins)], Demonstration(path, origin=origin)) for i, path in enumerate(lost)]
     return pairs
 
 
 def save_pairs(pairs: Iterable[Pair], path: Path, prompt: Prompt) -> None:
-    """Write a file of pairs in one go.
+    """Write a file of pairs; the file appears whole or not at all.
 
     Raises:
-        StorageError: it cannot be written; what was there before is untouched.
+        StorageError: the file cannot be written; an earlier file is untouched.
     """
     save(chain.from_iterable((pair.won, pair.lost) for pair in pairs), path, prompt)

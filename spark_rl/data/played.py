@@ -1,11 +1,11 @@
-"""Trajectories that a policy plays on training tasks, kept apart by how they end.
+"""Trajectories that a policy plays on training tasks, separated by success.
 
 Invariants
 ----------
-* What is played is what a rollout plays: one trajectory a task and sample, with the prompts of RL.
-* Each task is played once under each sample number, and the same call samples the same again, so that a policy which
-  remembers its answers asks for none twice.
-* Nothing is left out in silence: a trajectory is won, lost, or named in `failures`.
+* An episode is a rollout of RL, with the prompts of RL: one trajectory for each task and sample.
+* Each task is played once under each sample number. The same call samples the same seeds again, so that a policy that
+  stores its answers computes none twice.
+* No trajectory is dropped in silence: it is won, lost, or named in `failures`.
 """
 
 from __future__ import annotations
@@ -15,7 +15,7 @@ from dataclasses import dataclass, field
 
 from spark_rl.common.seeding import derive
 from spark_rl.contracts import Grows, Growth
-from spark_rl.data.demonstrations import kept
+from spark_rl.data.demonstrations import as_demonstrations
 from spark_rl.data.format import Demonstration, Origin
 from spark_rl.errors import EnvironmentFailure, UsageError
 from spark_rl.rollout.playing import chains
@@ -26,7 +26,7 @@ __all__ = ["Collected", "draw", "play_training"]
 
 @dataclass
 class Collected:
-    """What playing came to."""
+    """The trajectories of some episodes."""
 
     won: list[Demonstration] = field(default_factory=list[Demonstration])
     lost: list[Demonstration] = field(default_factory=list[Demonstration])
@@ -36,7 +36,7 @@ class Collected:
 
     @property
     def episodes(self) -> int:
-        """How many were begun."""
+        """Number of episodes that were begun."""
         return len(self.won) + len(self.lost) + len(self.failures)
 
 
@@ -49,7 +49,7 @@ async def play_training(
     executor: Grows,
     tasks: Sequence[Task],
     growth: Growth,
-    come_from: Origin,
+    origin: Origin,
     *,
     temperature: float,
     seed: int = 0,
@@ -58,44 +58,43 @@ async def play_training(
     batch: int = 32,
     advance: Callable[[int], None] = lambda _: None,
 ) -> Collected:
-    """Play training tasks, each `samples` times; see `Collected`.
+    """Play training tasks, each `samples` times.
 
     Args:
         executor: grows the trajectories.
-        tasks: of a training split, no one twice.
-        growth: its prompt, horizon and token limit are used.
-        come_from: who plays, and where.
-        temperature: of sampling; 0 is greedy.
-        seed: of the samples.
+        tasks: different tasks of a training split.
+        growth: gives prompt, horizon and token limit.
+        origin: origin of the trajectories.
+        temperature: sampling temperature; 0 is greedy.
+        seed: seed of the samples.
         samples: episodes of each task.
-        count: stop when so many are won; 0 plays all.
-        batch: tasks played at once.
-        advance: told how many episodes are done.
+        count: stop after this number of successes; 0 plays all tasks.
+        batch: number of tasks that are played at once.
+        advance: receives the number of finished episodes.
 
     Raises:
-        UsageError: the prompt asks for answers without tags, which are not demonstrated.
+        UsageError: the prompt asks for answers without tags, which cannot be demonstrations.
         EnvironmentFailure: every trajectory broke off.
     """
     if growth.prompt.instructions not in ("full", "none"):
         raise UsageError(
-            f"prompt.instructions is {growth.prompt.instructions}: what is kept to be learnt has tagged answers, so give "
-            "full or none"
+            f"prompt.instructions is {growth.prompt.instructions}, but demonstrations need tagged answers: give full or none"
         )
-    found, how = Collected(), chains(growth, temperature)
+    collected, chain_growth = Collected(), chains(growth, temperature)
     for sample in range(samples):
         start = 0
-        while start < len(tasks) and (size := min(batch, count - len(found.won)) if count else batch) > 0:
+        while start < len(tasks) and (size := min(batch, count - len(collected.won)) if count else batch) > 0:
             part = tasks[start : start + size]
             start += size
             try:
-                forest = await executor.grow(part, how, seed=seed, iteration=sample)
-            except EnvironmentFailure as error:  # in every task of this batch
+                forest = await executor.grow(part, chain_growth, seed=seed, iteration=sample)
+            except EnvironmentFailure as error:  # every task of this batch failed
                 forest = Forest([], failures=[str(error)] * len(part))
-            for shown in kept(forest.trees, come_from):
-                (found.won if shown.won else found.lost).append(shown)
-            found.failures += forest.failures
-            found.spent += forest.spent
-            advance(found.episodes)
-    if found.failures and not found.won and not found.lost:
-        raise EnvironmentFailure(f"all of {found.episodes} episodes broke off; the first: {found.failures[0]}")
-    return found
+            for trajectory in as_demonstrations(forest.trees, origin):
+                (collected.won if trajectory.won else collected.lost).append(trajectory)
+            collected.failures += forest.failures
+            collected.spent += forest.spent
+            advance(collected.episodes)
+    if collected.failures and not collected.won and not collected.lost:
+        raise EnvironmentFailure(f"all of {collected.episodes} episodes broke off; the first: {collected.failures[0]}")
+    return collected

@@ -1,4 +1,4 @@
-"""What a file of demonstrations is like: lengths, types, and how often it explores as an episode goes on."""
+"""Statistics of a file of demonstrations: lengths, types, and the share of explore steps over an episode."""
 
 from __future__ import annotations
 
@@ -15,23 +15,23 @@ __all__ = ["choose", "doubles", "profile"]
 
 
 def doubles(groups: Sequence[Sequence[Record]]) -> list[int]:
-    """Indices of trajectories of which an earlier one has the same task and the same answers."""
+    """Indices of trajectories with the same task and the same completions as an earlier trajectory."""
     seen: set[tuple[str, ...]] = set()
-    found: list[int] = []
+    indices: list[int] = []
     for index, group in enumerate(groups):
         key = (group[0]["task"], *(record["completion"] for record in group))
         if key in seen:
-            found.append(index)
+            indices.append(index)
         seen.add(key)
-    return found
+    return indices
 
 
 def profile(groups: Sequence[Sequence[Record]], encoder: Encoder | None) -> str:
-    """The numbers of a file as Markdown; sizes are counted in the encoder's tokens, without one in words.
+    """The statistics of a file as Markdown.
 
     Args:
-        groups: its trajectories as their lines, at least one.
-        encoder: of a model.
+        groups: the lines of each trajectory, at least one.
+        encoder: counts sizes in a model's tokens; None counts them in words.
     """
     records = [record for group in groups for record in group]
     slips, won = sum(record["slip"] for record in records), sum(group[0]["success"] for group in groups)
@@ -96,13 +96,13 @@ def _answer_size(record: Record, encoder: Encoder | None) -> int:
 
 
 def choose(kinds: Sequence[str], count: int, *, balanced: bool, seed: int) -> list[int]:
-    """Places of `count` items drawn without replacement, in their order.
+    """Indices of `count` items drawn without replacement, in ascending order.
 
     Args:
         kinds: type of each item.
-        count: at most as many as there are items.
-        balanced: take one of each type in turn, as long as it lasts.
-        seed: another one, another draw.
+        count: at most the number of items.
+        balanced: take one of each type in turn, as long as the type has items.
+        seed: seed of the draw.
     """
     drawn = sorted(range(len(kinds)), key=lambda place: derive(seed, place, "sample"))
     if balanced:
@@ -111,5 +111,5 @@ def choose(kinds: Sequence[str], count: int, *, balanced: bool, seed: int) -> li
         for place in drawn:
             turns[place] = turn[kinds[place]]
             turn[kinds[place]] += 1
-        drawn.sort(key=lambda place: turns[place])  # stable: within a turn as drawn
+        drawn.sort(key=lambda place: turns[place])  # a stable sort: in the order of the draw within a turn
     return sorted(drawn[:count])

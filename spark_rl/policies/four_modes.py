@@ -1,16 +1,16 @@
-"""RLVMR's four modes (arXiv 2507.22844) for policies that know two: how its cold start is demonstrated without a teacher.
+"""RLVMR's four modes (arXiv 2507.22844) for policies with SPARK's two modes: demonstrations for RLVMR without a teacher.
 
-Invariant: the actions are the other policy's. Mode and words follow from the step alone, by the first rule that applies,
-each being what RLVMR's instructions say the mode is for:
+Invariant: the actions are those of the other policy. Mode and reasoning follow from the step alone, by the first rule that
+applies; each rule follows the description of the mode in RLVMR's instructions:
 
-| the step | says | in the words of |
+| the step | mode | reasoning |
 |---|---|---|
-| follows one that was refused | `reflection` | the policy, after "That did not work." |
-| is the first | `planning` | the world's `plan`, else the policy |
-| explores | `explore` | the policy |
-| is any other | `monitor` | the policy |
+| follows a refused action | `reflection` | the policy's, after "That did not work." |
+| is the first step | `planning` | the world's `plan`, else the policy's |
+| is in explore mode | `explore` | the policy's |
+| is any other step | `monitor` | the policy's |
 
-RLVMR has a model write all of this; nobody replans here, since no plan of an expert turns out wrong.
+In RLVMR a language model writes all of this. No step plans again here, since the plan of an expert does not fail.
 """
 
 from __future__ import annotations
@@ -28,7 +28,13 @@ __all__ = ["FourModes", "in_modes"]
 
 
 def in_modes(policy: Policy, prompt: Prompt, world: World) -> Policy:
-    """A policy that explores and thinks, in the modes that the prompt asks for."""
+    """The policy in the modes of the prompt.
+
+    Args:
+        policy: a policy in SPARK's modes.
+        prompt: names the modes.
+        world: may have plans for tasks.
+    """
     if prompt.modes == "spark":
         return policy
     return FourModes(policy, world.plan if isinstance(world, WithPlan) else None)
@@ -36,30 +42,30 @@ def in_modes(policy: Policy, prompt: Prompt, world: World) -> Policy:
 
 @dataclass
 class FourModes:
-    """Another policy, its explore and think said as planning, explore, reflection and monitor."""
+    """Another policy, whose explore and think modes become planning, explore, reflection and monitor."""
 
     policy: Policy
     plan: Callable[[Task], str] | None = None
-    """A task's steps in words; None lets the policy say why it begins as it does."""
+    """A task's steps in words; None takes the policy's own reasoning at the first step."""
 
     @property
     def in_rounds(self) -> bool:
-        """As the policy wants it."""
+        """Whether the other policy wants large batches."""
         return in_rounds(self.policy)
 
     async def sample(self, requests: Sequence[Request]) -> list[list[Completion]]:
-        """The policy's answers with other tags; what is not well-formed stays as it is."""
+        """The policy's completions with other tags; malformed completions stay as they are."""
         answers = await self.policy.sample(requests)
-        return [[self._said(request, one) for one in answer] for request, answer in zip(requests, answers, strict=True)]
+        return [[self._retagged(request, one) for one in answer] for request, answer in zip(requests, answers, strict=True)]
 
-    def _said(self, request: Request, completion: Completion) -> Completion:
-        meant = parse(completion.text)
-        if not meant.well_formed:
+    def _retagged(self, request: Request, completion: Completion) -> Completion:
+        parsed = parse(completion.text)
+        if not parsed.well_formed:
             return completion
         if not request.observation.admissible:
-            text = respond("reflection", f"That did not work. {meant.reasoning}", meant.action)
+            text = respond("reflection", f"That did not work. {parsed.reasoning}", parsed.action)
         elif not request.history:
-            text = respond("planning", self.plan(request.task) if self.plan else meant.reasoning, meant.action)
+            text = respond("planning", self.plan(request.task) if self.plan else parsed.reasoning, parsed.action)
         else:
-            text = respond("explore" if meant.mode == "explore" else "monitor", meant.reasoning, meant.action)
+            text = respond("explore" if parsed.mode == "explore" else "monitor", parsed.reasoning, parsed.action)
         return Completion(text, refused=completion.refused, cost=completion.cost)

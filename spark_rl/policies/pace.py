@@ -1,4 +1,4 @@
-"""How a policy wants to be asked."""
+"""Whether a policy wants its requests in large batches."""
 
 from __future__ import annotations
 
@@ -8,5 +8,5 @@ __all__ = ["in_rounds"]
 
 
 def in_rounds(policy: Policy) -> bool:
-    """Whether a policy wants to see what all trees ask as one batch a round; a wrapper wants what its policy wants."""
+    """Whether a policy wants the requests of all trees in one batch per round; a wrapper passes on its policy's wish."""
     return isinstance(policy, InRounds) and policy.in_rounds

@@ -1,6 +1,6 @@
-"""Policies that need no model: a script, chance, an expert who slips, and a person.
+"""Policies that need no model: a script, random actions, an expert with slips, and a person.
 
-Invariant: what they say is well-formed (`prompting.respond`), unless a script says otherwise on purpose.
+Invariant: their completions are well-formed (`prompting.respond`), unless a script is malformed on purpose.
 """
 
 from __future__ import annotations
@@ -19,13 +19,13 @@ __all__ = ["Person", "RandomActions", "Script", "Slips"]
 
 @dataclass
 class Script:
-    """Says the same at the same depth, whatever happens; past its end it repeats its last line."""
+    """Gives the n-th line at the n-th step of every episode; after its end it repeats its last line."""
 
     lines: Sequence[str]
-    """Whole completions, or bare actions, which get a thought."""
+    """Whole completions, or bare actions, to which a reasoning block is added."""
 
     async def sample(self, requests: Sequence[Request]) -> list[list[Completion]]:
-        """The line of each request's depth, once for each seed."""
+        """The line for each request's step, once for each seed."""
         lines = [self.lines[min(len(request.history), len(self.lines) - 1)] for request in requests]
         texts = [line if "<" in line else respond("think", "As written.", line) for line in lines]
         return [[Completion(text)] * request.n for text, request in zip(texts, requests, strict=True)]
@@ -33,13 +33,13 @@ class Script:
 
 @dataclass
 class RandomActions:
-    """An admissible action at random, from the sample's own seed; explores with a fixed probability."""
+    """Takes random admissible actions by the sample's own seed, and explores with a fixed probability."""
 
     explore: float = 0.2
     """Probability that a step is in explore mode."""
 
     async def sample(self, requests: Sequence[Request]) -> list[list[Completion]]:
-        """One draw for each seed."""
+        """A random action for each seed."""
         return [self._draw(request) for request in requests]
 
     def _draw(self, request: Request) -> list[Completion]:
@@ -54,21 +54,22 @@ class RandomActions:
 
 @dataclass
 class Slips:
-    """Another policy that now and then does something wrong, as a beginner does.
+    """Another policy, some of whose actions are replaced by mistakes, as a beginner makes them.
 
-    Where the policy knows what a beginner would do here (`contracts.Slipping`; it may have no answer), every other
-    slip is that. Else it keeps its words and, a third each, takes some other admissible action, its own with another
-    number, or the one it took last. What follows shows how to go on, which demonstrations without a flaw never do: what
-    a learner does wrong and never saw mended, it repeats to the end.
+    Where the policy knows a beginner's mistake (`contracts.Slipping`), half of the slips are this mistake. All other slips
+    have the policy's reasoning and a wrong action: a random admissible action, the policy's action with another number, or
+    the previous action again, a third each. The steps after a slip show how to recover, which flawless demonstrations never
+    do: an agent that has never seen a recovery repeats its mistake to the end.
     """
 
     policy: Policy
     probability: float
+    """Probability that a step is a slip."""
     slipped: set[tuple[str, tuple[int, ...]]] = field(default_factory=set[tuple[str, tuple[int, ...]]])
-    """Task id and `Node.path` of the steps that were slips: a tree's place in its forest shifts when another one fails."""
+    """Task id and `Node.path` of the slips; not the tree's index in its forest, which shifts when another tree fails."""
 
     async def sample(self, requests: Sequence[Request]) -> list[list[Completion]]:
-        """The other policy's answers, some with another action."""
+        """The other policy's completions, where some have another action."""
         answers = await self.policy.sample(requests)
         for request, completions in zip(requests, answers, strict=True):
             for number, (seed, address) in enumerate(zip(request.seeds, request.children, strict=True)):
@@ -81,26 +82,26 @@ class Slips:
     def _wrong(self, request: Request, completion: Completion, rng: random.Random) -> Completion | None:
         if isinstance(self.policy, Slipping) and rng.random() < 0.5 and (wrong := self.policy.mistake(request)):
             return wrong
-        meant = parse(completion.text)
+        parsed = parse(completion.text)
         kind = rng.randrange(3)
         if kind == 0:
-            action = rng.choice(request.observation.actions or (meant.action,))
+            action = rng.choice(request.observation.actions or (parsed.action,))
         elif kind == 1:
-            numbers = list(re.finditer(r"\d+", meant.action))
+            numbers = list(re.finditer(r"\d+", parsed.action))
             spot = rng.choice(numbers) if numbers else None
             action = (
-                f"{meant.action[: spot.start()]}{rng.randint(1, 4)}{meant.action[spot.end() :]}" if spot else meant.action
+                f"{parsed.action[: spot.start()]}{rng.randint(1, 4)}{parsed.action[spot.end() :]}" if spot else parsed.action
             )
         else:
-            action = request.history[-1] if request.history else meant.action
-        if action == meant.action or meant.mode is None:
+            action = request.history[-1] if request.history else parsed.action
+        if action == parsed.action or parsed.mode is None:
             return None
-        return Completion(respond(meant.mode, meant.reasoning, action))
+        return Completion(respond(parsed.mode, parsed.reasoning, action))
 
 
 @dataclass
 class Person:
-    """Shows what there is to see and asks for an action on standard input, by its text or its number.
+    """A person at the terminal: prints the observation and reads an action, by its text or its number.
 
     `quit`, or the end of input, raises KeyboardInterrupt.
     """
@@ -115,7 +116,7 @@ class Person:
         from rich.text import Text
 
         console, seen = Console(highlight=False), request.observation
-        # Where the list is too long to be shown, a number is itself an action or nothing.
+        # Where the list is too long to print, a number is not an index into the list.
         actions = () if seen.brief else seen.actions
         if not request.history:
             console.print(Text(f"Task: {request.task.instruction}", style="bold"))

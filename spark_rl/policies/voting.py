@@ -1,10 +1,10 @@
-"""Asking several times where the policy itself says that it is unsure, and taking one answer: a vote at test time.
+"""Voting at test time: a policy draws several completions where it explores, and one of them is executed.
 
 Invariants
 ----------
-* Where the first completion is in explore mode, `width` completions are drawn in that state, the first included; one is
-  executed. Elsewhere the first is.
-* No environment is forked and no outcome is looked at, so that every world and every policy can be played so.
+* Where the first completion is in explore mode, `width` completions are drawn in this state, with the first among them, and
+  one is executed. Elsewhere the first completion is executed.
+* The vote forks no environment and uses no outcome, so it works for every world and every policy.
 * A tie goes to the completion that was drawn first.
 """
 
@@ -26,13 +26,18 @@ from spark_rl.types import Completion, Cost, Parsed, Request
 __all__ = ["Choice", "Voting", "mean_logprob", "modal"]
 
 Choice = Literal["majority", "likelihood"]
-"""By what one of several is chosen: what most of them do, or the policy's own mean log-probability a token."""
+"""The rule that chooses a completion: the most frequent action, or the highest mean log-probability per token."""
 
 T = TypeVar("T", bound=Hashable)
 
 
 def modal(ballots: Sequence[T], votes: Sequence[Fraction] | None = None) -> T:
-    """The value with the most votes, one a ballot where none are given; of several the one that comes first."""
+    """The value with the most votes; the earliest of several such values.
+
+    Args:
+        ballots: the values.
+        votes: weight of each ballot; None gives each one vote.
+    """
     tally: dict[T, Fraction] = {}
     for ballot, vote in zip(ballots, votes or [Fraction(1)] * len(ballots), strict=True):
         tally[ballot] = tally.get(ballot, Fraction(0)) + vote
@@ -40,10 +45,13 @@ def modal(ballots: Sequence[T], votes: Sequence[Fraction] | None = None) -> T:
 
 
 def mean_logprob(completions: Sequence[Sequence[float]]) -> float:
-    """Mean log-probability of a token, in nats, over completions given as those of their tokens.
+    """Mean log-probability of a token, in nats.
+
+    Args:
+        completions: the log-probabilities of each completion's tokens.
 
     Raises:
-        PolicyFailure: the policy gave none.
+        PolicyFailure: the policy gave no log-probabilities.
     """
     if not all(completions):
         raise PolicyFailure("this policy gives no log-probabilities to choose by: use --choose majority")
@@ -52,24 +60,24 @@ def mean_logprob(completions: Sequence[Sequence[float]]) -> float:
 
 @dataclass
 class Voting:
-    """Another policy, asked `width` times in each state where it explores."""
+    """Another policy, of which `width` completions are drawn in each state where it explores."""
 
     policy: Policy
     width: int
     choice: Choice = "majority"
     read: Callable[[str], Parsed] = parse
-    """How a completion is read."""
+    """Parser of completions."""
 
     def __post_init__(self) -> None:
         check_width(self.width)
 
     @property
     def in_rounds(self) -> bool:
-        """As the policy wants it."""
+        """Whether the other policy wants large batches."""
         return in_rounds(self.policy)
 
     async def sample(self, requests: Sequence[Request]) -> list[list[Completion]]:
-        """The policy's answers; where one explores, the choice among it and `width - 1` more, at the cost of all."""
+        """The policy's completions; one that explores is replaced by the choice of `width`, with the cost of all."""
         answers = await self.policy.sample(requests)
         unsure = [
             (index, number)
@@ -89,9 +97,9 @@ class Voting:
         return answers
 
     def _more(self, request: Request, number: int) -> Request:
-        """The same request, `width - 1` times for one of its samples."""
+        """The request for `width - 1` more completions in place of one of its samples."""
         seeds = tuple(derive(request.seeds[number], "vote", i) for i in range(1, self.width))
-        # Under one address: whichever is kept there, the next step finds at least the prompt that they share.
+        # All under one address of the cache: the next step finds there at least the prompt that they share.
         children = request.children[number : number + 1] * len(seeds)
         return replace(request, seeds=seeds, children=children)
 

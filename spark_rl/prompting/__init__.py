@@ -1,4 +1,4 @@
-"""From the path of a tree to a prompt, and from a completion to what it means.
+"""Prompts from the paths of trees, and the parsing of completions.
 
-Words that an agent reads or writes belong here. Who answers a prompt (`policies`, `engines`) does not.
+The words that an agent reads or writes belong here; policies and engines, which answer prompts, do not.
 """

@@ -1,6 +1,6 @@
-"""The forms that an answer may take: what a prompt says about each, and how an answer in it is read.
+"""The forms of answers: the instructions for each form, and the parser of its completions.
 
-Invariant: nothing else asks which form it is. A new form is a name in `instructions.Style` and an entry of `ANSWERS`.
+Invariant: no other module depends on the form. A new form is a name in `instructions.Style` and an entry of `ANSWERS`.
 """
 
 from __future__ import annotations
@@ -17,12 +17,12 @@ __all__ = ["ANSWERS", "AnswerForm"]
 
 @dataclass(frozen=True)
 class AnswerForm:
-    """One form of answers. Forms without tags do not look at the modes that they are given."""
+    """One form of answers. Forms without tags ignore the modes."""
 
     instructions: Callable[[Modes], str]
-    """What stands before the task; the empty string where a prompt explains nothing."""
+    """The text before the task; empty where a prompt explains nothing."""
     read: Callable[[str, Modes], Parsed]
-    """A completion and what it means."""
+    """The parser of a completion."""
 
 
 ANSWERS: dict[Style, AnswerForm] = {
@@ -31,4 +31,4 @@ ANSWERS: dict[Style, AnswerForm] = {
     "react": AnswerForm(lambda _: REACT, lambda text, _: parse_react(text)),
     "plain": AnswerForm(lambda _: PLAIN, lambda text, _: parse_plain(text)),
 }
-"""By the value of `prompt.instructions`."""
+"""The forms by the value of `prompt.instructions`."""

@@ -14,7 +14,7 @@ __all__ = ["ChatEncoder", "ChatTokenizer"]
 
 
 class ChatTokenizer(Protocol):
-    """What prompts need of a `transformers` tokenizer (whose declared types are wider, so it enters as `Any`)."""
+    """The methods of a `transformers` tokenizer that prompts need; the types that `transformers` declares are wider."""
 
     @property
     def eos_token_id(self) -> int:
@@ -22,7 +22,7 @@ class ChatTokenizer(Protocol):
         ...
 
     def apply_chat_template(self, conversation: Sequence[Message], /, *, tokenize: bool, add_generation_prompt: bool) -> str:
-        """The messages as one text (`tokenize` is False), up to where the assistant starts to answer if asked for."""
+        """The messages as one text; with `add_generation_prompt`, up to where the assistant starts to answer."""
         ...
 
     def __call__(self, text: str, /, *, add_special_tokens: bool, verbose: bool) -> Mapping[str, Sequence[int]]:
@@ -36,13 +36,13 @@ class ChatTokenizer(Protocol):
 
 @dataclass(frozen=True)
 class ChatEncoder:
-    """A tokenizer with a chat template, reduced to the three things the prompts need."""
+    """A tokenizer with a chat template, reduced to the three methods that prompts need."""
 
     tokenizer: ChatTokenizer
     _turn: Callable[[str], tuple[int, ...]] = field(init=False, repr=False, compare=False)
 
     def __post_init__(self) -> None:
-        # Turns repeat from step to step and tree to tree: most are answered from this cache.
+        # Turns repeat from step to step and tree to tree, so most are in this cache.
         object.__setattr__(self, "_turn", lru_cache(maxsize=65536)(self._encode_turn))
 
     @property
@@ -55,7 +55,7 @@ class ChatEncoder:
         return self._ids(self._render(messages, generate=True))
 
     def completion(self, text: str) -> tuple[int, ...]:
-        """Ids of a whole answer, the end of the turn included: what a demonstration trains."""
+        """Ids of a whole answer, with the end of the turn, as a demonstration trains them."""
         return (*self._ids(text), self.end)
 
     def extend(self, ids: Sequence[int], content: str) -> tuple[int, ...]:

@@ -1,4 +1,4 @@
-"""What every agent is told, whatever the context: about its answers, the modes that it may reason in, and its actions."""
+"""The instructions in prompts, the same for every context: the form of answers, the modes of reasoning, and the actions."""
 
 from __future__ import annotations
 
@@ -47,12 +47,12 @@ MODES: dict[Modes, tuple[Mode, ...]] = {
     "spark": ("explore", "think"),
     "rlvmr": ("planning", "explore", "reflection", "monitor"),
 }
-"""The modes that an answer may reason in: SPARK's (arXiv 2601.20209) or RLVMR's (arXiv 2507.22844)."""
+"""The modes of reasoning: SPARK's (arXiv 2601.20209) or RLVMR's (arXiv 2507.22844)."""
 
 INSTRUCTIONS: dict[Modes, str] = {"spark": _SPARK, "rlvmr": _RLVMR}
-"""What full instructions say, by modes."""
+"""The full instructions, by modes."""
 
 ADMISSIBLE = "Admissible actions:"
-"""What stands above a list of actions."""
+"""The line above a list of actions."""
 CHANGED = "Admissible actions, new (+) and gone (-):"
-"""What stands above the changes of a list of actions."""
+"""The line above the changes of a list of actions."""

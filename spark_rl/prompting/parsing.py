@@ -1,7 +1,7 @@
-"""From a completion to what it means.
+"""Parsers of completions.
 
-Invariant: there is one way to read a completion, `Prompt.parse`. The fork criterion, the penalties and the statistics read
-the same `Parsed`. `parse` reads tagged answers, the only ones that are demonstrated and trained.
+Invariant: `Prompt.parse` is the only way to read a completion. The fork criterion, the penalties and the statistics read the
+same `Parsed`. `parse` reads tagged answers; only tagged answers are demonstrated and trained.
 """
 
 from __future__ import annotations
@@ -17,7 +17,7 @@ from spark_rl.types import Mode, Parsed
 __all__ = ["parse", "parse_plain", "parse_react", "respond"]
 
 _ACTION = re.compile(r"<action>(.*?)</action>", re.DOTALL)
-# What a model imagines the world to answer is no part of its turn.
+# An observation that the model invents is no part of its turn.
 _IMAGINED = re.compile(r"^Observation\b", re.MULTILINE)
 _ACT = re.compile(r"^Action:[ \t]*(.*?)[ \t]*$", re.MULTILINE)
 _REACT = re.compile(r"\s*Thought:(?P<thought>.*?\S.*?)^Action:[^\n]*\S[^\n]*\s*", re.DOTALL | re.MULTILINE)
@@ -25,7 +25,7 @@ _REACT = re.compile(r"\s*Thought:(?P<thought>.*?\S.*?)^Action:[^\n]*\S[^\n]*\s*"
 
 @dataclass(frozen=True)
 class _Grammar:
-    """What answers in some modes look like."""
+    """The patterns of answers in some modes."""
 
     tag: re.Pattern[str]
     strict: re.Pattern[str]
@@ -46,11 +46,12 @@ _GRAMMARS = {name: _Grammar.of(modes) for name, modes in MODES.items()}
 
 
 def parse(text: str, modes: Modes = "spark") -> Parsed:
-    """Read a completion in SPARK's modes, or in RLVMR's; a tag of the other's is text like any other.
+    """Read a completion in SPARK's modes, or in RLVMR's; tags of other modes are plain text.
 
-    Well-formed is one non-empty reasoning block, then one non-empty action block, white space aside. Whatever the
-    form, the mode is that of the only non-empty reasoning block, if there is exactly one, and the action is the
-    content of the only action block; without exactly one, the action is empty, which changes nothing in any world.
+    A completion is well-formed when it has one non-empty reasoning block, then one non-empty action block, and otherwise
+    only white space. In any completion, the mode is that of the non-empty reasoning block where there is exactly one, and
+    the action is the content of the action block where there is exactly one. Otherwise the mode is None and the action
+    empty, which changes nothing in any world.
     """
     grammar = _GRAMMARS[modes]
     blocks = [(mode, body.strip()) for mode, body in grammar.reasoning.findall(text) if body.strip()]
@@ -63,9 +64,9 @@ def parse(text: str, modes: Modes = "spark") -> Parsed:
 
 
 def parse_react(text: str) -> Parsed:
-    """Read `Thought: ...` and `Action: ...` (ReAct, arXiv 2210.03629), up to an observation that the model made up.
+    """Read `Thought: ...` and `Action: ...` (ReAct, arXiv 2210.03629), up to an observation that the model invented.
 
-    Without exactly one line of action the action is empty.
+    The action is empty where there is not exactly one line of action.
     """
     own = _IMAGINED.split(text, maxsplit=1)[0]
     actions = _ACT.findall(own)
@@ -75,12 +76,12 @@ def parse_react(text: str) -> Parsed:
 
 
 def parse_plain(text: str) -> Parsed:
-    """Read an answer of one line, which is the action; of several, the action is empty."""
+    """Read an answer of one line, which is the action; the action of a longer answer is empty."""
     line = text.strip()
     action = "" if "\n" in line else line
     return Parsed(None, "", action, bool(action))
 
 
 def respond(mode: Mode, reasoning: str, action: str) -> str:
-    """The completion that `parse` reads back: what demonstrations are made of."""
+    """The well-formed completion of a mode, a reasoning and an action; `parse` is the inverse."""
     return f"<{mode}>{reasoning}</{mode}><action>{action}</action>"

@@ -1,17 +1,17 @@
-"""From the path of a tree to a prompt, and from a completion to what it means.
+"""`Prompt`: writes the prompt of a step from the path of a tree, and reads completions.
 
 Invariants
 ----------
 * There is one prompt builder: demonstrations, cold start, rollouts and evaluation render the same state to the same
   token ids.
-* There is one way to read a completion, `Prompt.parse`: the fork criterion, the penalties and the statistics read the same
-  `Parsed`. `parsing.parse` reads tagged answers, the only ones that are demonstrated and trained; which tags, `modes` says.
-* Every prompt holds the task and the current observation whole. One that is too long loses its oldest history, then
-  the tail of its action list, and says how much (`Node.truncated`).
+* `Prompt.parse` is the only way to read a completion: the fork criterion, the penalties and the statistics read the same
+  `Parsed`. Only tagged answers are demonstrated and trained; `modes` names the tags.
+* Every prompt has the whole task and the whole current observation. A prompt that is too long loses its oldest history,
+  then the tail of its action list, and `Node.truncated` counts the lost lines.
 
-What never changes comes first, so that trees share their prompts' heads. How the path is written down is the context's
-business (`contracts.Context`), what stands before the task and how an answer is read that of `answers`. An `Encoder` wraps
-a tokenizer's own chat template; without one (experts, servers) only messages are built.
+The constant part comes first, so that prompts of trees share their heads. The context writes the path
+(`contracts.Context`); `answers` has the text before the task and the parser of answers. An `Encoder` wraps a tokenizer's own
+chat template; without an encoder (experts, servers) a prompt consists of messages only.
 """
 
 from __future__ import annotations
@@ -30,16 +30,17 @@ __all__ = ["Prompt"]
 
 @dataclass(frozen=True)
 class Prompt:
-    """How a step's prompt is written. The same value serves demonstrations, cold start, rollouts and evaluation."""
+    """How prompts are written. The same value serves demonstrations, cold start, rollouts and evaluation."""
 
     context: Context = Window()
+    """How much of the path a prompt shows, and in which form."""
     instructions: Style = "full"
-    """`full` explains role, modes and answer format; a model that learns from nothing needs no such text (`none`). `react`
-    asks for a thought and an action, `plain` for an action alone: baselines that are prompted, never trained."""
+    """`full` explains role, modes and answer format; `none`, for models trained from scratch, explains nothing. `react`
+    asks for a thought and an action, `plain` for an action alone: both are for prompted baselines, which are not trained."""
     modes: Modes = "spark"
-    """`spark`: the agent explores or thinks. `rlvmr`: it plans, explores, reflects or monitors, and is shown its plan."""
+    """`spark`: the agent explores or thinks. `rlvmr`: it plans, explores, reflects or monitors, and sees its plan."""
     list_actions: bool = True
-    """Show the admissible actions."""
+    """List the admissible actions in prompts."""
     limit: int = 2048
     """Most tokens of a prompt."""
 
@@ -51,7 +52,7 @@ class Prompt:
 
     @property
     def tags(self) -> tuple[str, ...]:
-        """The tags of an answer, each opened and closed: what a tokenizer keeps whole."""
+        """The opening and closing tags of answers; a tokenizer has a token for each."""
         return tuple(tag for name in (*MODES[self.modes], "action") for tag in (f"<{name}>", f"</{name}>"))
 
     def parse(self, text: str) -> Parsed:
@@ -61,8 +62,8 @@ class Prompt:
     def render(self, tree: Tree, node: int, encoder: Encoder | None) -> Rendered:
         """The prompt of the step that follows `node` (-1: the first step).
 
-        The first attempt that fits is taken: all, then less history (halved, so that transcripts are seldom rewritten), then
-        fewer actions.
+        The first of these attempts that fits the limit is taken: the whole prompt, then less and less history (halved each
+        time, so that transcripts are seldom rewritten), then fewer and fewer actions.
 
         Raises:
             PromptTooLong: task and current observation alone exceed the limit.

@@ -1,7 +1,7 @@
-"""A prompt that is the whole episode as a growing conversation.
+"""A context that writes the whole episode as a growing conversation.
 
-Invariant: a step's prompt is its parent's prompt and completion plus new tokens, id for id, unless the prompt was shortened;
-so keys and values can be kept from step to step.
+Invariant: unless a prompt was shortened, its token ids are those of the parent's prompt and completion plus new ones, so
+that the key-value cache stays valid from step to step.
 """
 
 from __future__ import annotations
@@ -18,12 +18,13 @@ __all__ = ["Transcript"]
 
 @dataclass(frozen=True)
 class Transcript:
-    """The whole episode as a growing conversation: each step appends, so that computation is shared along the tree."""
+    """The whole episode as a growing conversation: a step appends a turn, so trees share computation."""
 
     actions: Literal["first", "changes", "all"] = "first"
-    """At which turns admissible actions are listed: the first; the first, and then what is new and what is gone; all."""
+    """Which turns list the admissible actions. `first`: the first turn. `changes`: the first turn, and later turns list new
+    and gone actions. `all`: all turns."""
     repeat_task: bool = False
-    """Say the task again after every observation, where a small model finds it."""
+    """Repeat the task after every observation, which helps small models."""
 
     def steps(self, taken: int) -> int:
         """All steps."""
@@ -54,7 +55,7 @@ class Transcript:
         return Rendered(tuple(messages), ids, start + cut)
 
     def _turn(self, situation: Situation, step: int, heading: str, lines: tuple[str, ...], *, opening: bool) -> str:
-        """What the user says before step `step`: the first turn of a conversation opens with the task."""
+        """The user's turn before step `step`; the first turn of a conversation begins with the task."""
         parts = [situation.head] if opening else []
         parts.append(situation.observation(step))
         if lines:

@@ -1,4 +1,4 @@
-"""A prompt that is written afresh at each step and shows the last few steps, as in the paper."""
+"""A context that writes a new prompt at each step, with the last few steps, as in the paper."""
 
 from __future__ import annotations
 
@@ -14,22 +14,22 @@ __all__ = ["Window"]
 
 @dataclass(frozen=True)
 class Window:
-    """Each step's prompt is written afresh and shows the last few (observation, action) pairs, as in the paper."""
+    """A new prompt at each step, with the last few (observation, action) pairs, as in the paper."""
 
     history: int = 5
-    """How many past steps are shown."""
+    """Most past steps in a prompt."""
 
     def steps(self, taken: int) -> int:
         """The last `history` steps, or all where fewer were taken."""
         return min(self.history, taken)
 
     def write(self, situation: Situation, *, history: int, listed: int | None, encoder: Encoder | None) -> Rendered:
-        """One turn of the user, with the task, the last `history` steps and what can be seen and done now."""
+        """One turn of the user, with the task, the last `history` steps, the current observation and the actions."""
         actions = situation.actions()
-        shown = actions[:listed]
-        messages: tuple[Message, ...] = ({"role": "user", "content": _text(situation, history, shown)},)
+        first = actions[:listed]
+        messages: tuple[Message, ...] = ({"role": "user", "content": _text(situation, history, first)},)
         ids = encoder.conversation(messages) if encoder else None
-        left_out = self.steps(len(situation.path)) - history + len(actions) - len(shown)
+        left_out = self.steps(len(situation.path)) - history + len(actions) - len(first)
         return Rendered(messages, ids, left_out)
 
 
@@ -38,7 +38,7 @@ def _text(situation: Situation, history: int, actions: Sequence[str]) -> str:
     parts = [situation.head]
     if history:
         steps = [situation.tree.nodes[index] for index in situation.path]
-        # Of what was thought only the plan outlives its step (RLVMR; without its modes there is none).
+        # Of all reasoning, later prompts show the latest plan alone (RLVMR; SPARK's modes have no plan).
         plans = [step.reasoning for step in steps if step.mode == "planning"]
         parts += [f"Your plan: {plan}" for plan in plans[-1:]]
         parts.append(f"Steps taken: {taken}. The last {history}:")

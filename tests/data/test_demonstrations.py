@@ -128,7 +128,7 @@ def test_a_line_holds_task_prompt_completion_and_outcome(tmp_path):
 
 
 def test_asking_for_too_many_or_from_a_world_without_expert_is_refused():
-    with pytest.raises(UsageError, match="fewer than the 4000 demonstrations asked for"):
+    with pytest.raises(UsageError, match="fewer than the 4000 demonstrations that it should give"):
         demonstrations(4000)
 
     class Silent:
