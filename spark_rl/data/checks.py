@@ -74,8 +74,7 @@ def check(
     Args:
         path: the file.
         world_of: gives the world of a trajectory from its first line.
-        level: level whose training split must have the tasks, where the file names none; empty: the tasks of such lines
-            are not checked.
+        level: level of the training split that must have the tasks, where the file names none; empty: no such check.
         prompt: how prompts are rendered, where the file does not say.
         encoder: compares also the token ids of prompts.
         replay: play the actions again and compare all observations.

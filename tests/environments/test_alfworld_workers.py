@@ -195,7 +195,7 @@ def test_a_game_that_kills_its_process_fails_by_name(away: Alfworld, monkeypatch
     env = away.make()
     env.reset(task)
     monkeypatch.setattr(Place, "__reduce__", lambda self: (os._exit, (1,)))  # whoever reads it dies
-    with pytest.raises(EnvironmentFailure, match=f'the engine died at action "look" of game "{task.id}", a fresh one too'):
+    with pytest.raises(EnvironmentFailure, match=f'the engine died at action "look" of game "{task.id}", in a second process too'):
         env.step("look")
     monkeypatch.undo()
     assert env.step("look").text
@@ -266,14 +266,14 @@ def test_no_worker_outlives_its_parent(end: str, code: int) -> None:
 
 def test_kept_places_are_few_and_the_rest_is_replayed(here: Alfworld, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(workers, "KEPT_PLACES", 2)
-    engines, kept = Engines(here.source()), workers._Kept()
-    place = workers._answer(engines, kept, (here.tasks("L1", "test")[0].id, ""))
+    engines, places = Engines(here.source()), workers._Places()
+    place = workers._answer(engines, places, (here.tasks("L1", "test")[0].id, ""))
     start = place
     for _ in range(4):
-        place = workers._answer(engines, kept, (pickle.loads(pickle.dumps(place)), "look"))
+        place = workers._answer(engines, places, (pickle.loads(pickle.dumps(place)), "look"))
         assert isinstance(place, Place)
-    assert [actions for _, actions in kept] == [("look",) * 3, ("look",) * 4]
-    again = workers._answer(engines, kept, (pickle.loads(pickle.dumps(start)), "look"))
+    assert [actions for _, actions in places] == [("look",) * 3, ("look",) * 4]
+    again = workers._answer(engines, places, (pickle.loads(pickle.dumps(start)), "look"))
     assert isinstance(again, Place)
     assert again.actions == ("look",)
 

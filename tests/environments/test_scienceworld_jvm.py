@@ -115,7 +115,9 @@ def test_a_world_that_comes_back_different_is_not_used(scienceworld):
 @pytest.mark.slow
 def test_a_process_that_does_not_answer_is_replaced_once(scienceworld):
     world = replace(own(scienceworld), timeout=1e-4)
-    with pytest.raises(EnvironmentFailure, match=r'did not answer in time at "reset" of task "boil/0", in a second process too'):
+    with pytest.raises(
+        EnvironmentFailure, match=r'did not answer in time at "reset" of task "boil/0", in a second process too'
+    ):
         world.make().reset(scienceworld.task("boil/0"))
     assert world.lost() == 2
 

@@ -1,11 +1,11 @@
-"""Getting the official games: from an archive, from a folder, or by the official download.
+"""Fetch the official games from an archive, from a folder, or by the official download.
 
 Invariants
 ----------
-* Nothing is written outside the target, whatever an archive says: only files named as games name theirs are unpacked, to
-  places put together from the parts of their names.
-* The folder of the games, or a split that is added to it, appears whole or not at all, and what is there is never
-  overwritten. (The official download writes file by file; it goes on where it stopped.)
+* Nothing is written outside the target, even from a malicious archive: only files with the names of game files are
+  unpacked, to paths that are composed of the parts of these names.
+* The folder of the games, or a split that is added to the folder, appears whole or not at all, and existing files are never
+  overwritten. (The official download writes file by file, and continues where it stopped.)
 """
 
 from __future__ import annotations
@@ -40,39 +40,39 @@ _ZSTD = b"\x28\xb5\x2f\xfd"
 _PERCENT = re.compile(rb"([^\r\n]*?):? +(\d+)%\|")
 
 _Files = Iterator[tuple[str, bytes, int]]
-"""Place below the folder of the games, content, and how much of the source has been read."""
+"""Path below the folder of the games, content, and how much of the source has been read."""
 
 
 def fetch(source: Path | None, to: Path | None, *, link: bool, tell: Watcher) -> Inventory:
-    """Get the games and verify them.
+    """Fetch the games and verify them.
 
     Args:
         source: an archive (zip, tar, tar.gz, tar.zst ...) or a folder; None calls `alfworld-download`, unless all
             official games are in place.
-        to: folder that holds (or shall hold) `json_2.1.1`; None: `$ALFWORLD_DATA`, else `~/.cache/alfworld`.
-        link: a symbolic link to the folder `source`, no copy.
-        tell: told how it goes.
+        to: folder that has, or will have, `json_2.1.1`; None: `$ALFWORLD_DATA`, else `~/.cache/alfworld`.
+        link: make a symbolic link to the folder `source`, instead of a copy.
+        tell: receives the progress.
 
     Raises:
-        UsageError: the source is missing, damaged or holds no games, or the target holds some of its splits.
+        UsageError: the source is missing, damaged or has no games, or the target already has some of its splits.
         StorageError: the target cannot be written.
         MissingExtra: there is no `alfworld-download`.
-        EnvironmentFailure: it failed.
+        EnvironmentFailure: `alfworld-download` failed.
     """
     target = data_folder() if to is None else to.expanduser().resolve()
     root = target if target.name == "json_2.1.1" else target / "json_2.1.1"
     if link and (source is None or not source.expanduser().is_dir()):
         raise UsageError("--link needs --from with a folder of unpacked games")
     if source is None:
-        found = verify(root, tell) if root.is_dir() else None
-        if found is not None and found.complete:
-            return found
-        _download(root.parent, force=found is not None and bool(found.broken), tell=tell)
+        inventory = verify(root, tell) if root.is_dir() else None
+        if inventory is not None and inventory.complete:
+            return inventory
+        _download(root.parent, force=inventory is not None and bool(inventory.broken), tell=tell)
     else:
         source = source.expanduser().resolve()
         if not source.exists():
             raise UsageError(f"--from {source}: there is no such file or folder")
-        # What is in place need not be fetched from there: it is only verified.
+        # A source that is the target itself is only verified.
         if root_in(source) != root:
             _place(source, root, link=link, tell=tell)
     if not root.is_dir():
@@ -105,13 +105,13 @@ def _place(source: Path, root: Path, *, link: bool, tell: Watcher) -> None:
 
 
 def _fill(work: Path, source: Path, root: Path, tell: Watcher) -> None:
-    made, games = set[Path](), 0
+    folders, games = set[Path](), 0
     for place, content, done in _read(source, tell):
         file = work / place
-        if file.parent not in made:
+        if file.parent not in folders:
             _refuse_taken(root / place.partition("/")[0], root)
             file.parent.mkdir(parents=True, exist_ok=True)
-            made.add(file.parent)
+            folders.add(file.parent)
         file.write_bytes(content)
         games += file.name == "game.tw-pddl"
         tell.advance(done)
@@ -138,7 +138,7 @@ def _read(source: Path, tell: Watcher) -> _Files:
         yield from files
     except SparkError:
         raise
-    except Exception as error:  # each of the decoders has errors of its own
+    except Exception as error:  # each decoder raises errors of its own types
         if isinstance(error, OSError) and error.strerror:
             raise UsageError(f"--from {source} cannot be read ({error.strerror})") from error
         reason = " ".join(str(error).split()) or type(error).__name__
@@ -148,7 +148,7 @@ def _read(source: Path, tell: Watcher) -> _Files:
 
 
 def _placer(source: Path) -> Callable[[str], str | None]:
-    """From the name in an archive to the place below the folder of the games; None for what is not unpacked."""
+    """The function from a name in an archive to the path below the folder of the games; None for files to skip."""
     above = set[str]()
 
     def place(name: str) -> str | None:
@@ -239,7 +239,7 @@ def _folder_of_splits(source: Path) -> Path:
 
 
 def _download(to: Path, *, force: bool, tell: Watcher) -> None:
-    """Let the official tool download and unpack; it brings more than the games (an object detector, for instance)."""
+    """Let the official tool download and unpack; it downloads more than the games (an object detector, for instance)."""
     beside = Path(sys.executable).with_name("alfworld-download")
     program = str(beside) if beside.is_file() else shutil.which("alfworld-download")
     if program is None:

@@ -1,18 +1,18 @@
-"""Games made from their ids, for tests and for users without the official ones: nothing is stored or downloaded.
+"""Games generated from their ids, for tests and for users without the official games: nothing is stored or downloaded.
 
 Invariants
 ----------
-* An id says all of its game: the same text in every process, with the same versions of this package and of alfworld.
-* The stored walkthrough wins.
+* An id determines its game: the same text in every process, with the same versions of this package and of alfworld.
+* The walkthrough of each game wins.
 * No problem is in two splits: `valid_unseen` has scenes of its own; `train` and `valid_seen` share scenes, but no goal
-  (type, object, receptacle, scene) of the one is a goal of the other.
+  (type, object, receptacle, scene).
 
 Mechanism
 ---------
 An id is `<split>/<type>-<Object>-None-<Receptacle>-<scene>/trial_G<objects>_<number>`. Split, size and number are the seed
-of a random stream that draws scene, object and receptacle: enough to list a task. A second stream puts things where
-ALFWorld's tables allow them, and the solution follows from where they lie. The engine numbers the things of a kind
-backwards through the order of their identifiers, so that identifiers are chosen to give the numbers that we want.
+of a random stream that draws scene, object and receptacle, which is enough to list a task. A second stream puts things where
+ALFWorld's tables allow them, and the solution follows from their places. The engine numbers the things of a kind by their
+identifiers in reverse order; the identifiers are chosen accordingly.
 """
 
 from __future__ import annotations
@@ -45,27 +45,27 @@ from spark_rl.types import Task
 __all__ = ["FEWEST", "MOST", "SIZES", "GeneratedGames"]
 
 SIZES = {"train": 3600, "valid_seen": 120, "valid_unseen": 120}
-"""Games of each split: every type equally often."""
+"""Number of games in each split, where every type is equally frequent."""
 FEWEST = 6
 MOST = 120
-"""Objects that a game may have."""
+"""Most objects of a game; `FEWEST` is the least number."""
 
 _UNSEEN = 6
-"""Scenes of each kind of room that only `valid_unseen` has: the first ones, of thirty."""
-_KEPT = 6
-"""One goal of so many belongs to `valid_seen`, the others to `train`."""
+"""Number of scenes of each kind of room that only `valid_unseen` has: the first of the thirty."""
+_SEEN_SHARE = 6
+"""One goal in so many belongs to `valid_seen`, all others to `train`."""
 _TRIAL = re.compile(r"trial_G(\d{1,3})_(\d{6})")
 _LOOK, _TWO = KINDS[1], KINDS[5]
 
 
 @dataclass(frozen=True)
 class GeneratedGames:
-    """The generated games with a number of objects, lamp included."""
+    """The generated games with a given number of objects, including the lamp."""
 
     objects: int
 
     def split(self, name: str) -> tuple[Task, ...]:
-        """All games of a split; needs alfworld's tables, but not the engine."""
+        """All games of a split; this needs alfworld's tables, but not the engine."""
         return _listed(self.objects, name)
 
     def task(self, task_id: str) -> Task:
@@ -75,7 +75,7 @@ class GeneratedGames:
         return goal.task
 
     def read(self, task_id: str) -> Game:
-        """The game itself."""
+        """The content of the game."""
         if (goal := _read(task_id)) is None:
             raise EnvironmentFailure(f'there is no generated game "{task_id}"')
         return _Game(goal).content()
@@ -83,7 +83,7 @@ class GeneratedGames:
 
 @dataclass(frozen=True)
 class _Goal:
-    """What is asked for, and where: all that an id says."""
+    """The goal and the scene of a game, which its id determines."""
 
     task: Task
     objects: int
@@ -123,7 +123,7 @@ def _read(task_id: str) -> _Goal | None:
 
 
 def _draw(split: str, objects: int, number: int) -> _Goal:
-    """Scene and goal of a game. Drawn again until the goal belongs to the split, which each scene offers many of."""
+    """Scene and goal of a game, drawn again until the goal belongs to the split; each scene has many such goals."""
     rng = random.Random(f"alfworld {split} {objects} {number}")
     kind = KINDS[number % len(KINDS)]
     scenes = range(_UNSEEN) if split == "valid_unseen" else range(_UNSEEN, SCENES)
@@ -132,7 +132,7 @@ def _draw(split: str, objects: int, number: int) -> _Goal:
         scene = rng.choice(rooms).first + rng.choice(scenes)
         target, destination = rng.choice(_offers(scene, objects, kind))
         name = f"{kind}-{target}-None-{destination}-{scene}"
-        if split == "valid_unseen" or (zlib.crc32(name.encode()) % _KEPT == 0) == (split == "valid_seen"):
+        if split == "valid_unseen" or (zlib.crc32(name.encode()) % _SEEN_SHARE == 0) == (split == "valid_seen"):
             break
     names = {"obj": target.lower(), "recep": destination.lower(), "toggle": destination.lower()}
     sentence = rng.choice(rules().goals[kind]["templates"]).format(**names) + "."
@@ -141,27 +141,27 @@ def _draw(split: str, objects: int, number: int) -> _Goal:
 
 
 def _suits(room: Room, kind: str) -> bool:
-    """Whether a task type can be played in a kind of room."""
+    """Whether a kind of room allows a task type."""
     return LAMP in room.lying if kind == _LOOK else kind not in APPLIANCES or APPLIANCES[kind].kind in room.standing
 
 
 @functools.lru_cache(maxsize=8192)
 def _offers(scene: int, objects: int, kind: str) -> tuple[tuple[str, str], ...]:
-    """What can be asked for in a scene: pairs of target and destination that leave the target another place to lie in."""
-    known, standing = rules(), sorted({receptacle.kind for receptacle in furnish(scene, objects)})
+    """The possible pairs of target and destination in a scene, where the target can also lie in another place."""
+    tables, standing = rules(), sorted({receptacle.kind for receptacle in furnish(scene, objects)})
     appliance = APPLIANCES.get(kind)
     offers: list[tuple[str, str]] = []
     for thing in room(scene).lying:
-        hosts = [host for host in standing if thing in known.holds[host]]
+        hosts = [host for host in standing if thing in tables.holds[host]]
         if kind == _LOOK:
             offers += [(thing, LAMP)] if hosts else []
-        elif len(hosts) > 1 and (appliance is None or thing in known.can[appliance.able]):
+        elif len(hosts) > 1 and (appliance is None or thing in tables.can[appliance.able]):
             offers += [(thing, host) for host in hosts if appliance is None or host != appliance.kind]
     return tuple(offers)
 
 
 class _Game:
-    """A game being made: what lies where, the text of the problem, the solution."""
+    """The generator of one game: the places of things, the text of the problem, the solution."""
 
     def __init__(self, goal: _Goal) -> None:
         self._goal, self._rules = goal, rules()
@@ -170,7 +170,7 @@ class _Game:
         self._things = self._placed()
 
     def content(self) -> Game:
-        """What the engine loads, with the keys of an official file."""
+        """The game, with the keys of an official file."""
         return {
             "pddl_domain": self._rules.domain,
             "grammar": self._rules.grammar.replace("UNKNOWN GOAL.", self._goal.task.instruction),
@@ -180,7 +180,7 @@ class _Game:
         }
 
     def _placed(self) -> list[_Thing]:
-        """All things: the target's copies, none of them where the task wants it, a lamp, and others of all kinds evenly."""
+        """All things: copies of the target, none at the destination, a lamp, and other things of all kinds evenly."""
         goal, rng = self._goal, self._rng
         kinds = [goal.target] * (rng.randint(1, 2) + (goal.task.kind == _TWO))
         belonging = room(goal.scene).lying
@@ -198,7 +198,7 @@ class _Game:
         return things
 
     def _hosts(self, kind: str) -> list[Receptacle]:
-        """Where things of a kind may lie at the start."""
+        """The receptacles where things of a kind may lie at the start."""
         if kind == LAMP:
             return [host for host in self._standing if host.kind in LAMP_PLACES]
         barred = self._goal.destination if kind == self._goal.target else ""
@@ -210,7 +210,7 @@ class _Game:
 
         def reach(receptacle: Receptacle, *, inside: bool = True) -> None:
             nonlocal place
-            if receptacle.place != place:  # one cannot go to what stands at the same place
+            if receptacle.place != place:  # the engine refuses `go to` for a receptacle at the agent's own place
                 actions.append(f"go to {receptacle.name}")
                 place = receptacle.place
             if inside and receptacle.kind in self._rules.openable and receptacle not in opened:
@@ -246,7 +246,7 @@ class _Game:
         return f"(define (problem {name})\n(:domain alfred)\n(:objects\n{declared}\n)\n(:init\n{facts}\n)\n{goal}"
 
     def _declared(self) -> Iterator[str]:
-        """Symbols of the problem. As in the official games, each kind of thing is an object too, which is nowhere."""
+        """Symbols of the problem. As in official games, each kind of thing is also an object, which lies nowhere."""
         yield "agent1 - agent"
         for kind in self._rules.things:
             yield f"{kind} - object"
@@ -276,7 +276,7 @@ class _Game:
             yield from (f"({what.lower()} {name})" for what, kinds in self._rules.can.items() if thing.kind in kinds)
 
     def _id(self, one: _Thing | Receptacle) -> str:
-        """The engine's identifier, which makes it call the thing by its number."""
+        """The identifier by which the engine gives the thing its number."""
         others = self._things if isinstance(one, _Thing) else self._standing
         backwards = sum(other.kind == one.kind for other in others) - one.number
         stem = one.kind.removesuffix("Basin")

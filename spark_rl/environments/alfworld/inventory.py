@@ -1,6 +1,6 @@
-"""What games there are: counted in a moment, or every one of them read and compared with the official numbers.
+"""The games under a folder: a quick count, or every game read and the numbers compared with the official ones.
 
-Invariant: in an `Inventory` a file counts as a game only if all that the engine needs is in it.
+Invariant: an `Inventory` counts a file as a game only if the file has everything that the engine needs.
 """
 
 from __future__ import annotations
@@ -18,22 +18,22 @@ __all__ = ["Inventory", "SplitFound", "counted", "verify"]
 _SHORT = ("place", "look", "clean", "heat", "cool", "two")
 """Names of the types in a table, in the order of `KINDS`."""
 _SHOWN = 5
-"""So many broken files are named; the rest is counted."""
+"""Most broken files that are named; all others are counted."""
 _KEYS: dict[str, type] = {"pddl_domain": str, "grammar": str, "pddl_problem": str, "walkthrough": list}
 
 
 @dataclass(frozen=True)
 class SplitFound:
-    """What was found in the folder of a split."""
+    """The games in the folder of a split."""
 
     name: str
     kinds: tuple[int, ...]
-    """Games the engine can play by type, in the order of `KINDS`."""
+    """Number of playable games by type, in the order of `KINDS`."""
     broken: tuple[str, ...] = ()
-    """A line for each file that is no whole game."""
+    """A line for each damaged file."""
 
     def lacking(self) -> str:
-        """What differs from the official split, in a sentence; empty when nothing does."""
+        """The differences from the official split, in a sentence; empty where there are none."""
         official = OFFICIAL[self.name]
         if not sum(self.kinds):
             return f"{self.name}: none of {sum(official):,} official games"
@@ -46,7 +46,7 @@ class SplitFound:
 
 @dataclass(frozen=True)
 class Inventory:
-    """The games under a folder, each of them read."""
+    """The games under a folder, each of which has been read."""
 
     root: Path
     splits: tuple[SplitFound, ...]
@@ -58,7 +58,7 @@ class Inventory:
 
     @property
     def broken(self) -> tuple[str, ...]:
-        """A line for each file that is no whole game."""
+        """A line for each damaged file."""
         return tuple(line for split in self.splits for line in split.broken)
 
     @property
@@ -67,7 +67,7 @@ class Inventory:
         return "ALFWORLD_DATA", str(self.root.parent if self.root.name == "json_2.1.1" else self.root)
 
     def table(self) -> list[tuple[str, ...]]:
-        """Rows of words, the heading first."""
+        """The rows of a table of the games, heading first."""
         rows = [
             (split.name, f"{sum(split.kinds):,}", f"{sum(OFFICIAL[split.name]):,}", *map(str, split.kinds))
             for split in self.splits
@@ -75,7 +75,7 @@ class Inventory:
         return [("split", "games", "official", *_SHORT), *rows]
 
     def remarks(self) -> list[str]:
-        """What is missing and what is broken, a sentence each."""
+        """A sentence for each thing that is missing or damaged."""
         lines = [lacking for split in self.splits if (lacking := split.lacking())]
         lines += self.broken[:_SHOWN]
         if (more := len(self.broken) - _SHOWN) > 0:
@@ -84,10 +84,10 @@ class Inventory:
 
 
 def counted(root: Path) -> str:
-    """How many games each split lists, in a line."""
+    """The number of games in each split, in a line."""
     listing = FolderGames(root)
-    found = (f"{split} {_count(listing, split):,} of {sum(official):,}" for split, official in OFFICIAL.items())
-    return f"official games in {root}: {', '.join(found)}"
+    counts = (f"{split} {_count(listing, split):,} of {sum(official):,}" for split, official in OFFICIAL.items())
+    return f"official games in {root}: {', '.join(counts)}"
 
 
 def _count(listing: FolderGames, split: str) -> int:
@@ -99,7 +99,7 @@ def verify(root: Path, tell: Watcher) -> Inventory:
 
     Args:
         root: the folder of the splits.
-        tell: told how far it is.
+        tell: receives the progress.
     """
     files = {split: [task_id for task_id, _ in game_files(root, split)] for split in OFFICIAL}
     tell.phase("verify the games", sum(map(len, files.values())))
@@ -121,7 +121,7 @@ def verify(root: Path, tell: Watcher) -> Inventory:
 
 
 def _is_game(game: object) -> bool:
-    """Whether the game can be solved; ValueError, with a reason, when something that the engine needs is not there."""
+    """Whether the game can be solved; raises ValueError, with the reason, where the engine could not load the game."""
     if not isinstance(game, dict):
         raise ValueError("not a JSON object")
     fields = cast("dict[str, object]", game)

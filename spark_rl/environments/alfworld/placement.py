@@ -1,8 +1,8 @@
-"""Where things tend to lie in ALFWorld, and which places are found closed: facts counted over the training games.
+"""The usual places of things in ALFWorld, and the receptacles that are closed: counts over the training games.
 
-`CHANCES[object][receptacle]` is the share of the receptacles of that noun that hold such an object before the first step,
-among the 3,553 training games in whose room there is one; below half a percent it is left out. The validation games
-were not counted.
+`CHANCES[object][receptacle]` is the share of the receptacles of this noun that hold such an object before the first step,
+over those of the 3,553 training games whose room has the object; shares below half a percent are left out. The validation
+games were not counted.
 """
 
 from __future__ import annotations
@@ -12,7 +12,7 @@ from collections.abc import Mapping
 __all__ = ["CHANCES", "CLOSED", "into"]
 
 CLOSED = frozenset({"cabinet", "drawer", "fridge", "microwave", "safe"})
-"""Receptacles that are mostly found closed: every fridge and microwave, five in six of the others."""
+"""Receptacles that are mostly closed at the start: every fridge and microwave, five in six of the others."""
 
 _INSIDE = CLOSED | {"bathtubbasin", "coffeemachine", "garbagecan", "laundryhamper", "sinkbasin", "toaster"}
 
@@ -99,9 +99,9 @@ CHANCES: Mapping[str, Mapping[str, float]] = {
     noun: {place: int(percent) / 100 for place, percent in (pair.split() for pair in row.split(","))}
     for noun, row in (line.split(":") for line in _PERCENT.strip().replace("\n ", " ").split("\n"))
 }
-"""Object's noun -> receptacle's noun -> chance that one such receptacle holds one."""
+"""Object's noun -> receptacle's noun -> chance that a receptacle of this noun holds such an object."""
 
 
 def into(receptacle: str) -> str:
-    """The preposition of a receptacle's noun: `in` a fridge, `on` a desk."""
+    """The preposition for a receptacle: `in` a fridge, `on` a desk."""
     return "in" if receptacle in _INSIDE else "on"

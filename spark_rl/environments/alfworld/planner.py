@@ -1,14 +1,15 @@
-"""The planner as a policy: it wins from any state, whoever led there, since it sees all that the engine knows.
+"""The planner as a policy: it wins from any state, since it knows the full state of the engine.
 
 Invariant
 ---------
-What it says wins from the state of the path, in the planner's own plan; it is not the agent's knowledge that guides it.
+Each action is the next one of a plan of the planner that wins from the state of the path. The plan uses the full state, and
+not only the agent's observations.
 
 Mechanism
 ---------
-A path is played again in an engine, planned for once, and the plan is followed as long as the path does. The planner is
-given only the choices that can matter (`essential`): what the goal does not name need not be picked up. That makes a plan
-a matter of 0.1 s, where the whole game takes seconds and now and then minutes.
+A path is played again in an engine and planned once; the plan serves later requests as long as the path follows it.
+The planner gets a smaller problem (`essential`) in which only things of the goal's types can be picked up. A plan thus takes
+0.1 s, where the whole game takes seconds and sometimes minutes.
 """
 
 from __future__ import annotations
@@ -27,7 +28,7 @@ from spark_rl.types import Completion, Request
 __all__ = ["PlannerExpert", "essential"]
 
 PLANS = 4096
-"""Paths whose plan is kept, the oldest dropped first."""
+"""Most plans in memory; the oldest goes first."""
 _PICKUPABLE = re.compile(r"\(pickupable\s+(\S+)\)")
 _TYPED = re.compile(r"\(objectType\s+([^?\s]\S*)\s+(\w+)\)")
 _ASKED = re.compile(r"\(objectType\s+\?\S+\s+(\w+)\)")
@@ -35,7 +36,7 @@ _ASKED = re.compile(r"\(objectType\s+\?\S+\s+(\w+)\)")
 
 @dataclass
 class PlannerExpert:
-    """Follows the planner, and gives a step the mode and the reason that `walkthrough.explain` gives it."""
+    """An expert that follows the planner; `walkthrough.explain` gives modes and reasons."""
 
     games: Games
     tags: Tags = "sparse"
@@ -45,21 +46,21 @@ class PlannerExpert:
     _plans: dict[tuple[str, tuple[str, ...]], tuple[str, ...]] = field(
         default_factory=dict[tuple[str, tuple[str, ...]], tuple[str, ...]], init=False, repr=False
     )
-    """What is left to do, by task and path."""
+    """The remaining plan by task and path."""
 
     async def sample(self, requests: Sequence[Request]) -> list[list[Completion]]:
         """The same next step for each sample of a request.
 
         Raises:
-            PolicyFailure: nothing wins from here.
+            PolicyFailure: no plan wins from this state.
         """
         return [[Completion(self._answer(request))] * request.n for request in requests]
 
     def _answer(self, request: Request) -> str:
         task, path = request.task.id, request.history
         plan = self._plans.get((task, path)) or self._plan(task, path)
-        self._keep(task, path, plan)
-        self._keep(task, (*path, plan[0]), plan[1:])
+        self._store(task, path, plan)
+        self._store(task, (*path, plan[0]), plan[1:])
         mode, reason = explain((*path, *plan), len(path), request.observation.text, self.tags)
         return respond(mode, reason, plan[0])
 
@@ -74,18 +75,22 @@ class PlannerExpert:
             raise PolicyFailure(f'the planner finds nothing that wins "{task}" after {list(path)}')
         return plan
 
-    def _keep(self, task: str, path: tuple[str, ...], plan: tuple[str, ...]) -> None:
+    def _store(self, task: str, path: tuple[str, ...], plan: tuple[str, ...]) -> None:
         self._plans[task, path] = plan
         if len(self._plans) > PLANS:
             del self._plans[next(iter(self._plans))]
 
 
 def essential(problem: str, held: Collection[str]) -> str:
-    """A game's problem in which only things of the types that the goal names, and what is held, can be picked up.
+    """A game's problem, reduced: only things of the goal's types, and the things in hand, can be picked up.
 
-    It has a plan wherever the game has one: no other thing stands in the way of one.
+    The reduced problem has a plan wherever the game has one, since no other thing is in the way of a plan.
+
+    Args:
+        problem: text of the problem.
+        held: ids of the things in hand.
     """
     start, goal = problem[: (split := problem.rindex("(:goal"))], problem[split:]
-    asked = set(_ASKED.findall(goal))
-    kept = {name.lower() for name, kind in _TYPED.findall(start) if kind in asked} | {name.lower() for name in held}
-    return _PICKUPABLE.sub(lambda fact: fact[0] if fact[1].lower() in kept else "", start) + goal
+    types = set(_ASKED.findall(goal))
+    things = {name.lower() for name, kind in _TYPED.findall(start) if kind in types} | {name.lower() for name in held}
+    return _PICKUPABLE.sub(lambda fact: fact[0] if fact[1].lower() in things else "", start) + goal

@@ -1,15 +1,17 @@
-"""An expert that searches: it knows where things tend to lie and what it has read, and nothing else.
+"""An expert that searches: it knows the usual places of things and its observations, and nothing else.
 
 Invariants
 ----------
-* A decision is a function of the observations of the path and of the sample's seed: hidden state is never read.
-* It continues any path, whoever began it, and speaks in few, short sentences that name what is needed first.
+* A decision depends on the observations of the path and on the sample's seed. The expert never reads hidden state.
+* The expert continues the path of any other policy. Its reasons are few, short sentences that first name the thing that
+  the task needs.
 
 Mechanism
 ---------
-A belief is folded from the texts of the path. A request carries only the latest one; so beliefs are kept by path, and a
-path whose beginning was not asked about is played again in an own environment. Where to look next is drawn in proportion
-to the chance of finding the thing there for each step it takes: demonstrations are varied, sensible, and can be improved on.
+The expert derives a belief from the observations of the path. A request has only the latest observation, so beliefs are
+stored by path; a path with no stored beginning is played again in an environment of the expert. The next place to search is
+drawn in proportion to the chance of success per step that the place costs, so that demonstrations are varied and sensible,
+and RL can improve on them.
 """
 
 from __future__ import annotations
@@ -30,12 +32,12 @@ from spark_rl.types import Completion, Request
 __all__ = ["Belief", "Goal", "SearchExpert", "decide"]
 
 BELIEFS = 4096
-"""Paths whose belief is kept, the oldest dropped first."""
+"""Most beliefs in memory; the oldest goes first."""
 _TOOLS = {"clean": "sinkbasin", "heat": "microwave", "cool": "fridge"}
 _STATES = {"clean": "clean", "heat": "hot", "cool": "cool"}
 _VERBS = {state: verb for verb, state in _STATES.items()}
 _FAINT = 0.001
-"""Chance of a place where no such thing was ever counted."""
+"""Chance of a place where no such thing was counted."""
 
 _NAME = r"[a-z]+ \d+"
 _NAMES = re.compile(rf"\ban? ({_NAME})")
@@ -53,19 +55,19 @@ _GOAL = re.compile(
 
 @dataclass(frozen=True)
 class Goal:
-    """What a task asks, in nouns."""
+    """The goal of a task, in nouns."""
 
     kind: Literal["place", "two", "clean", "heat", "cool", "light"]
     object: str
     target: str
-    """Where it goes; for `light` the lamp."""
+    """The receptacle for the object; for `light` the lamp."""
 
     @classmethod
     def read(cls, instruction: str) -> Goal:
-        """Understand a task's sentence.
+        """The goal of a task's sentence.
 
         Raises:
-            PolicyFailure: it is none of ALFWorld's.
+            PolicyFailure: the sentence is none of ALFWorld's.
         """
         if (match := _GOAL.fullmatch(instruction)) is None:
             raise PolicyFailure(f'the searching expert does not understand the task "{instruction}"')
@@ -76,37 +78,37 @@ class Goal:
 
     @property
     def plan(self) -> str:
-        """Its steps in words."""
+        """The steps of the task in words."""
         preposition = "under" if self.kind == "light" else into(self.target)
         return plan(self.kind, _a(self.object), f"{preposition} {_a(self.target)}")
 
 
 @dataclass(frozen=True)
 class Belief:
-    """What a path has told. Never changed: `after` makes a new one."""
+    """What an agent knows from the observations of a path; a value, of which `after` makes a new one."""
 
     places: tuple[str, ...]
     """All receptacles, in the order of the first observation."""
     contents: dict[str, tuple[str, ...]] = field(default_factory=dict[str, tuple[str, ...]])
-    """Receptacle looked into -> what it is known to hold."""
+    """Receptacle whose contents the agent has seen -> the things that are there now."""
     closed: frozenset[str] = frozenset()
-    """Receptacles that are known to be closed."""
+    """Receptacles that are closed, as far as the agent knows."""
     held: str = ""
     origin: str = ""
-    """Where the thing that is held was."""
+    """Receptacle from which the thing in hand was taken."""
     treated: frozenset[tuple[str, str]] = frozenset()
-    """(verb, thing): what has been cleaned, what is hot, what is cool."""
+    """(verb, thing) of the things that are clean, hot or cool."""
 
     @classmethod
     def first(cls, text: str) -> Belief:
-        """What the first observation tells."""
+        """The belief after the first observation."""
         return cls(tuple(_NAMES.findall(text.partition("Your task is to:")[0])))
 
     def after(self, text: str) -> Belief:
-        """What is known when an action has been answered so; texts that tell nothing new change nothing."""
+        """The belief after the answer to an action; an answer without news changes nothing."""
         if match := _TAKEN.match(text):
             thing, place = match.groups()
-            # Some things are listed in two receptacles; wherever it was listed, it is no longer there.
+            # The engine lists some things in two receptacles; a thing in hand is in neither of them.
             left = {where: tuple(name for name in names if name != thing) for where, names in self.contents.items()}
             return replace(self, contents=left, held=thing, origin=place)
         if match := _MOVED.match(text):
@@ -126,38 +128,36 @@ class Belief:
         return belief
 
     def where(self, noun: str) -> list[tuple[str, str]]:
-        """(thing, receptacle) of all known things of a noun."""
+        """(thing, receptacle) of all things of a noun that the agent knows of."""
         return [(name, place) for place, names in self.contents.items() for name in names if _noun(name) == noun]
 
 
 @dataclass
 class SearchExpert:
-    """Plays from observations.
-
-    `tags` says which steps are in explore mode: see `searching.completion`.
-    """
+    """An expert that decides from observations."""
 
     make: Callable[[], Environment]
-    """Makes the environment that plays a path again."""
+    """Makes the environment in which a path is played again."""
     tags: Literal["sparse", "dense"] = "sparse"
+    """Which steps are in explore mode: see `searching.completion`."""
     _beliefs: dict[tuple[str, tuple[str, ...]], Belief] = field(
         default_factory=dict[tuple[str, tuple[str, ...]], Belief], init=False, repr=False
     )
-    """By task and path."""
+    """Beliefs by task and path."""
 
     async def sample(self, requests: Sequence[Request]) -> list[list[Completion]]:
         """One decision for each seed of each request.
 
         Raises:
-            PolicyFailure: the task is none of ALFWorld's, or its room lacks what the task needs.
+            PolicyFailure: the task is none of ALFWorld's, or its room lacks a receptacle that the task needs.
         """
         return [self._answers(request) for request in requests]
 
     def mistake(self, request: Request) -> Completion | None:
-        """A beginner's mistake, for demonstrations of how to recover: taking what one needs where it does not lie.
+        """A beginner's mistake, for demonstrations of how to recover: to take the wanted thing where it does not lie.
 
         Returns:
-            None where nothing is searched for, or nothing has been looked into here.
+            None where the expert does not search, or has not seen the contents of a receptacle here.
         """
         belief, goal = self._recall(request), Goal.read(request.task.instruction)
         here = [place for place in _within_reach(belief, request.observation.actions) if place in belief.contents]
@@ -165,7 +165,7 @@ class SearchExpert:
             return None
         if belief.held:
             return Completion(respond("think", _USE.format(goal.target), f"use {goal.target} 1"))
-        return Completion(respond("think", _found(_a(goal.object)), f"take {goal.object} 1 from {here[0]}"))
+        return Completion(respond("think", _reason_to_take(_a(goal.object)), f"take {goal.object} 1 from {here[0]}"))
 
     def _answers(self, request: Request) -> list[Completion]:
         belief, goal, actions = self._recall(request), Goal.read(request.task.instruction), request.observation.actions
@@ -176,7 +176,7 @@ class SearchExpert:
         return answers
 
     def _recall(self, request: Request) -> Belief:
-        """The belief of a path, from that of the path before the last action where it is kept."""
+        """The belief of a path, derived from the stored belief of the path before the last action where there is one."""
         task, path = request.task, request.history
         if (belief := self._beliefs.get((task.id, path))) is None:
             before = self._beliefs.get((task.id, path[:-1])) if path else None
@@ -201,7 +201,14 @@ class SearchExpert:
 
 
 def decide(belief: Belief, goal: Goal, actions: Sequence[str], rng: random.Random) -> Decision:
-    """The next step; `actions` are the admissible ones, which tell what is within reach, and `rng` draws what is open."""
+    """The next step.
+
+    Args:
+        belief: the belief.
+        goal: the goal.
+        actions: the admissible actions, from which the expert sees what is within reach.
+        rng: decides between equally good actions.
+    """
     return _Mind(belief, goal, frozenset(actions), rng).decide()
 
 
@@ -227,22 +234,22 @@ class _Mind:
         goal, belief = self.goal, self.belief
         delivered = self._delivered()
         wanted = f"another {goal.object}" if delivered else _a(goal.object)
-        known = [(thing, place) for thing, place in belief.where(goal.object) if place != delivered]
-        known.sort(key=lambda found: (goal.kind, found[0]) not in belief.treated)
-        for thing, place in known:
+        things = [(thing, place) for thing, place in belief.where(goal.object) if place != delivered]
+        things.sort(key=lambda pair: (goal.kind, pair[0]) not in belief.treated)
+        for thing, place in things:
             if (take := f"take {thing} from {place}") in self.actions:
-                return Decision(take, _found(wanted))
-        for _, place in known:
+                return Decision(take, _reason_to_take(wanted))
+        for _, place in things:
             if place in belief.closed and (step := f"open {place}") in self.actions:
                 return Decision(step, f"I need {wanted}. I saw one in the {_noun(place)}, so I open it again.")
-        if known:
-            place = known[0][1]
+        if things:
+            place = things[0][1]
             where = f"{into(_noun(place))} the {_noun(place)}"
             return Decision(f"go to {place}", f"I need {wanted}. I saw one {where}, so I go back.")
         return self._search(goal.object, wanted)
 
     def _delivered(self) -> str:
-        """Where the first of two already is."""
+        """The receptacle where the first of two things already lies; empty where there is none."""
         if self.goal.kind != "two":
             return ""
         there = [place for _, place in self.belief.where(self.goal.object) if _noun(place) == self.goal.target]
@@ -256,7 +263,7 @@ class _Mind:
         for place in left:
             if place in belief.closed and (step := f"open {place}") in self.actions:
                 return Decision(step, f"I need {wanted}. The {_noun(place)} is closed, so I open it.", search=True)
-        # Where places are independent, looking in the order of chance over cost is the shortest search.
+        # If places are independent, the shortest search on average goes by chance over cost.
         chances = CHANCES.get(noun, {})
         cost = {place: 1 if place in reach else 1 + (_noun(place) in CLOSED) for place in left}
         weights = [chances.get(_noun(place), _FAINT) / cost[place] for place in left]
@@ -270,7 +277,7 @@ class _Mind:
         )
 
     def _put_away(self) -> Decision:
-        """Another hand took what is not needed. Where it was it can be put again."""
+        """Put down a thing that the task does not need, which another policy took: its first receptacle accepts it."""
         held, place = self.belief.held, self.belief.origin
         reason = f"I do not need the {_noun(held)}, so I put it away."
         moves = sorted(action for action in self.actions if action.startswith(f"move {held} to "))
@@ -296,8 +303,8 @@ class _Mind:
         for place in places:
             if (step := f"open {place}") in self.actions:
                 return Decision(step, f"The {target} is closed, so I open it.")
-        known = [place for place in places if place in belief.contents and place not in belief.closed]
-        place = self.rng.choice(known) if known else there or self._one_of(target)
+        opened = [place for place in places if place in belief.contents and place not in belief.closed]
+        place = self.rng.choice(opened) if opened else there or self._one_of(target)
         which = "other " if there else f"{_STATES[self.goal.kind]} " if self.goal.kind in _STATES else ""
         return Decision(f"go to {place}", f"I have the {which}{thing}. Next I put it {into(target)} {_a(target)}.")
 
@@ -306,8 +313,8 @@ class _Mind:
         here = sorted(action for action in self.actions if action.startswith(f"use {lamp} "))
         if here:
             return Decision(here[0], _USE.format(lamp))
-        if known := belief.where(lamp):
-            place = known[0][1]
+        if lamps := belief.where(lamp):
+            place = lamps[0][1]
             if (step := f"open {place}") in self.actions:
                 return Decision(step, f"The {_noun(place)} is closed, so I open it.")
             return Decision(f"go to {place}", f"I have the {self.goal.object}. Next I look at it under a {lamp}.")
@@ -324,11 +331,11 @@ _USE = "Now I turn on the {}."
 
 
 def _within_reach(belief: Belief, actions: Sequence[str] | frozenset[str]) -> list[str]:
-    """The receptacles where the agent stands: several may share a place."""
+    """The receptacles at which the agent stands; several may share a place."""
     return [place for place in belief.places if f"examine {place}" in actions]
 
 
-def _found(wanted: str) -> str:
+def _reason_to_take(wanted: str) -> str:
     return f"I need {wanted}. Here is one, so I take it."
 
 

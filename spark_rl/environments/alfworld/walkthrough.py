@@ -1,15 +1,15 @@
-"""The solution that ALFWorld stores with each game, spoken as an agent would: each step with a mode and a reason.
+"""The solution that ALFWorld stores with each game, as completions: each step with a mode and a reason.
 
 Invariant
 ---------
-The actions are the stored ones and win; reason and mode follow from the actions by one rule and need no engine.
+The actions are the stored ones and win. Reason and mode follow from the actions by one rule, without an engine.
 
 Mechanism
 ---------
-The solution knows where things are; the agent could not. So a step towards a thing that has not been seen (`go to`,
-`open`, with `take` or `use` to follow) is a step of a search, unless its place has been visited before. `dense` tags
-mark all of them `<explore>`. `sparse` tags mark where the next place to look at is chosen (`go to`), except at the
-first step, as forks there would spend the whole budget on the start. All other steps are `<think>`.
+The solution knows where things are; the agent cannot. A step towards a thing that has not been seen (`go to` or `open`,
+before a `take` or `use`) is therefore a step of a search, unless the thing's place has been visited before. `dense` tags
+mark all steps of a search `<explore>`. `sparse` tags mark only those that choose the next place (`go to`), except the first
+step of the episode, since forks there would spend the whole budget on the start. All other steps are `<think>`.
 """
 
 from __future__ import annotations
@@ -33,7 +33,7 @@ _ACTION = re.compile(
 
 
 class Walkthrough:
-    """A policy that follows the stored solutions. It answers only while it has been followed from the start."""
+    """A policy that follows the stored solutions; it answers only on paths that follow the solution from the start."""
 
     def __init__(self, read: Callable[[str], Game], tags: Tags = "sparse") -> None:
         self._tags: Tags = tags
@@ -63,7 +63,7 @@ def _solution(read: Callable[[str], Game], task_id: str) -> tuple[str, ...]:
 
 
 def explain(solution: Sequence[str], step: int, observation: str, tags: Tags = "dense") -> tuple[Mode, str]:
-    """Mode and reason of a step of a solution, from the solution and what is seen before the step."""
+    """Mode and reason of a step of a solution, from the solution and the observation before the step."""
     verb, thing, place = _read_action(solution[step])
     if verb not in _KNOWN:
         return "think", _REASONS.get(verb, "This comes next.").format(thing=thing, place=place)
@@ -101,11 +101,11 @@ _REASONS = {
 
 
 def _read_action(action: str) -> tuple[str, str, str]:
-    """Verb, thing and place of an action; an action of another form is all verb."""
+    """Verb, thing and place of an action; an action of another form is the verb as a whole."""
     match = _ACTION.fullmatch(action)
     return (match["verb"], match["thing"], match["place"] or "") if match else (action, "", "")
 
 
 def _visited(solution: Sequence[str], step: int, purpose: int) -> bool:
-    """Whether every move from here to the purpose has been made before: the agent has seen what is there."""
+    """Whether every action from `step` to `purpose` has been taken before, so that the agent has seen the place."""
     return all(action in solution[:step] for action in solution[step:purpose])

@@ -1,17 +1,18 @@
-"""Engines in processes of their own: what hangs or dies there costs a replay, never the run.
+"""Engines in processes of their own: an engine that hangs or dies costs a replay, and not the run.
 
 Invariants
 ----------
-* A call is answered as the engine of this process would answer it, errors included, whatever became of workers before.
-* A worker that dies, or does not answer in time, is replaced and asked again; if that fails too, the call fails and says so.
-* No worker outlives this process, however it ends; what a worker prints to its standard output is dropped.
+* A call is answered as an engine of this process would answer it, errors included, even if workers were lost before.
+* A worker that dies, or does not answer in time, is replaced, and the call is repeated. If the second worker is lost as
+  well, the call fails and names game and action.
+* No worker outlives this process, however it ends. The standard output of a worker is dropped.
 
 Mechanism
 ---------
-A call carries all that a fresh process needs: the place (task, actions, what was shown there) and the action to take. A
-worker keeps the states of the places it met last, by task and actions, since these determine a state; for any other
-place, or after a restart, it replays. So nothing has to be released, and nothing is lost with a worker. Tasks stick to
-workers by a hash of their id, so that siblings share an engine.
+A call carries all that a new process needs: the place (task, actions, last observation) and the action to take. A worker
+holds the states of its latest places, by task and actions, since these determine a state. It replays for any other place,
+and after a restart. So nothing has to be released, and nothing is lost with a worker. A hash of its id assigns a task to a
+worker, so that siblings share an engine.
 
 Workers are started as commands, not by `multiprocessing`, which would import the user's main script again.
 """
@@ -37,37 +38,37 @@ from spark_rl.errors import EnvironmentFailure, SparkError
 __all__ = ["KEPT_PLACES", "Workers", "serve"]
 
 KEPT_PLACES = 2048
-"""States a worker keeps, some 60 to 90 kB each; the one met longest ago makes room, and is replayed when asked for."""
+"""Most states in a worker, some 60 to 90 kB each; the least recently used goes first, and is replayed on demand."""
 _START = 120.0
-"""Seconds a worker has to import the engine."""
+"""Seconds that a worker has to import the engine."""
 
 _Call = tuple[str | Place, str]
-"""A place and an action to take there, or a task to start and nothing."""
+"""A place and an action to take there, or the id of a task to start and an empty text."""
 _Answer = Place | tuple[type[SparkError], str]
-_Kept = OrderedDict[tuple[str, tuple[str, ...]], Place]
-"""The places whose states a worker keeps, by task and actions."""
+_Places = OrderedDict[tuple[str, tuple[str, ...]], Place]
+"""The places whose states a worker holds, by task and actions."""
 
 
 @dataclass(frozen=True)
 class Workers:
-    """Who plays a set of games: processes with engines. Equal values share processes."""
+    """Processes with engines, which play a set of games. Equal values share processes."""
 
     engines: Engines
-    """What each worker has."""
+    """The engines of each worker."""
     count: int
     timeout: float
-    """Seconds a worker has for a call, before it is killed."""
+    """Seconds that a worker has for a call before it is killed."""
 
     def start(self, task_id: str) -> Place:
-        """Where a game starts; see `Engines.start`."""
+        """The place at which a game starts; see `Engines.start`."""
         return self._of(task_id).ask((task_id, ""))
 
     def step(self, place: Place, action: str) -> Place:
-        """Where an action leads; see `Engines.step`."""
+        """The place to which an action leads; see `Engines.step`."""
         return self._of(place.task_id).ask((place, action))
 
     def processes(self) -> list[int | None]:
-        """Ids of the workers' processes, None where none is running (they start with their first call)."""
+        """Ids of the workers' processes; None for a worker without a process, which starts with its first call."""
         return [worker.pid for worker in _workers(self)]
 
     def _of(self, task_id: str) -> _Worker:
@@ -75,11 +76,11 @@ class Workers:
 
 
 class _Lost(Exception):
-    """A worker is gone, or as good as."""
+    """A worker died, or did not answer in time."""
 
 
 class _Worker:
-    """The near end of a worker: starts it when it is needed, one call at a time."""
+    """This process's end of a worker: starts the worker on demand, and makes one call at a time."""
 
     def __init__(self, workers: Workers) -> None:
         self._engines, self._timeout = workers.engines, workers.timeout
@@ -89,15 +90,15 @@ class _Worker:
 
     @property
     def pid(self) -> int | None:
-        """Id of its process."""
+        """Id of the worker's process; None while none runs."""
         return self._process.pid if self._process and self._process.poll() is None else None
 
     def ask(self, call: _Call) -> Place:
         """The answer to a call, from a second process if the first one is lost.
 
         Raises:
-            EnvironmentFailure: both were lost.
-            SparkError: what the engine raised.
+            EnvironmentFailure: both processes were lost.
+            SparkError: the error of the engine.
         """
         with self._lock:
             try:
@@ -108,13 +109,13 @@ class _Worker:
                 except _Lost as lost:
                     game, action = (call[0], "reset") if isinstance(call[0], str) else (call[0].task_id, call[1])
                     raise EnvironmentFailure(
-                        f'alfworld: the engine {lost} at action "{action}" of game "{game}", a fresh one too; '
+                        f'alfworld: the engine {lost} at action "{action}" of game "{game}", in a second process too; '
                         "leave the game out, or raise --env.timeout if the machine is busy"
                     ) from lost
         if isinstance(answer, Place):
             return answer
         kind, sentence = answer
-        raise kind.__new__(kind, sentence)  # without its constructor, which may want other things than the sentence
+        raise kind.__new__(kind, sentence)  # bypasses the constructor, whose arguments may differ
 
     def stop(self) -> None:
         """End the process; the next call starts another."""
@@ -164,7 +165,7 @@ _guard = threading.Lock()
 
 
 def _workers(workers: Workers) -> list[_Worker]:
-    """This process's workers; a forked child starts its own, as two cannot talk over one pipe."""
+    """The workers of this process; a forked child starts its own, since two processes cannot share a pipe."""
     with _guard:
         key = os.getpid(), workers
         if key not in _running:
@@ -183,48 +184,53 @@ def _stop_all() -> None:
 
 
 def serve(descriptor: int, parent: int) -> None:
-    """Answer calls until the other end is closed: what a worker's process does."""
-    signal.signal(signal.SIGINT, signal.SIG_IGN)  # meant for the parent, which may go on
+    """The main function of a worker's process: answers calls until the other end of the pipe is closed.
+
+    Args:
+        descriptor: the worker's end of the pipe.
+        parent: id of the process that started the worker.
+    """
+    signal.signal(signal.SIGINT, signal.SIG_IGN)  # a Ctrl-C is meant for the parent, which may go on
     threading.Thread(target=_die_with, args=(parent,), daemon=True).start()
-    kept: _Kept = OrderedDict()
+    places: _Places = OrderedDict()
     with Connection(descriptor) as connection:
         try:
             engines: Engines = connection.recv()
             require()
             connection.send(None)
             while True:
-                connection.send(_answer(engines, kept, connection.recv()))
+                connection.send(_answer(engines, places, connection.recv()))
         except (EOFError, OSError):
             return
 
 
-def _answer(engines: Engines, kept: _Kept, call: _Call) -> _Answer:
+def _answer(engines: Engines, places: _Places, call: _Call) -> _Answer:
     place, action = call
     try:
         if isinstance(place, str):
-            found = engines.start(place)
+            after = engines.start(place)
         else:
-            known = kept.get((place.task_id, place.actions))
-            place = known if known is not None and known.shown == place.shown else place  # else the game was changed
-            found = engines.step(place, action)
-            _keep(kept, place)
+            own = places.get((place.task_id, place.actions))
+            place = own if own is not None and own.shown == place.shown else place  # they differ if the game was changed
+            after = engines.step(place, action)
+            _store(places, place)
     except SparkError as error:
         return type(error), str(error)
     except Exception as error:
         return EnvironmentFailure, f"alfworld: the engine raised {type(error).__name__}: {error}"
-    _keep(kept, found)
-    return found
+    _store(places, after)
+    return after
 
 
-def _keep(kept: _Kept, place: Place) -> None:
-    kept[place.task_id, place.actions] = place
-    kept.move_to_end((place.task_id, place.actions))
-    if len(kept) > KEPT_PLACES:
-        kept.popitem(last=False)
+def _store(places: _Places, place: Place) -> None:
+    places[place.task_id, place.actions] = place
+    places.move_to_end((place.task_id, place.actions))
+    if len(places) > KEPT_PLACES:
+        places.popitem(last=False)
 
 
 def _die_with(parent: int) -> None:
-    """End this process when its parent is gone, even while the planner is busy and nobody reads the pipe."""
+    """End this process when its parent is gone, even while the planner is busy and no thread reads the pipe."""
     while os.getppid() == parent:
         time.sleep(1.0)
     os._exit(1)
