@@ -195,7 +195,9 @@ def test_a_game_that_kills_its_process_fails_by_name(away: Alfworld, monkeypatch
     env = away.make()
     env.reset(task)
     monkeypatch.setattr(Place, "__reduce__", lambda self: (os._exit, (1,)))  # whoever reads it dies
-    with pytest.raises(EnvironmentFailure, match=f'the engine died at action "look" of game "{task.id}", in a second process too'):
+    with pytest.raises(
+        EnvironmentFailure, match=f'the engine died at action "look" of game "{task.id}", in a second process too'
+    ):
         env.step("look")
     monkeypatch.undo()
     assert env.step("look").text
