@@ -1,12 +1,13 @@
-"""The training loop: grow a forest, learn from it, hand the weights on, log. Blind to the algorithm, which is the recipe's.
+"""The training loop: grow a forest, update the policy, pass the weights on, log. The recipe defines the algorithm.
 
 Invariants
 ----------
-* Calling `train` on a run does what is not done yet, so that resuming *is* calling it again. A resumed run gives the
-  numbers of an uninterrupted one.
-* Each iteration has one row in the log. The row is written before the checkpoint; rows after the checkpoint that a run is
-  resumed from are forgotten and made again.
-* Whoever grows trees has the learner's weights and knows their version.
+* `train` does the unfinished work of a run, so a run is resumed by calling `train` again. A resumed run gives the same
+  numbers as an uninterrupted one.
+* Each iteration has one row in the log. The row is written before the checkpoint. When a run resumes from a checkpoint, the
+  later rows are deleted and their iterations are repeated.
+* The executor always has the learner's weights and their version.
+* The loop uses nothing of a learner beyond `contracts.Learner`.
 """
 
 from __future__ import annotations
@@ -17,7 +18,7 @@ from dataclasses import dataclass
 
 from spark_rl.common.running import run as run_loop
 from spark_rl.config.recipe import Recipe
-from spark_rl.contracts import Executor, ModelSource, Tracker, Watcher
+from spark_rl.contracts import Executor, LanguageModel, Learner, ModelSource, Tokenizer, Tracker, Watcher
 from spark_rl.data.leaks import refuse_held_out
 from spark_rl.errors import TrainingDiverged, UsageError
 from spark_rl.evaluation.play import measure
@@ -32,27 +33,35 @@ from spark_rl.runs.run import Run
 from spark_rl.runs.trackers import trackers
 from spark_rl.types import Task
 
-__all__ = ["train"]
+__all__ = ["MakeLearner", "train"]
+
+MakeLearner = Callable[[Run, LanguageModel, Tokenizer, Callable[[str], None]], Learner]
+"""Makes a learner from a run, its cold-started model, the model's tokenizer, and a function that receives notes."""
 
 
-def train(run: Run, watcher: Watcher) -> None:
+def train(run: Run, watcher: Watcher, make_learner: MakeLearner = LocalLearner) -> None:
     """Bring a run to its end: cold start, evaluation, all iterations, evaluation.
 
+    Args:
+        run: the run, new or interrupted.
+        watcher: receives reports of progress.
+        make_learner: makes the learner; by default one that trains in this process.
+
     Raises:
-        TrainingDiverged: training became unstable; the last good checkpoint is kept.
-        SparkError: whatever a user can mend.
+        TrainingDiverged: training became unstable; the last good checkpoint stays.
+        SparkError: another error that the user can correct.
     """
-    run_loop(_train(run, watcher))
+    run_loop(_train(run, watcher, make_learner))
 
 
-async def _train(run: Run, watcher: Watcher) -> None:
+async def _train(run: Run, watcher: Watcher, make_learner: MakeLearner) -> None:
     recipe = run.recipe
     with trackers(run) as copies:
         refuse_held_out(run, recipe.evaluation.levels, recipe.env)
         watcher.note(f"memory: {memory.check(recipe).total / 1e9:.1f} GB at most")
         set_threads(run, watcher)
         model, tokenizer = await prepare(run, watcher)
-        learner = LocalLearner(run, model, tokenizer, watcher.note)
+        learner = make_learner(run, model, tokenizer, watcher.note)
         source = ModelSource(loaded=(model, tokenizer))
         async with open_executor(recipe.engine, recipe.env, source) as executor:
             if executor.encoder is None:
@@ -65,11 +74,11 @@ async def _train(run: Run, watcher: Watcher) -> None:
 
 @dataclass
 class _Session:
-    """What one call of `train` works with."""
+    """The parts of one call of `train`."""
 
     run: Run
     watcher: Watcher
-    learner: LocalLearner
+    learner: Learner
     executor: Executor
     copies: Sequence[Tracker]
 
@@ -97,11 +106,11 @@ class _Session:
             self.run.log(row)
             for copy in self.copies:
                 copy.log(row)
-            self._keep(iteration, row.get("dev_success"))
+            self._save(iteration, row.get("dev_success"))
             self.watcher.iteration(row)
 
     async def _resume(self) -> int:
-        """Load the newest checkpoint, if any, and hand its weights on; returns how many iterations are done."""
+        """Load the newest checkpoint, if any, and pass its weights on; returns the number of finished iterations."""
         path = checkpoints.latest(self.run.checkpoints)
         done = self.learner.load(path)
         if path is not None:
@@ -119,8 +128,8 @@ class _Session:
         await self.executor.load_weights(self.learner.version, self.learner.weights())
         return row | {"seconds": time.perf_counter() - started}
 
-    def _keep(self, iteration: int, success: float | None) -> None:
-        """Write a checkpoint when one is due, at the end, and of the best on the development slice."""
+    def _save(self, iteration: int, success: float | None) -> None:
+        """Write a checkpoint when one is due, after the last iteration, and for a new best on the development slice."""
         folder, keep = self.run.checkpoints, self.recipe.keep
         top = checkpoints.best(folder)
         leads = success is not None and (top is None or success > top[1])
@@ -134,12 +143,12 @@ class _Session:
         return await measure(self.executor, self.recipe, tasks, advance)
 
     async def _development(self) -> dict[str, float]:
-        """The development slice: part of no test split, so that looking at it often costs nothing."""
+        """Metrics on the development slice. It shares no task with a test split, so it may be evaluated often."""
         tasks = self.recipe.env.tasks(self.recipe.evaluation.dev_level, "dev")
         return development(await self._evaluate(tasks[: self.recipe.evaluation.dev_tasks or None]))
 
     async def evaluate_levels(self, moment: str) -> None:
-        """Every test task of every level once; skipped when the run already holds the result."""
+        """Evaluate every test task of every level once; does nothing if the run already has the result."""
         if moment in self.run.evaluations():
             return
         results: dict[str, LevelResult] = {}

@@ -4,8 +4,10 @@ from __future__ import annotations
 
 import math
 import shutil
+from collections.abc import Callable, Sequence
 from dataclasses import replace
 from pathlib import Path
+from typing import Any
 
 import pytest
 import torch
@@ -16,10 +18,11 @@ from trees import draw
 from spark_rl import load_forest
 from spark_rl.advantage.group import GroupMean
 from spark_rl.common.progress import Quiet
+from spark_rl.contracts import LanguageModel, Learner, ModelState, Tokenizer
 from spark_rl.errors import TrainingDiverged
 from spark_rl.learning import learner
 from spark_rl.learning.batch import pack
-from spark_rl.learning.learner import has_signal
+from spark_rl.learning.learner import LocalLearner, has_signal
 from spark_rl.learning.trainer import train
 from spark_rl.learning.update import trainer_logprobs
 from spark_rl.models.load import load_model
@@ -30,6 +33,7 @@ from spark_rl.prompting.transcript import Transcript
 from spark_rl.prompting.window import Window
 from spark_rl.runs import checkpoints
 from spark_rl.runs.run import Run
+from spark_rl.types import Tree
 
 QUIET = Quiet(None)
 
@@ -114,6 +118,112 @@ def test_one_recipe_and_seed_give_one_run_and_another_seed_another(tmp_path):
     trees, others = load_forest(run.directory, 1), load_forest(other.directory, 1)
     assert {tree.task.id for tree in trees} != {tree.task.id for tree in others}
     assert not equal(weights(other.checkpoints / "000001"), weights(run.checkpoints / "000002"))
+
+
+# -- another learner ----------------------------------------------------------------------------------------------------
+
+
+class Recording:
+    """A learner as somebody else would write one: only the contract's members, and a note of each call."""
+
+    def __init__(self, run: Run, model: LanguageModel, tokenizer: Tokenizer, tell: Callable[[str], None]) -> None:
+        self._inner = LocalLearner(run, model, tokenizer, tell)
+        self.calls: list[tuple[Any, ...]] = []
+
+    @property
+    def version(self) -> int:
+        return self._inner.version
+
+    def has_signal(self, tree: Tree) -> bool:
+        return self._inner.has_signal(tree)
+
+    def weights(self) -> ModelState:
+        self.calls.append(("weights", self.version))
+        return self._inner.weights()
+
+    def update(self, trees: Sequence[Tree], iteration: int) -> dict[str, float]:
+        self.calls.append(("update", iteration, list(trees)))
+        return self._inner.update(trees, iteration) | {"recorded": 7.0}
+
+    def save(self, folder: Path, iteration: int, *, success: float | None = None) -> Path:
+        self.calls.append(("save", iteration))
+        return self._inner.save(folder, iteration, success=success)
+
+    def load(self, path: Path | None) -> int:
+        self.calls.append(("load", path))
+        return self._inner.load(path)
+
+
+def test_the_trainer_needs_only_the_contract_of_a_learner(tmp_path):
+    """Another learner gets each forest once, its weights and version reach the executor, and it saves and loads."""
+    learners: list[Recording] = []
+
+    def make(*parts: Any) -> Recording:
+        learners.append(Recording(*parts))
+        return learners[-1]
+
+    run = start(tmp_path / "run")
+    with pytest.raises(KeyboardInterrupt):
+        train(run, Log(stop_after=3), make)
+    train(Run.open(run.directory), QUIET, make)
+    first, second = learners
+    assert isinstance(first, Learner)
+
+    # Iteration 3 was interrupted after its row, so it is repeated from checkpoint 2. Each update follows its forest.
+    checkpoint = run.checkpoints / "000002"
+    assert [call[:2] for call in first.calls] == [
+        *[("load", None), ("update", 1), ("weights", 1), ("update", 2), ("weights", 2), ("save", 2)],
+        *[("update", 3), ("weights", 3)],
+    ]
+    assert [call[:2] for call in second.calls] == [
+        *[("load", checkpoint), ("weights", 2)],
+        *[("update", 3), ("weights", 3), ("update", 4), ("weights", 4), ("save", 4)],
+    ]
+    updates = [call for call in (*first.calls[:-2], *second.calls) if call[0] == "update"]
+    for _, iteration, trees in updates:
+        forest = load_forest(run.directory, iteration)
+        assert trees == forest.trees
+        assert forest.version == iteration - 1, "the executor has the weights of the update before"
+    assert [row["recorded"] for row in run.metrics()] == [7.0] * 4
+    whole, _ = finished()
+    for iteration in range(1, 5):
+        assert load_forest(run.directory, iteration) == load_forest(whole.directory, iteration)
+    assert equal(weights(run.checkpoints / "000004"), weights(whole.checkpoints / "000004"))
+
+
+class Idle:
+    """A learner without an optimiser: it passes the same weights on under a new version."""
+
+    def __init__(self, run: Run, model: LanguageModel, tokenizer: Tokenizer, tell: Callable[[str], None]) -> None:
+        self._model, self.version = model, 0
+
+    def has_signal(self, tree: Tree) -> bool:
+        return True
+
+    def weights(self) -> ModelState:
+        return self._model.state_dict()
+
+    def update(self, trees: Sequence[Tree], iteration: int) -> dict[str, float]:
+        self.version = iteration
+        return {}
+
+    def save(self, folder: Path, iteration: int, *, success: float | None = None) -> Path:
+        path = folder / f"{iteration:06d}"
+        path.mkdir()
+        return path
+
+    def load(self, path: Path | None) -> int:
+        assert path is None
+        return 0
+
+
+def test_a_learner_need_not_train(tmp_path):
+    run = start(tmp_path / "run", iterations=2)
+    train(run, QUIET, Idle)
+    assert [load_forest(run.directory, iteration).version for iteration in (1, 2)] == [0, 1]
+    assert load_forest(run.directory, 1).trees == load_forest(finished()[0].directory, 1).trees
+    assert [row["iteration"] for row in run.metrics()] == [1, 2]
+    assert not any(name.startswith("update_") for row in run.metrics() for name in row)
 
 
 # -- what is learnt -----------------------------------------------------------------------------------------------------
