@@ -228,7 +228,7 @@ def test_help_is_about_the_components_chosen(capsys):
         set_("--branching", "probability", "--help")
     text = capsys.readouterr().out
     assert "--branching.probability" in text
-    assert "Chance that a step asks for a fork" in text
+    assert "Probability that a step asks for a fork" in text
 
 
 # -- take -----------------------------------------------------------------------------------------------------------
