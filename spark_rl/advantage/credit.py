@@ -1,7 +1,7 @@
 """Helpers that the estimators share: from advantages of trajectories, rows or nodes to the credit of nodes.
 
 An estimator gets a tree whose rewards are already scaled (`Rewards.shape`), and does not see penalties, tokens or losses,
-so each fits in one small file. Every estimator returns its credit per node (design rule 2). An estimator with one advantage
+so each fits in one small file. Every estimator returns its credit per node. An estimator with one advantage
 per trajectory uses `spread`; one whose advantage differs between the steps of a trajectory uses `spread_rows`; one with an
 advantage per node uses `per_node`.
 """

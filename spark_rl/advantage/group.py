@@ -1,6 +1,6 @@
 """Group-relative advantage: compares a trajectory with its group (GRPO; SPARK, arXiv 2601.20209 section 3).
 
-Statistics are over trajectories, not over steps (design rule 3): in mean and deviation, a failure of thirty steps counts as
+Statistics are over trajectories, not over steps: in mean and deviation, a failure of thirty steps counts as
 much as a success of ten. In the gradient, a trajectory still counts once for each of its steps; `by_length` corrects this.
 """
 

@@ -89,7 +89,15 @@ class Endpoint:
 
     @asynccontextmanager
     async def open(self, source: ModelSource) -> AsyncGenerator[Engine]:
-        """An engine that asks the server for the model of this name; raises what `connect` does."""
+        """An engine that asks the server for the model of this name; raises what `connect` does.
+
+        Raises:
+            UsageError: the model is in this process's memory, where a server cannot read it.
+        """
+        if source.loaded:
+            raise UsageError(
+                "engine is openai: its server cannot sample from the model that is trained here; give --engine local"
+            )
         async with connect(str(source.name), self, None) as server:
             yield OpenAIEngine(server)
 

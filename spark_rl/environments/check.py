@@ -75,9 +75,10 @@ def check_world(world: World, *, tasks: int = 5, steps: int = 30, seed: int = 0)
         seed: seed of the choice of tasks and walks.
     """
     expert = world.expert() if isinstance(world, Demonstrates) else None
-    material = _Material(world, tasks, steps, random.Random(seed), expert)
     clauses = {**_CLAUSES, **({"expert": _expert_wins} if expert is not None else {})}
-    return Report(world.name, tuple(_run(name, clause, material) for name, clause in clauses.items()))
+    with asyncio.Runner() as loop:
+        material = _Material(world, tasks, steps, random.Random(seed), expert, loop)
+        return Report(world.name, tuple(_run(name, clause, material) for name, clause in clauses.items()))
 
 
 # -- material ----------------------------------------------------------------------------------------------------------
@@ -155,6 +156,8 @@ class _Material:
     steps: int
     rng: random.Random
     expert: Policy | None
+    loop: asyncio.Runner
+    """The event loop in which the expert is asked."""
 
     @cached_property
     def splits(self) -> dict[tuple[str, str], Sequence[Task]]:
@@ -188,7 +191,7 @@ def _walk(material: _Material, task: Task, policy: Policy | None) -> _Walk:
     observation = environment.reset(task)
     walk = _Walk(task, [], [_Seen.of(observation)])
     while not observation.done and len(walk.actions) < material.steps:
-        action = _ask(policy, task, observation, walk.actions) if policy else _wander(observation, material.rng)
+        action = _ask(material, policy, task, observation, walk.actions) if policy else _wander(observation, material.rng)
         observation = environment.step(action)
         walk.actions.append(action)
         walk.seen.append(_Seen.of(observation))
@@ -196,9 +199,9 @@ def _walk(material: _Material, task: Task, policy: Policy | None) -> _Walk:
     return walk
 
 
-def _ask(expert: Policy, task: Task, observation: Observation, history: Sequence[str]) -> str:
+def _ask(material: _Material, expert: Policy, task: Task, observation: Observation, history: Sequence[str]) -> str:
     request = Request(task, (), observation, (derive(task.id, len(history)),), history=tuple(history))
-    [[completion]] = asyncio.run(expert.sample([request]))
+    [[completion]] = material.loop.run(expert.sample([request]))
     parsed = parse(completion.text)
     if not parsed.well_formed:
         raise _Broken(f"{task.id}: the expert's answer is not one reasoning block and one action: {completion.text}")

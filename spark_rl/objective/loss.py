@@ -3,7 +3,7 @@
 Invariant
 ---------
 A step that many leaves share is one set of tokens. Its loss equals the sum of the losses of one copy for each leaf, the
-denominators included (design rule 2). For a token with probability ratio r = exp(log-probability - old) and the
+denominators included. For a token with probability ratio r = exp(log-probability - old) and the
 summed advantages A+ >= 0 >= A- of the trajectories through it, the objective is
 
     A+ * min(r, 1 + high) + A- * min(max(r, 1 - low), dual) - weight * (kl * k3 - entropy * H)

@@ -49,9 +49,9 @@ def refused(capsys, *words: str) -> str:
 @pytest.mark.parametrize(
     ("words", "sentence"),
     [
-        (["--temperature", "0.1"], "--temperature cannot be honoured: an expert demonstrates, not a model"),
-        (["--engine.cache-gb", "1"], "--engine cannot be honoured: an expert demonstrates, not a model"),
-        (["--branching", "explore-tag"], "--branching cannot be honoured: an expert demonstrates, not a model"),
+        (["--temperature", "0.1"], "--temperature has no effect: an expert demonstrates, not a model"),
+        (["--engine.cache-gb", "1"], "--engine has no effect: an expert demonstrates, not a model"),
+        (["--branching", "explore-tag"], "--branching has no effect: an expert demonstrates, not a model"),
         (["--tree.budget", "4"], "tree.budget is 4: one trajectory a task is played here, so it must be 1"),
     ],
 )
@@ -62,7 +62,7 @@ def test_experts_refuse_what_only_models_can_do(capsys, tmp_path, words, sentenc
 
 def test_a_teacher_is_no_engine_of_this_process(capsys):
     words = ["--teacher", "m", "--base-url", "http://127.0.0.1:9/v1", "--engine.cache-gb", "1"]
-    assert "--engine cannot be honoured: a teacher is asked by its server" in refused(capsys, "collect", "household", *words)
+    assert "--engine has no effect: a teacher is asked by its server" in refused(capsys, "collect", "household", *words)
 
 
 @pytest.mark.parametrize(

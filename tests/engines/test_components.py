@@ -81,3 +81,10 @@ def test_an_engine_without_token_ids_is_refused_before_anything_is_trained(tmp_p
     with pytest.raises(UsageError, match="gives no token ids, so nothing can be learnt from it: --engine local"):
         train(run, Log())
     assert finished()[0].recipe == replace(run.recipe, engine=RECIPE.engine, evaluation=RECIPE.evaluation)
+
+
+def test_training_with_a_server_is_refused_before_anything_is_trained(tmp_path):
+    run = start(tmp_path / "run", iterations=1, engine=Endpoint("http://localhost:1/v1"))
+    with pytest.raises(UsageError, match="engine is openai: its server cannot sample from the model that is trained here"):
+        train(run, Log())
+    assert not run.metrics()

@@ -60,7 +60,7 @@ class ScienceWorld:
     """`step`: a seed for each step. `stock`: the engine's one random stream, where it also drops questions, as in its
     traces."""
     jvms: int = 1
-    """Number of Java processes. A rollout takes its steps one after another; only programs with threads profit from more."""
+    """Number of Java processes. A rollout steps its episodes in threads: more processes let more of them step at once."""
     heap: int = 512
     """Most megabytes of worlds in a Java process."""
     timeout: float = 120.0
