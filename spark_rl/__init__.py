@@ -1,7 +1,7 @@
 """spark-rl: train language-model agents with rollouts that grow into trees (SPARK, arXiv 2601.20209).
 
-The nouns are imported here; what grows, reads and writes them comes with its first use, so that `import spark_rl` is
-instant and needs no torch.
+The data types are imported here. The functions that grow trees and load forests are imported at first use, so that
+`import spark_rl` is instant and needs no torch.
 """
 
 from __future__ import annotations

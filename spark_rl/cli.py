@@ -1,11 +1,11 @@
-"""The command `spark-rl`: which words call which function, and what a person reads when something is wrong.
+"""The command `spark-rl`: maps command names to functions, and errors to messages and exit codes.
 
 Invariants
 ----------
-* What a user can mend is one sentence on standard error and exit code 2, never a traceback (`--debug` shows it); a
-  traceback is a defect of this package.
+* An error that the user can fix is one sentence on standard error with exit code 2, without a traceback (`--debug` shows
+  it). Any other traceback is a defect of this package.
 * Standard output holds results only. Progress goes to standard error.
-* Nothing heavy is imported before the arguments are read.
+* Heavy libraries are imported only after the arguments are read.
 """
 
 from __future__ import annotations
@@ -35,7 +35,7 @@ __all__ = ["COMMANDS", "Command", "main"]
 
 @dataclass(frozen=True)
 class Command:
-    """A command: where its function is, what it takes, what it does."""
+    """A command: its function, its arguments and its description."""
 
     place: str
     """`module:function` in `spark_rl.commands`."""
@@ -47,7 +47,7 @@ COMMANDS: dict[str, Command] = {
     "quickstart": Command(
         "train:quickstart",
         "[--out DIR] [--FIELD VALUE ...]",
-        "from nothing to a trained agent, in minutes",
+        "from scratch to a trained agent, in minutes",
     ),
     "train": Command(
         "train:train",
@@ -149,29 +149,29 @@ COMMANDS: dict[str, Command] = {
 }
 
 GROUPS = ("data", "env")
-"""First words of commands that have two."""
+"""First words of the commands whose names are two words."""
 FLAGS = {
     "--debug": "show the traceback of an error",
     "--quiet": "no progress",
     "--yes": "answer questions with yes (may a saved recipe import code?)",
 }
-"""Taken anywhere on the command line."""
+"""Flags that every command takes, at any place on the command line."""
 
 
 def main(argv: Sequence[str] | None = None) -> int:
     """Run one command line; returns its exit code.
 
-    0: done. 1: a check failed. 2: a user can mend it, and the sentence on standard error says how. 130: stopped by
-    Ctrl-C or SIGTERM. 141: who read the output has gone.
+    0: done. 1: a check failed. 2: an error that the user can fix; the sentence on standard error says how. 130: stopped by
+    Ctrl-C or SIGTERM. 141: the reader of the output closed it.
     """
     words = list(sys.argv[1:] if argv is None else argv)
     flags = {flag for flag in FLAGS if flag in words}
     words = [word for word in words if word not in FLAGS]
     for stream in (sys.stdout, sys.stderr):
-        with contextlib.suppress(AttributeError):  # a stream that a program put in its place
+        with contextlib.suppress(AttributeError):  # a program may have replaced the stream
             stream.reconfigure(errors="replace")  # type: ignore[union-attr]
     if (here := str(Path.cwd())) not in sys.path:
-        sys.path.append(here)  # package.module:Class may be a user's own file; last, so that it shadows nothing
+        sys.path.append(here)  # finds a user's own package.module:Class; last, so that it shadows nothing
     try:
         with _stopped_by_sigterm():
             code = _run(words, flags)
@@ -180,8 +180,8 @@ def main(argv: Sequence[str] | None = None) -> int:
     except SparkError as error:
         return _fail(str(error), debug="--debug" in flags)
     except KeyboardInterrupt as stop:
-        # Stopped between making a coroutine and running it, Python complains of it on the way out, after our last word.
-        # So does an event loop that was half made.
+        # If the stop comes between creating a coroutine and running it, Python warns at exit, after our last message.
+        # A half-created event loop warns too.
         warnings.filterwarnings("ignore", message="coroutine .* was never awaited", category=RuntimeWarning)
         sys.unraisablehook = lambda _: None
         return _fail("; ".join(["stopped", *map(str, stop.args)]), code=130)
@@ -200,15 +200,15 @@ def main(argv: Sequence[str] | None = None) -> int:
 
 @contextlib.contextmanager
 def _stopped_by_sigterm() -> Generator[None]:
-    """What schedulers and containers end a program by does as Ctrl-C does: it says how to go on, and leaves no process."""
-    if threading.current_thread() is not threading.main_thread():  # a program's own thread: only the main one has signals
+    """Handle SIGTERM, which schedulers and containers send, like Ctrl-C: say how to continue, and leave no process."""
+    if threading.current_thread() is not threading.main_thread():  # only the main thread can set signal handlers
         yield
         return
     before = signal.signal(signal.SIGTERM, signal.default_int_handler)
     try:
         yield
     finally:
-        signal.signal(signal.SIGTERM, before or signal.SIG_DFL)  # None: set by a library in C
+        signal.signal(signal.SIGTERM, before or signal.SIG_DFL)  # None: a C library had set the handler
 
 
 def _run(words: Sequence[str], flags: set[str]) -> int:
@@ -256,6 +256,6 @@ def _fail(sentence: str, *, code: int = 2, debug: bool = False) -> int:
 
 
 def _abandon_output() -> None:
-    """What is still buffered cannot be written; without this the interpreter would try once more at its end."""
+    """Drop buffered output that cannot be written; otherwise the interpreter would try to write it again at exit."""
     with contextlib.suppress(OSError, ValueError):
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())

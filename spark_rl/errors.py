@@ -1,4 +1,4 @@
-"""Errors a user can mend: each message is one sentence that names the field, the value and the remedy.
+"""Errors that a user can fix: each message is one sentence that names the field, the value and the remedy.
 
 SparkError                 the command line prints the message and exits with code 2, without a traceback
 ├── UsageError             a wrong name, value or combination
@@ -6,7 +6,7 @@ SparkError                 the command line prints the message and exits with co
 ├── EnvironmentFailure     an environment raised, hung or died
 │   └── ReplayMismatch     a replayed state differs from the recorded one
 ├── PromptTooLong          task and observation alone do not fit the context
-├── PolicyFailure          a policy could not answer, or answered what cannot be trained
+├── PolicyFailure          a policy could not answer, or its answer cannot be used
 ├── StorageError           a file could not be written or read
 └── TrainingDiverged       a loss is not finite, or the divergence from the reference blew up
 """
@@ -71,10 +71,10 @@ class TrainingDiverged(SparkError):
 
 
 def at_least(group: str, settings: object, **least: float) -> None:
-    """Refuse settings below their least value.
+    """Refuse settings below their minimum.
 
     Raises:
-        UsageError: the first that is, by its name on the command line.
+        UsageError: a setting is too small; the message names the first one as on the command line.
     """
     for name, bound in least.items():
         if getattr(settings, name) < bound:

@@ -1,1 +1,1 @@
-"""The commands of `spark-rl`, a small file a group: each function takes a `Call` and returns an exit code."""
+"""The commands of `spark-rl`, one small file per group: each command function takes a `Call` and returns an exit code."""

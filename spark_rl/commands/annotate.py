@@ -31,30 +31,30 @@ __all__ = ["annotate"]
 
 @dataclass(frozen=True, kw_only=True)
 class _Annotate:
-    """Have a model behind a server write the reasoning of won trajectories, a block a step; actions stay as they are.
+    """Let a model behind a server write the reasoning for each step of won trajectories; the actions do not change.
 
-    Reasons are in the file's own modes (`spark-rl demos --prompt.modes`). Slips keep their text, since they are not learnt.
-    A trajectory whose answers cannot be used goes to OUT's name with `.refused.jsonl`. `--recipe NAME` says what a file of
-    version 1 does not.
+    The reasoning uses the file's own modes (`spark-rl demos --prompt.modes`). Slips keep their text, since they are not
+    trained on. A trajectory whose answers cannot be used goes to OUT's name with `.refused.jsonl`. A file of version 1 needs
+    `--recipe NAME` for its level and prompts.
     """
 
     teacher: str = ""
-    """Name of the model, as its server knows it (needed)."""
+    """Name of the model on its server (required)."""
     out: Path = Path("annotated.jsonl")
-    """File to write, one step a line."""
+    """File to write, one step per line."""
     endpoint: Endpoint = field(default=Endpoint(), metadata=INLINE)
     asking: Asking = field(default=Asking(), metadata=INLINE)
     dry_run: bool = False
-    """Print the first question, and ask nobody."""
+    """Print the first question, and send no request."""
 
     @property
     def refused(self) -> Path:
-        """Where trajectories without usable answers go."""
+        """File for the trajectories whose answers cannot be used."""
         return self.out.with_name(f"{self.out.stem}.refused.jsonl")
 
 
 def annotate(call: Call) -> int:
-    """Write what was annotated and what was not, and say how much that is."""
+    """Write the annotated and the refused trajectories to their files, and print the numbers."""
     from spark_rl.data.format import demonstration, read_records, save
 
     recipe_name, argv = take(call.argv, "--recipe")
@@ -85,7 +85,7 @@ def annotate(call: Call) -> int:
         raise PolicyFailure(f"none of {len(given)} trajectories was annotated; the first: {refused[0][1]}")
     save(done, options.out, prompt)
     if not refused:
-        options.refused.unlink(missing_ok=True)  # of an earlier run, which this one has replaced
+        options.refused.unlink(missing_ok=True)  # an earlier run's file, which is out of date now
     nodes = [node for shown in done for node in shown.tree.nodes]
     explored = sum(node.mode == "explore" for node in nodes) / len(nodes)
     left = f"; {len(refused)} not annotated: {options.refused}" if refused else ""
@@ -96,16 +96,16 @@ def annotate(call: Call) -> int:
 def _settled(
     call: Call, name: str, groups: Sequence[Sequence[Record]], given: Sequence[Demonstration], recipe_name: str | None
 ) -> Prompt:
-    """How the file's prompts are rendered, after no task of it was found that may not be learnt.
+    """The prompt settings of the file, after a check that no task of the file is held out.
 
     Raises:
-        UsageError: one was found, or the file does not say what is needed.
+        UsageError: a task is held out, or the file lacks its level or prompt settings.
     """
     from spark_rl.data.leaks import refuse_leaks
 
     recipe, first = load_recipe(recipe_name) if recipe_name else None, groups[0][0]
-    said = {(group[0]["environment"], group[0]["world"], group[0]["level"], group[0]["rendering"]) for group in groups}
-    if len(said) > 1:
+    settings = {(group[0]["environment"], group[0]["world"], group[0]["level"], group[0]["rendering"]) for group in groups}
+    if len(settings) > 1:
         raise UsageError(f"{name} mixes worlds, levels or renderings of prompts: annotate files of one of each")
     if recipe is None and not (first["rendering"] and first["level"]):
         raise UsageError(

@@ -1,4 +1,4 @@
-"""What the commands that ask a server share: where its answers are kept, and a prompt to look at before anything is paid."""
+"""Helpers of the commands that query a server: the file of its answers, and a preview of a prompt before any cost."""
 
 from __future__ import annotations
 
@@ -14,14 +14,14 @@ __all__ = ["answers_file", "show_messages", "show_prompt"]
 
 
 def answers_file(out: Path | None, model: str) -> Path:
-    """Where answers are kept by default: beside what is written, else under `runs`, by the model's name."""
+    """The default file for a server's answers: beside the output file, or under `runs` by the model's name."""
     if out is not None:
         return out.with_name(f"{out.stem}.answers.jsonl")
     return Path("runs") / f"{re.sub(r'[^A-Za-z0-9._-]+', '-', model).strip('-.') or 'model'}.answers.jsonl"
 
 
 def show_prompt(world: World, task: Task, prompt: Prompt) -> None:
-    """Print what a policy would read at the first step of a task."""
+    """Print the prompt of a task's first step."""
     environment = world.make()
     try:
         first = environment.reset(task)

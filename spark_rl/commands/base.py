@@ -1,4 +1,4 @@
-"""What the commands share: the call they answer, runs and models named by a path, the screen."""
+"""Helpers that all commands share: the command-line call, loading runs and models by path, and output."""
 
 from __future__ import annotations
 
@@ -29,28 +29,28 @@ T = TypeVar("T")
 
 @dataclass(frozen=True)
 class Call:
-    """One use of a command."""
+    """One call of a command from the command line."""
 
     prog: str
     """The words before the arguments, for messages."""
     argv: Sequence[str]
     usage: str = ""
-    """Printed when help is asked for before there is enough to list the options."""
+    """Printed for --help when the arguments do not yet determine the options."""
     quiet: bool = False
     """No progress."""
     yes: bool = False
-    """Questions are answered with yes."""
+    """Answer every question with yes."""
 
     def positional(self, what: str, known: Iterable[str] = ()) -> tuple[str, Call]:
         """The first argument, and the call without it.
 
         Args:
-            what: what it is, for messages.
-            known: names it may have; empty where they cannot be listed.
+            what: description of the argument, for messages.
+            known: valid values, for messages; empty where they cannot be listed.
 
         Raises:
-            UsageError: there is none.
-            SystemExit: help was asked for instead.
+            UsageError: the argument is missing.
+            SystemExit: the argument is --help, and help was printed.
         """
         names = f": {', '.join(known)}" if known else ""
         if self.argv and self.argv[0] in ("-h", "--help"):
@@ -73,25 +73,25 @@ class Call:
     def algorithm(self, recipe: Recipe) -> tuple[Recipe, Call]:
         """The recipe under the algorithm that `--algorithm` names, if any, and the call without it.
 
-        Applied before fields are set, so that any of its settings can be changed.
+        The algorithm is applied before the options, so that options can change any of its settings.
 
         Raises:
-            UsageError: no such algorithm.
+            UsageError: the algorithm does not exist.
         """
         name, argv = take(self.argv, "--algorithm")
         call = replace(self, argv=argv)
         return (recipe if name is None else with_algorithm(recipe, name)), call
 
     def watching(self) -> AbstractContextManager[Watcher]:
-        """Progress on standard error, as quiet as asked."""
+        """A progress display on standard error; silent with `--quiet`."""
         return watching(quiet=self.quiet)
 
     def open_run(self, directory: str | Path) -> Run:
-        """An existing run; a person is asked before its recipe imports code from elsewhere."""
+        """Open an existing run; the user confirms before its recipe imports code from outside this package."""
         return Run.open(Path(directory), foreign=self.trusts)
 
     def trusts(self, place: str) -> bool:
-        """Whether a saved recipe may import a class from outside this package; a person is asked."""
+        """Ask the user whether a saved recipe may import a class from outside this package."""
         if self.yes or not sys.stdin.isatty():
             return self.yes
         print(f"The saved recipe runs code of {place}. Import it? [y/N] ", end="", file=sys.stderr, flush=True)
@@ -99,7 +99,7 @@ class Call:
 
 
 def show(*parts: RenderableType) -> None:
-    """Print to standard output, in colour where it is a terminal."""
+    """Print to standard output, in colour on a terminal."""
     from rich.console import Console
 
     console = Console(highlight=False, markup=False, emoji=False)
@@ -108,21 +108,23 @@ def show(*parts: RenderableType) -> None:
 
 
 def holds_run(directory: Path) -> bool:
-    """Whether a directory is a run (or was rolled out into)."""
+    """Whether a directory holds a run (or the output of `spark-rl rollout`)."""
     return (directory / "recipe.json").is_file()
 
 
 def how_to_play(call: Call, name: str, recipe_name: str | None, *, run: bool) -> tuple[Recipe, int, Call]:
-    """What says how to play, the thread count, and the rest of the call: a named recipe, the run's own, or a world alone.
+    """The recipe to play by, its thread count, and the rest of the call.
+
+    The recipe is the one that `--recipe` names, the run's own, or a default recipe around the world that `--env` names.
 
     Args:
-        call: its `--env` is taken, where a world alone says what is played.
+        call: the call; the rest is the call without `--env` where `--env` was used.
         name: a run directory, a model directory or a hub name.
-        recipe_name: of `--recipe`.
-        run: whether the name may be that of a run.
+        recipe_name: value of `--recipe`.
+        run: whether `name` may be a run directory.
 
     Raises:
-        UsageError: none of them says it.
+        UsageError: there is no `--recipe`, no run and no `--env`.
     """
     if recipe_name is not None:
         return load_recipe(recipe_name), 0, call
@@ -143,7 +145,7 @@ def recipe_of(recipe_name: str, environment: str) -> Recipe:
     """The recipe that `--recipe` names, which must play the world that the command names.
 
     Raises:
-        UsageError: there is none, or it plays another.
+        UsageError: the recipe does not exist, or plays another world.
     """
     recipe = load_recipe(recipe_name)
     if environment not in (recipe.env.name, recipe_name):
@@ -154,7 +156,7 @@ def recipe_of(recipe_name: str, environment: str) -> Recipe:
 
 
 def hush() -> None:
-    """Silence the progress bars and deprecation notices of libraries: they say nothing to a user and break the live line."""
+    """Silence the progress bars and deprecation notices of libraries, which break the live progress line."""
     import warnings
 
     from transformers.utils import logging
@@ -167,9 +169,9 @@ def model_source(name: str | Path, checkpoint: str = "last", *, threads: int = 0
     """The model of a run directory, a model directory or a hub name, for an engine to load.
 
     Args:
-        name: what a person typed.
-        checkpoint: of a run: `last`, `best`, `cold-start` or the number of an iteration.
-        threads: of matrix products; 0 measures.
+        name: the path or name that the user typed.
+        checkpoint: for a run: `last`, `best`, `cold-start` or the number of an iteration.
+        threads: threads of a matrix product; 0 measures the best number.
 
     Raises:
         UsageError: the run has no such checkpoint.

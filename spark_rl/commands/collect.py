@@ -1,4 +1,4 @@
-"""`spark-rl collect`: a teacher or a model of one's own plays training tasks; wins and losses go to a file each."""
+"""`spark-rl collect`: a teacher or your own model plays training tasks; wins and losses go to separate files."""
 
 from __future__ import annotations
 
@@ -30,25 +30,25 @@ __all__ = ["collect"]
 
 @dataclass(frozen=True, kw_only=True)
 class _Collect:
-    """What both who can play have in common."""
+    """The options that a teacher and a model share."""
 
     level: Level
     """Level whose training split is played."""
     play: Play = field(metadata=INLINE)
     split: Split = "train"
-    """Only `train`: what is kept is there to be learnt."""
+    """Only `train`, because the trajectories are for training."""
     tasks: int = 0
-    """Only so many tasks, drawn at random; 0 takes all."""
+    """Number of tasks, drawn at random; 0 takes all."""
     samples: int = 1
     """Episodes of each task."""
     count: int = 0
-    """Stop when so many are won; 0 plays all."""
+    """Stop after this many won episodes; 0 plays all."""
     batch: int
     """Tasks played at once."""
     out: Path = Path("played.jsonl")
-    """File for what is won, one step a line."""
+    """File for won trajectories, one step per line."""
     failures: Path | None = None
-    """File for what is lost, in the same format; by default OUT's name with `.failures.jsonl`."""
+    """File for lost trajectories, in the same format; by default OUT's name with `.failures.jsonl`."""
 
     def __post_init__(self) -> None:
         at_least("", self, tasks=0, samples=1, count=0, batch=1)
@@ -62,17 +62,17 @@ class _Collect:
 
     @property
     def lost(self) -> Path:
-        """File for what is lost."""
+        """File for lost trajectories."""
         return self.failures or self.out.with_name(f"{self.out.stem}.failures.jsonl")
 
     @property
     def read(self) -> Prompt:
-        """What the player reads; files are rendered by `prompt` in any case."""
+        """Prompt settings for the player; the files always use `prompt`."""
         return self.play.prompt
 
     @property
     def growth(self) -> Growth:
-        """How the tasks are played."""
+        """The settings for growing one trajectory."""
         return replace(self.play.single, prompt=self.read)
 
     def drawn(self) -> list[Task]:
@@ -82,48 +82,48 @@ class _Collect:
 
 @dataclass(frozen=True, kw_only=True)
 class _OfTeacher(_Collect):
-    """Let a model behind a server play training tasks of a world, and keep what it wins and, apart, what it loses.
+    """Let a model behind a server play training tasks of a world; save wins and losses to separate files.
 
     `--recipe NAME` takes prompt, level, horizon and the world's options from a recipe.
     """
 
     endpoint: Endpoint = field(default=Endpoint(), metadata=INLINE)
     explain: bool = True
-    """Where the prompt explains nothing (`instructions` none), have the teacher read the default one, and render only the
-    files so; False for a model that was trained on such prompts."""
+    """If the prompt has no instructions (`instructions` none), give the teacher the default prompt, and use the bare prompt
+    only in the files. Set False for a model that was trained on bare prompts."""
     dry_run: bool = False
-    """Print the prompt of the first step, and ask nobody."""
+    """Print the prompt of the first step, and send no request."""
 
     @property
     def read(self) -> Prompt:
-        """A model that was never trained on bare prompts has to be told what to answer."""
+        """The teacher's prompt settings: a model not trained on bare prompts needs instructions for its answer."""
         prompt = self.play.prompt
         return Prompt(modes=prompt.modes) if self.explain and prompt.instructions == "none" else prompt
 
 
 @dataclass(frozen=True, kw_only=True)
 class _OfModel(_Collect):
-    """Let a run's model, or another one, play training tasks, and keep what it wins and, apart, what it loses.
+    """Let a run's model, or another model, play training tasks; save wins and losses to separate files.
 
-    What is no run needs `--recipe NAME` or `--env NAME`, which say what is played. `--teacher MODEL` asks a server instead,
-    and takes other options.
+    A model that is no run needs `--recipe NAME` or `--env NAME` to name the world. `--teacher MODEL` uses a server instead
+    of loading a model, and has other options.
     """
 
     checkpoint: str = "last"
-    """Of a run: last, best, cold-start, or the number of an iteration."""
+    """Checkpoint of a run: last, best, cold-start, or the number of an iteration."""
     threads: int = 0
     """Threads of a matrix product; 0 measures."""
 
 
 def collect(call: Call) -> int:
-    """Write two files and say what is in them; exit code 1 when nothing was won."""
+    """Write the two files and print a summary; exit code 1 when no episode was won."""
     teacher, argv = take(call.argv, "--teacher")
     recipe_name, argv = take(argv, "--recipe")
     call = replace(call, argv=argv)
     if teacher is not None:
         environment, call = call.positional("an environment", WORLDS)
         recipe = recipe_of(recipe_name, environment) if recipe_name else Recipe("prompted", load_world(environment))
-        # A recipe counts in the tokens of its own model, of which a sentence may take fewer.
+        # A recipe's token limit is for its own tokenizer; the teacher's may need more tokens for the same sentence.
         how = Play.alone(recipe, max_tokens=Sampling().max_tokens)
         options = call.options(_OfTeacher(level=recipe.level, play=how, batch=recipe.evaluation.batch))
         options.play.refuse(how, "a teacher is asked by its server", "engine")
@@ -146,7 +146,7 @@ def collect(call: Call) -> int:
 
 
 def _opened(options: _OfTeacher | _OfModel, name: str) -> AbstractAsyncContextManager[InProcess]:
-    """Where the trajectories grow: beside a server, or a model in this process."""
+    """The executor that grows the trajectories, with a server or with a model in this process."""
     if isinstance(options, _OfTeacher):
         endpoint = options.endpoint
         endpoint = replace(endpoint, answers=endpoint.answers or answers_file(options.out, name))
@@ -156,7 +156,7 @@ def _opened(options: _OfTeacher | _OfModel, name: str) -> AbstractAsyncContextMa
 
 
 async def _play(name: str, options: _OfTeacher | _OfModel, watcher: Watcher) -> Collected:
-    """Let a teacher or a model play."""
+    """Play the tasks with a teacher or a model."""
     from spark_rl.data.format import origin, prompt_version
 
     tasks = options.drawn()

@@ -1,6 +1,6 @@
-"""`spark-rl compare`: algorithms on one recipe, seed by seed, side by side; then tables and plots.
+"""`spark-rl compare`: train several algorithms on one recipe with several seeds; then write tables and plots.
 
-Cells are worked through seed by seed, so that whatever is there when it is stopped can be compared.
+Cells run seed by seed, so that the results of a stopped comparison can already be compared.
 """
 
 from __future__ import annotations
@@ -33,24 +33,24 @@ ARMS = "grpo,paper,random,gigpo,strategic,strategic_chains"
 class _Compare:
     """Train every arm (--arms NAME,NAME,..., the first is the baseline) with every seed and compare them at equal cost.
 
-    Fields of the recipe are set for all arms, after the arm's own; `seed` is the first of the seeds. The arms of a seed
-    share a cold start; one that changes prompt or cold start (rlvmr) has its own, and the report says so. Called again with
-    the same --out it does what is missing.
+    Recipe options apply to all arms and override an arm's own settings; `seed` is the first seed. The arms of a seed share
+    one cold start. An arm that changes prompt or cold start (rlvmr) has its own cold start, and the report says so. The same
+    command with the same --out continues.
     """
 
     out: Path
     """Directory of results (cells/), runs, tables (report.md) and plots."""
     recipe: Recipe = field(metadata=INLINE)
     seeds: int = 10
-    """How many, from `seed` on."""
+    """Number of seeds, from `seed` on."""
     jobs: int = 2
-    """Processes side by side, each with one thread."""
+    """Number of parallel processes, each with one thread."""
     results: tuple[str, ...] = ()
     """Files of results (results/NAME.jsonl): a cell that one of them holds with the same settings is not run again."""
 
 
 def compare(call: Call) -> int:
-    """Run what is missing, then print the tables. Exit code 1 when a cell failed; the others are compared all the same."""
+    """Run the missing cells, then print the tables. Exit code 1 when a cell failed; the others are still compared."""
     names, argv = take(call.argv, "--arms")
     arms = [name.strip() for name in (names or ARMS).split(",") if name.strip()]
     name, call = replace(call, argv=argv).positional(f"a recipe (arms: {', '.join(ALGORITHMS)})", RECIPES)
@@ -66,8 +66,8 @@ def compare(call: Call) -> int:
     results.check(cells)
     with call.watching() as watcher:
         failures = work(results, groups, options.jobs, watcher)
-        found = [result for cell in cells if (result := results.result(cell)) is not None]
-        comparison = Comparison.of(arms, found)
+        done = [result for cell in cells if (result := results.result(cell)) is not None]
+        comparison = Comparison.of(arms, done)
         command = f"spark-rl compare {name} --arms {','.join(arms)} {shlex.join(call.argv)}"
         tables = _report(comparison, options.out, command, watcher)
     print(tables)
@@ -77,16 +77,16 @@ def compare(call: Call) -> int:
 
 
 def _options(call: Call, recipe: Recipe, arm: str) -> _Compare:
-    """What the command line asks of an arm: its algorithm first, then the fields that are set."""
+    """The options of one arm: its algorithm, then the options of the command line."""
     default = _Compare(Path("runs") / f"{recipe.name}-compare", with_algorithm(prepared(recipe), arm))
     return parse(default, call.argv, call.prog)
 
 
 def _groups(arms: Sequence[str], recipes: Sequence[Recipe], seeds: int) -> list[list[Cell]]:
-    """The cells of each seed and cold start.
+    """The cells, grouped by seed and cold start.
 
-    An arm that differs from the first in prompt, cold start or which weights are trained (LoRA or all) has a cold start of
-    its own, named by the first arm that begins so; one that differs in anything else is left among the others, where
+    An arm that differs from the first arm in prompt, cold start or trained weights (LoRA or all) has its own cold start,
+    which is named after the first arm that uses it. An arm that differs in any other setting stays in the first group, where
     `Results.check` refuses it.
     """
     first, starts = recipes[0], dict[str, str]()
@@ -108,7 +108,7 @@ def _groups(arms: Sequence[str], recipes: Sequence[Recipe], seeds: int) -> list[
 
 
 def _report(comparison: Comparison, out: Path, command: str, watcher: Watcher) -> str:
-    """Write report.md and the plots, as far as they can be drawn; returns the tables."""
+    """Write report.md, and the plots if their libraries are installed; returns the tables."""
     tables, pictures = markdown(comparison), list[Path]()
     if comparison.seeds:
         try:

@@ -1,4 +1,4 @@
-"""`spark-rl data ...`: look at files of demonstrations, put them together, take some."""
+"""`spark-rl data ...`: check, merge and sample files of demonstrations."""
 
 from __future__ import annotations
 
@@ -21,30 +21,30 @@ if TYPE_CHECKING:
 __all__ = ["check", "merge", "sample", "world_of_line"]
 
 MOST = 50
-"""Objections printed; how many more there are is told."""
+"""Maximum number of objections to print; the rest is only counted."""
 
 
 @dataclass(frozen=True)
 class _Check:
-    """Look at every line of a file of demonstrations, and print what the file is like.
+    """Check every line of a file of demonstrations, and print the file's profile.
 
-    Tags and actions, the order of steps, prompts as RL renders them, no task that is tested; with `--replay` also what the
-    world answers. `--recipe NAME` says how prompts are rendered and what is played where a file does not (version 1).
+    The checks cover tags and actions, the order of steps, prompts as RL renders them, and held-out tasks; with `--replay`
+    also the world's answers. A file of version 1 needs `--recipe NAME` for its world and prompts.
     """
 
     env: World
-    """The world as the file names it; options given here override it."""
+    """The world in the file; options of the command line override its settings."""
     level: str = ""
-    """Level whose training tasks may be shown, where the file does not say."""
+    """Level whose training tasks may be demonstrated, if the file does not name the level."""
     replay: bool = False
-    """Play each trajectory again and compare all that the world answers."""
+    """Play each trajectory again and compare all answers of the world."""
     model: str = ""
     """Model directory, run or hub name: compare prompts token for token with its tokenizer, and count tokens, not words."""
 
 
 @dataclass(frozen=True)
 class _Merge:
-    """Put files of one world together: trajectories numbered anew, none twice."""
+    """Merge files of one world: trajectories get new numbers, and duplicates are left out."""
 
     out: Path = Path("merged.jsonl")
     """File to write."""
@@ -55,16 +55,16 @@ class _Sample:
     """Take some trajectories at random."""
 
     count: int = 0
-    """How many (needed)."""
+    """Number of trajectories (required)."""
     balanced: bool = False
-    """As many of each task type as there are, or the same number."""
+    """Take the same number of every task type, or all where a type has fewer."""
     seed: int = 0
     out: Path = Path("sample.jsonl")
     """File to write."""
 
 
 def check(call: Call) -> int:
-    """A profile, notes, and a line for each objection; exit code 1 when there is one."""
+    """Print a profile, notes, and one line per objection; exit code 1 when there is an objection."""
     from spark_rl.data import checks
     from spark_rl.data.format import read_lines
     from spark_rl.data.profile import profile
@@ -87,7 +87,7 @@ def check(call: Call) -> int:
     level = options.level or (recipe.level if recipe else "")
     with call.watching() as watcher:
         watcher.phase("check")
-        found = checks.check(
+        findings = checks.check(
             file,
             world_of,
             level=level,
@@ -96,22 +96,22 @@ def check(call: Call) -> int:
             replay=options.replay,
             advance=watcher.advance,
         )
-    if found.groups:
-        print(f"{profile(found.groups, encoder)}\n")
-    for note in found.notes:
+    if findings.groups:
+        print(f"{profile(findings.groups, encoder)}\n")
+    for note in findings.notes:
         print(f"Note: {note}.")
-    for number, text in found.objections[:MOST]:
+    for number, text in findings.objections[:MOST]:
         print(f"{file} line {number} {text}")
-    if (more := len(found.objections) - MOST) > 0:
+    if (more := len(findings.objections) - MOST) > 0:
         print(f"... and {more} more")
     if options.replay:
-        print(f"{found.replayed} of {len(found.groups)} trajectories were played again.")
-    print(f"{len(found.objections)} objections" if found.objections else "Nothing is wrong.")
-    return 1 if found.objections else 0
+        print(f"{findings.replayed} of {len(findings.groups)} trajectories were played again.")
+    print(f"{len(findings.objections)} objections" if findings.objections else "Nothing is wrong.")
+    return 1 if findings.objections else 0
 
 
 def world_of_line(call: Call, record: Record, default: World) -> World:
-    """The world that a line names; where it only says its name, that of the recipe, or the one with default options."""
+    """The world that a line describes; for a line with only a name, the default world if it matches, else a new world."""
     if record["world"]:
         try:
             return cast(World, decode(json.loads(record["world"]), foreign=call.trusts))
@@ -131,7 +131,7 @@ def _encoder(model: str) -> Encoder:
 
 
 def merge(call: Call) -> int:
-    """Write one file, and say what is in it."""
+    """Write the merged file, and print a summary."""
     from spark_rl.data.format import read_records, write_records
     from spark_rl.data.profile import doubles
 
@@ -139,9 +139,9 @@ def merge(call: Call) -> int:
     options = call.options(_Merge())
     files = [(name, read_records(Path(name))) for name in names]
     for column, what in (("environment", "play different worlds"), ("rendering", "render prompts differently")):
-        said = {group[0][column]: name for name, groups in files for group in groups}
-        if len(said) > 1:
-            raise UsageError(f"{' and '.join(list(said.values())[:2])} {what}: merge files of one world and one rendering")
+        values = {group[0][column]: name for name, groups in files for group in groups}
+        if len(values) > 1:
+            raise UsageError(f"{' and '.join(list(values.values())[:2])} {what}: merge files of one world and one rendering")
     groups = [group for _, some in files for group in some]
     twice = set(doubles(groups))
     single = [group for index, group in enumerate(groups) if index not in twice]
@@ -151,7 +151,7 @@ def merge(call: Call) -> int:
 
 
 def sample(call: Call) -> int:
-    """Write the chosen trajectories in the order of the file, and say how many of each type they are."""
+    """Write the chosen trajectories in the order of the file, and print the number of each task type."""
     from spark_rl.data.format import read_records, write_records
     from spark_rl.data.profile import choose
 

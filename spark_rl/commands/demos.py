@@ -1,4 +1,4 @@
-"""`spark-rl demos`: an expert's winning trajectories, one step a line, as RL renders them."""
+"""`spark-rl demos`: write an expert's won trajectories, one step per line, with the prompts of RL."""
 
 from __future__ import annotations
 
@@ -21,36 +21,36 @@ if TYPE_CHECKING:
 __all__ = ["demos"]
 
 ONLY_MODELS = ("engine", "temperature", "max_tokens", "branching")
-"""Settings of `Play` that mean nothing to an expert."""
+"""Settings of `Play` that do not affect an expert."""
 
 
 @dataclass(frozen=True, kw_only=True)
 class _Demos:
-    """Let the world's expert play training tasks and keep what it wins.
+    """Let the world's expert play training tasks, and save the won trajectories.
 
-    `--recipe NAME` takes prompt, level, horizon, tags, slips and the world's options from a recipe. What only a model can
-    honour (`--engine`, `--temperature`, `--max-tokens`, `--branching`) is refused.
+    `--recipe NAME` takes prompt, level, horizon, tags, slips and the world's options from a recipe. Options that
+    only affect a model (`--engine`, `--temperature`, `--max-tokens`, `--branching`) are refused.
     """
 
     play: Play = field(metadata=INLINE)
     out: Path = Path("demonstrations.jsonl")
-    """File to write, one step a line."""
+    """File to write, one step per line."""
     count: int = 400
-    """Trajectories to win."""
+    """Number of won trajectories to write."""
     tasks: int = 0
-    """Training tasks to play, some of them more than once; 0: all."""
+    """Training tasks to play, some more than once; 0 takes all."""
     level: Level = "L0"
     """Level whose training split is played."""
     expert: str = ""
-    """Who demonstrates: alfworld has search, walkthrough and planner. Empty: `env.solver`; other worlds have one expert."""
+    """Which expert: alfworld has search, walkthrough and planner; other worlds have one. Empty: the one of `env.solver`."""
     tags: Literal["sparse", "dense"] = "sparse"
     """How often the expert says explore: at true pivots only, or at every search step."""
     slips: float = 0.0
-    """Chance that a step is a wrong one, which is shown but not learnt, so that recovering from it is learnt."""
+    """Probability of a wrong step. Wrong steps are not trained on; the policy learns to recover from them."""
 
 
 def demos(call: Call) -> int:
-    """Collect, write, and say in one line what was written."""
+    """Collect the demonstrations, write the file, and print one line about it."""
     from spark_rl.data.demonstrations import collect
     from spark_rl.data.format import save
 

@@ -1,4 +1,4 @@
-"""`spark-rl env ...`: for authors of worlds, and for comparing a world with its original."""
+"""`spark-rl env ...`: commands for authors of worlds, and for comparing a world with its original."""
 
 from __future__ import annotations
 
@@ -24,7 +24,7 @@ __all__ = ["check", "fetch", "list_worlds", "play", "replay", "tasks"]
 
 @dataclass(frozen=True)
 class _Tasks:
-    """Print the ids of a level and split, one a line."""
+    """Print the task ids of a level and split, one per line."""
 
     env: World
     level: Level = "L0"
@@ -37,21 +37,21 @@ class _Check:
 
     env: World
     tasks: int = 5
-    """How many tasks are walked."""
+    """Number of tasks to walk through."""
     steps: int = 30
-    """Length of the walks."""
+    """Number of steps of each walk."""
     seed: int = 0
 
 
 @dataclass(frozen=True)
 class _Fetch:
-    """Get a world's data and look at every piece: `--from ARCHIVE_OR_DIR` takes what lies here, else it is downloaded.
+    """Get a world's data and verify every file: from `--from ARCHIVE_OR_DIR`, or by download.
 
-    `--size small|full` says which of WebShop's catalogues.
+    `--size small|full` chooses WebShop's catalogue.
     """
 
     to: Path | None = None
-    """Folder to put it into; by default where the world looks for it."""
+    """Folder for the data; by default the folder where the world looks for its data."""
     link: bool = False
     """With --from DIR: link to the folder instead of copying it."""
 
@@ -66,20 +66,20 @@ class _Play:
     level: Level = "L0"
     split: Split = "train"
     horizon: int = 30
-    """Most steps."""
+    """Maximum number of steps."""
 
 
 @dataclass(frozen=True)
 class _Replay:
-    """Carry out recorded actions and write down all that the world answers."""
+    """Execute recorded actions and record all answers of the world."""
 
     env: World
     out: Path | None = None
-    """File to write (needed): a line an episode, the state after reset first."""
+    """File to write (required): one line per episode, which begins with the state after reset."""
 
 
 def list_worlds(call: Call) -> int:
-    """A line a world."""
+    """Print one line per world."""
     call.options(_Nothing())
     for name in WORLDS:
         doc = type(load_world(name)).__doc__ or ""
@@ -89,11 +89,11 @@ def list_worlds(call: Call) -> int:
 
 @dataclass(frozen=True)
 class _Nothing:
-    """List the worlds; `package.module:Class` is taken wherever one of their names is."""
+    """List the worlds; every command that takes one of these names also takes `package.module:Class`."""
 
 
 def tasks(call: Call) -> int:
-    """Ids and nothing else, so that other programs can read them."""
+    """Print only ids, so that other programs can read them."""
     name, call = call.positional("an environment", WORLDS)
     options = call.options(_Tasks(load_world(name)))
     for task in options.env.tasks(options.level, options.split):
@@ -102,7 +102,7 @@ def tasks(call: Call) -> int:
 
 
 def check(call: Call) -> int:
-    """A table of the contract's clauses; exit code 1 when one does not hold."""
+    """Print a table of the contract's clauses; exit code 1 when a clause fails."""
     from rich.table import Table
     from rich.text import Text
 
@@ -122,7 +122,7 @@ def check(call: Call) -> int:
 
 
 def fetch(call: Call) -> int:
-    """What was found, as a table, what is missing or broken, and what to set; exit code 1 when something is broken."""
+    """Print a table of the data, remarks on missing or broken files, and the variable to set; exit code 1 if broken."""
     from rich.table import Table
 
     name, call = call.positional("an environment", WORLDS)
@@ -133,25 +133,25 @@ def fetch(call: Call) -> int:
         raise UsageError(f"{world.name} has nothing to fetch: its tasks come with it")
     options = replace(call, argv=argv).options(_Fetch())
     with call.watching() as watcher:
-        found = world.fetch(None if source is None else Path(source), options.to, link=options.link, tell=watcher)
-    heading, *rows = found.table()
+        data = world.fetch(None if source is None else Path(source), options.to, link=options.link, tell=watcher)
+    heading, *rows = data.table()
     table = Table(box=None, header_style="bold", pad_edge=False)
     for number, column in enumerate(heading):
         table.add_column(column, justify="right" if number else "left")
     for row in rows:
         table.add_row(*row)
-    print(found.root)
+    print(data.root)
     show(table)
-    for remark in found.remarks():
+    for remark in data.remarks():
         print(remark)
-    variable, value = found.setting
+    variable, value = data.setting
     if os.environ.get(variable) != value:
         print(f"export {variable}={shlex.quote(value)}")
-    return 1 if found.broken else 0
+    return 1 if data.broken else 0
 
 
 def play(call: Call) -> int:
-    """A person at the keyboard is the policy of a tree with one leaf."""
+    """Let the user at the keyboard act as the policy of a tree with one leaf."""
     from spark_rl.branching.chains import Chains
     from spark_rl.contracts import Growth
     from spark_rl.policies.scripted import Person
@@ -171,7 +171,7 @@ def play(call: Call) -> int:
 
 
 def replay(call: Call) -> int:
-    """JSON lines in, JSON lines out; the file appears whole or not at all."""
+    """Read JSON lines, replay them, and write JSON lines; the file appears whole or not at all."""
     from spark_rl.environments.replay import trace
 
     name, call = call.positional("an environment", WORLDS)
@@ -179,7 +179,7 @@ def replay(call: Call) -> int:
     options = call.options(_Replay(load_world(name)))
     if options.out is None:
         raise UsageError(f"{call.prog} needs --out FILE")
-    # A recording may be longer than the world lets an agent's episode be.
+    # A recording may have more steps than the world allows an agent.
     world = options.env.unlimited() if isinstance(options.env, Unlimited) else options.env
     lines: list[str] = []
     for number, task_id, actions in _episodes(Path(source)):
@@ -193,7 +193,7 @@ def replay(call: Call) -> int:
 
 
 def _episodes(path: Path) -> Iterator[tuple[int, str, list[str]]]:
-    """Line number, task id and actions of each episode; empty lines are passed over."""
+    """Yield line number, task id and actions of each episode; empty lines are skipped."""
     try:
         text = path.read_text(encoding="utf-8")
     except (OSError, UnicodeDecodeError) as error:

@@ -21,25 +21,25 @@ __all__ = ["eto"]
 class _Eto:
     """Let a cold-started policy play training tasks, pair its failures with successes, and learn from the pairs by DPO.
 
-    World, prompts and horizon are the run's own. Called again with the same --out it does what is missing.
+    World, prompts and horizon are the run's own. The same command with the same --out continues.
     """
 
     out: Path
     """Run directory to make; `spark-rl eval` opens it."""
     preferences: Preferences = field(metadata=INLINE)
     sampling: Sampling
-    """How the policy plays."""
+    """Sampling settings of the policy while it plays."""
     weights: Weights
     seed: int
-    """Of tasks, samples and the order of pairs."""
+    """Seed of the tasks, the samples and the order of pairs."""
     probe: int = 50
-    """Development tasks played after each iteration; 0 none."""
+    """Development tasks to play after each iteration; 0 plays none."""
     threads: int = 0
     """Threads of a matrix product; 0 measures."""
 
 
 def eto(call: Call) -> int:
-    """Do what is not done yet, then say what each iteration came to."""
+    """Do the remaining work, then print the results of each iteration."""
     name, call = call.positional("a run directory with a cold start")
     source = call.open_run(name)
     recipe = source.recipe
@@ -74,17 +74,17 @@ def eto(call: Call) -> int:
             run_loop(improve(run, options.preferences, options.probe, watcher))
     except KeyboardInterrupt:
         raise KeyboardInterrupt("the same command continues it") from None
-    _tell(run)
+    _report(run)
     return 0
 
 
-def _tell(run: Run) -> None:
+def _report(run: Run) -> None:
     for row in run.metrics():
-        said = f"iteration {row['iteration']:.0f}: played {row['trees']:.0f} tasks, success {row['success']:.3f}; "
-        said += f"{row['pairs']:.0f} pairs"
+        line = f"iteration {row['iteration']:.0f}: played {row['trees']:.0f} tasks, success {row['success']:.3f}; "
+        line += f"{row['pairs']:.0f} pairs"
         if row["pairs"]:
-            said += f", loss {row['dpo_loss']:.3f}, {row['dpo_accuracy']:.0%} told apart"
+            line += f", loss {row['dpo_loss']:.3f}, {row['dpo_accuracy']:.0%} told apart"
         if "dev_success" in row:
-            said += f"; then {row['dev_success']:.3f} on development tasks ({row['dev_low']:.3f} to {row['dev_high']:.3f})"
-        print(said)
+            line += f"; then {row['dev_success']:.3f} on development tasks ({row['dev_low']:.3f} to {row['dev_high']:.3f})"
+        print(line)
     print(f"{run.directory}: spark-rl eval {run.directory} plays every test task")

@@ -1,4 +1,4 @@
-"""`spark-rl eval`: play every task of a level, once or several times, with a model of one's own or behind a server."""
+"""`spark-rl eval`: play every task of a level, once or several times, with your own model or a model behind a server."""
 
 from __future__ import annotations
 
@@ -38,30 +38,30 @@ Results = dict[str, LevelResult]
 
 @dataclass(frozen=True, kw_only=True)
 class _Evaluate:
-    """What all that can be evaluated have in common."""
+    """The options that a model and a server share."""
 
     level: tuple[Level, ...]
-    """Which levels."""
+    """Levels to evaluate."""
     play: Play = field(metadata=INLINE)
     split: Split = "test"
-    """Which tasks of the level."""
+    """Split of the tasks."""
     tasks: int = 0
-    """Only the first so many tasks of each level; 0 takes all."""
+    """Number of tasks of each level, from the first on; 0 takes all."""
     samples: int = 1
     """Episodes of each task."""
     pass_at: tuple[int, ...] = ()
     """Values of k for the unbiased Pass@k, none above `samples`."""
     choose: Literal["none", "majority", "likelihood"] = "none"
-    """Branch, and choose by a vote on actions or by the policy's mean log-probability of a token; none: one trajectory."""
+    """Branch, and choose by a majority vote on actions or by the mean log-probability per token; none: one trajectory."""
     among: Literal["episodes", "steps"] = "episodes"
-    """What is chosen among: trajectories of a tree, played to their ends in forks of the environment; or completions in a
-    state where the agent explores, of which one is executed and nothing is forked."""
+    """The candidates: trajectories of a tree, each played to its end in a fork of the environment; or completions at a step
+    where the agent explores, of which only one is executed, without a fork."""
     batch: int = 64
     """Tasks played at once."""
     shard: str = ""
-    """Only a share of the batches, such as 2/4; all shards go to one `out`, where the whole is evaluated without it."""
+    """A share of the batches, such as 2/4. All shards use one `out`; evaluate there without --shard for the whole."""
     out: Path | None = None
-    """Folder for episodes, numbers and tables, from which an interrupted evaluation goes on; a name that ends in .json is a
+    """Folder for episodes, numbers and tables; an interrupted evaluation continues from it. A name that ends in .json is a
     file for the numbers alone."""
 
     def __post_init__(self) -> None:
@@ -79,32 +79,32 @@ class _Evaluate:
 
     @property
     def folder(self) -> Path | None:
-        """Where episodes are kept."""
+        """The folder of episodes, if any."""
         return None if self.out is None or self.out.suffix == ".json" else self.out
 
     @property
     def part(self) -> Shard | None:
-        """The share of the batches that is played; None: all."""
+        """The share of the batches to play; None plays all."""
         return Shard.read(self.shard) if self.shard else None
 
     @property
     def chooses(self) -> Choose | None:
-        """The rule that takes one leaf of a tree, where there are trees."""
+        """The rule that chooses one leaf of a tree; None without trees."""
         return CHOICES[self.choose] if self.choose != "none" and self.among == "episodes" else None
 
     def around(self, policy: Policy) -> Policy:
-        """The policy that acts: it, or a vote among its answers."""
+        """The policy that acts: the given policy, or a vote among its answers."""
         rule = self.play.branching
         if self.choose == "none" or self.among == "episodes" or not isinstance(rule, WithWidth):
             return policy
         return Voting(policy, rule.width, self.choose, self.play.prompt.parse)
 
     def chosen(self) -> dict[Level, list[Task]]:
-        """The tasks by level."""
+        """The tasks of each level."""
         return {level: list(self.play.env.tasks(level, self.split)[: self.tasks or None]) for level in self.level}
 
     def identity(self, model: str) -> dict[str, object]:
-        """The settings that decide how an episode goes; a folder of episodes holds those of one such set."""
+        """The settings that determine an episode; all episodes of a folder share them."""
         names = ["env", "prompt", "temperature", "max_tokens", "seed"]
         names += ["branching", "tree"] if self.choose != "none" else []
         settings = {name: encode(getattr(self.play, name)) for name in names}
@@ -116,13 +116,13 @@ class _Evaluate:
 class _OfModel(_Evaluate):
     """Play every task of each level exactly `--samples` times and report success with its fraction and interval.
 
-    What is no run needs `--recipe NAME` or `--env NAME`, which say what is played. `--policy branching` is `--choose
-    majority`: the agent branches, and one of the branches counts. `--policy openai` asks a server instead of loading a
-    model, and takes other options.
+    A model that is no run needs `--recipe NAME` or `--env NAME` to name the world. `--policy branching` is `--choose
+    majority`: the agent branches, and one of the branches counts. `--policy openai` uses a server instead of loading a
+    model, and has other options.
     """
 
     checkpoint: str = "last"
-    """Of a run: last, best, cold-start, or the number of an iteration."""
+    """Checkpoint of a run: last, best, cold-start, or the number of an iteration."""
     threads: int = 0
     """Threads of a matrix product; 0 measures."""
 
@@ -131,16 +131,16 @@ class _OfModel(_Evaluate):
 class _OfServer(_Evaluate):
     """Let a model behind a server play every task of each level exactly `--samples` times and report success.
 
-    `--recipe NAME` or `--env NAME` say what is played. `--prompt.instructions react` (or plain) makes a prompted baseline.
+    `--recipe NAME` or `--env NAME` names the world. `--prompt.instructions react` (or plain) makes a prompted baseline.
     """
 
     endpoint: Endpoint = field(default=Endpoint(), metadata=INLINE)
     dry_run: bool = False
-    """Print the prompt of the first step, and ask nobody."""
+    """Print the prompt of the first step, and send no request."""
 
 
 def evaluate(call: Call) -> int:
-    """Print a table, a row a level; write the numbers when asked to."""
+    """Print a table with one row per level; write the numbers if --out is given."""
     policy, argv = take(call.argv, "--policy")
     recipe_name, argv = take(argv, "--recipe")
     if policy is not None and policy not in POLICIES:
@@ -166,15 +166,15 @@ def evaluate(call: Call) -> int:
     with call.watching() as watcher:
         results = run(_evaluated(name, options, watcher))
     if results is not None:
-        _tell(results, options)
+        _report(results, options)
     return 0
 
 
 def _refuse_rule(options: _Evaluate, *, asked: bool) -> None:
-    """Refuse to branch by a rule that does not branch before outcomes are known.
+    """Refuse a branching rule that forks only after outcomes are known.
 
     Raises:
-        UsageError: `--policy branching` was given, or forks of a rule that waits for outcomes, and there would be none.
+        UsageError: branching was requested, but the rule would never fork during an evaluation.
     """
     rule = options.play.branching
     if options.choose == "none" or options.among == "steps" or not (isinstance(rule, PlansOnly) and rule.plans_only):
@@ -187,9 +187,9 @@ def _refuse_rule(options: _Evaluate, *, asked: bool) -> None:
 
 
 async def _evaluated(name: str, options: _OfModel | _OfServer, watcher: Watcher) -> Results | None:
-    """Play, beside a server or with a model in this process."""
+    """Play with a server or with a model in this process."""
     tasks = options.chosen()
-    with _kept(options, _known_as(name, options)) as folder:
+    with _episodes(options, _known_as(name, options)) as folder:
         watcher.phase("load the model" if isinstance(options, _OfModel) else "connect")
         async with _opened(name, options) as executor:
             try:
@@ -204,16 +204,16 @@ def _known_as(name: str, options: _OfModel | _OfServer) -> str:
     if isinstance(options, _OfServer):
         return f"{name} at {options.endpoint.where}"
     place = Path(model_source(name, options.checkpoint).name)
-    if options.folder and place.exists():  # as seen from there, so that both may be moved together
+    if options.folder and place.exists():  # relative path, so that both can be moved together
         return os.path.relpath(place.resolve(), options.folder.resolve())
     return name
 
 
 def _opened(name: str, options: _OfModel | _OfServer) -> AbstractAsyncContextManager[InProcess]:
-    """Where the episodes grow."""
+    """The executor that grows the episodes."""
     how = options.play
     if isinstance(options, _OfServer):
-        # Shards are processes of their own, and one process has a file of answers.
+        # Each shard is its own process, and a file of answers belongs to one process.
         out = options.out.with_name(options.out.name + options.shard.replace("/", "-of-")) if options.out else None
         endpoint = replace(options.endpoint, answers=options.endpoint.answers or answers_file(out, name))
         return open_executor(endpoint, how.env, ModelSource(name=name), around=options.around)
@@ -222,8 +222,8 @@ def _opened(name: str, options: _OfModel | _OfServer) -> AbstractAsyncContextMan
 
 
 @contextlib.contextmanager
-def _kept(options: _Evaluate, model: str) -> Generator[Folder | None]:
-    """The folder where episodes are kept, if any."""
+def _episodes(options: _Evaluate, model: str) -> Generator[Folder | None]:
+    """Open the folder of episodes, if any."""
     if options.folder is None:
         yield None
     else:
@@ -234,7 +234,7 @@ def _kept(options: _Evaluate, model: str) -> Generator[Folder | None]:
 async def _play(
     executor: Grows, tasks: Mapping[Level, list[Task]], options: _Evaluate, watcher: Watcher, folder: Folder | None
 ) -> Results | None:
-    """The numbers of each level; None while other shards have not played all."""
+    """The results of each level; None while episodes of other shards are missing."""
     from spark_rl.evaluation.play import play
 
     results: Results = {}
@@ -256,7 +256,7 @@ async def _play(
             advance=watcher.advance,
         )
         if folder and options.part:
-            played = folder.level(level)  # the others have gone on
+            played = folder.level(level)  # other shards have played episodes meanwhile
             if missing := len(wanted - played.episodes.keys()):
                 watcher.note(f"{level}: {missing} of {len(wanted)} episodes are left to other shards")
                 continue
@@ -264,7 +264,7 @@ async def _play(
     return results if len(results) == len(tasks) else None
 
 
-def _tell(results: Levels, options: _Evaluate) -> None:
+def _report(results: Levels, options: _Evaluate) -> None:
     from spark_rl.evaluation.tables import report
 
     tables = report(results)

@@ -1,4 +1,4 @@
-"""`spark-rl merge`: the model of a run as a folder of its own, adapters merged, with a model card."""
+"""`spark-rl merge`: write the model of a run into its own folder, with adapters merged and a model card."""
 
 from __future__ import annotations
 
@@ -14,18 +14,18 @@ __all__ = ["merge"]
 
 @dataclass(frozen=True)
 class _Merge:
-    """Write the model of a run into a folder that transformers loads by itself: whole weights, tokenizer, model card."""
+    """Write the model of a run into a folder that transformers can load: full weights, tokenizer, model card."""
 
     out: Path | None = None
-    """Folder to make (needed)."""
+    """Folder to create (required)."""
     checkpoint: str = "last"
     """last, best, cold-start, or the number of an iteration."""
     dtype: Literal["auto", "float32", "bfloat16"] = "auto"
-    """Precision of the weights; auto is the run's. Merging into bfloat16 rounds small changes away, and says how much."""
+    """Precision of the weights; auto is the run's. bfloat16 loses small changes, and the command prints the kept share."""
 
 
 def merge(call: Call) -> int:
-    """Load on the CPU, merge, write; the folder appears whole or not at all."""
+    """Load the model on the CPU, merge its adapters, and write it; the folder appears whole or not at all."""
     name, call = call.positional("a run directory")
     options = call.options(_Merge())
     if options.out is None:

@@ -1,4 +1,4 @@
-"""`spark-rl paper`: the paper's tables and figures, run again at its scale or on a CPU, and ours beside the paper's."""
+"""`spark-rl paper`: reproduce the paper's tables and figures, at its scale or on a CPU, beside the published numbers."""
 
 from __future__ import annotations
 
@@ -30,20 +30,20 @@ __all__ = ["paper"]
 
 @dataclass(frozen=True)
 class _Paper:
-    """Run what tables need and is not there yet, then print ours beside the paper's.
+    """Run the missing cells of the tables, then print our numbers beside the paper's.
 
-    `--scale paper` (Qwen2.5 on GPUs, the default) or `tiny` (a model from nothing on a CPU), `--env NAME` for one benchmark,
-    `--size 1.5B` or `7B` for one model, `--dry-run` to see every cell and its cost. Fields of the recipe are set in all base
-    recipes, before what a row changes; `seed` is the first of the seeds.
+    `--scale paper` (Qwen2.5 on GPUs, the default) or `tiny` (a model from scratch on a CPU), `--env NAME` for one benchmark,
+    `--size 1.5B` or `7B` for one model, `--dry-run` to see every cell and its cost. Recipe options apply to all base
+    recipes, before the changes of a row; `seed` is the first seed.
     """
 
     out: Path
     """Directory of results (cells/), runs, and the tables as Markdown and JSON."""
     recipe: Recipe = field(metadata=INLINE)
     seeds: int = 5
-    """How many, from `seed` on."""
+    """Number of seeds, from `seed` on."""
     jobs: int = 2
-    """Processes side by side, each with one thread."""
+    """Number of parallel processes, each with one thread."""
     results: tuple[str, ...] = ()
     """Files of results (results/NAME.jsonl): a cell that one of them holds with the same settings is not run again."""
 
@@ -52,7 +52,7 @@ class _Paper:
 
 
 def paper(call: Call) -> int:
-    """List the tables, or run some of them. Exit code 1 when a cell failed; what the others found is printed."""
+    """List the tables, or run some of them. Exit code 1 when a cell failed; the results of the others are printed."""
     words = [word for word in call.argv if word != "--dry-run"]
     dry = len(words) < len(call.argv)
     scale, words = _one_of(words, "--scale", get_args(Scale), "paper")
@@ -98,7 +98,7 @@ def _tables(names: Sequence[str]) -> list[Table]:
 
 
 def _grid(call: Call, tables: Sequence[Table], scale: Scale, size: str, world: str | None) -> tuple[_Paper, Grid]:
-    """The options, and the grid over the base recipes that the tables need, with the fields that are set."""
+    """The options, and the grid over the base recipes of the tables, with the options applied."""
     asked = {column.world for table in tables for column in table.columns}
     worlds = [world] if world else ["household"] if scale == "tiny" else [name for name in BENCHMARKS if name in asked]
     made = {row.size for table in tables for row in table.rows if row.arm is not None}
@@ -115,7 +115,7 @@ def _grid(call: Call, tables: Sequence[Table], scale: Scale, size: str, world: s
 
 
 def _list(call: Call, scale: Scale, size: str, world: str | None) -> int:
-    """Every table with what it takes beyond those above it, whose cells it shares."""
+    """Print every table with its extra cost beyond the tables above it, which share cells with it."""
     tables = list(TABLES.values())
     _, grid = _grid(call, tables, scale, size, world)
     print(f"One seed of every cell at the {scale} scale; what a table shares with one above it is counted there.\n")
@@ -131,7 +131,7 @@ def _list(call: Call, scale: Scale, size: str, world: str | None) -> int:
 
 
 def _dry_run(tables: Sequence[Table], grid: Grid, seeds: int) -> int:
-    """Print each cell: who needs it, its changes to the base recipe, what it will take. Nothing is made."""
+    """Print each cell: the tables that need it, its changes to the base recipe, and its cost. Nothing is run."""
     users: dict[str, list[str]] = {}
     for table in tables:
         for cell in grid.needed(table):
@@ -157,16 +157,16 @@ def _dry_run(tables: Sequence[Table], grid: Grid, seeds: int) -> int:
 
 
 def _run(tables: Sequence[Table], grid: Grid, options: _Paper, call: Call, command: str) -> int:
-    """Do what is missing, then write and print the tables."""
+    """Run the missing cells, then write and print the tables."""
     results = Results(options.out, tuple(Study.read(Path(path)) for path in options.results))
     groups = grid.groups(tables, options.seeds)
     cells = list(itertools.chain(*groups))
     results.check(cells)
     with call.watching() as watcher:
         failures = work(results, groups, options.jobs, watcher)
-    found = {cell.name: result for cell in cells if (result := results.result(cell)) is not None}
+    done = {cell.name: result for cell in cells if (result := results.result(cell)) is not None}
     for table in tables:
-        outcome = Outcome.of(table, grid, found, options.seeds)
+        outcome = Outcome.of(table, grid, done, options.seeds)
         text = markdown(outcome)
         write_json(options.out / f"{table.name}.json", as_json(outcome))
         write_bytes(options.out / f"{table.name}.md", f"# {table.name}\n\n```sh\n{command}\n```\n\n{text}\n".encode())

@@ -22,7 +22,7 @@ __all__ = ["play"]
 
 @dataclass(frozen=True, kw_only=True)
 class _Play:
-    """Watch a model play a task: what it sees, thinks and does."""
+    """Watch a model play a task: its observations, reasoning and actions."""
 
     level: Level
     play: Play = field(metadata=INLINE)
@@ -30,7 +30,7 @@ class _Play:
     """Id of the task; by default the first of the level and split."""
     split: Split = "test"
     checkpoint: str = "last"
-    """Of a run: last, best, cold-start, or the number of an iteration."""
+    """Checkpoint of a run: last, best, cold-start, or the number of an iteration."""
     pause: bool = True
     """On a terminal, wait for Enter after each step."""
     threads: int = 0
@@ -38,13 +38,13 @@ class _Play:
 
 
 class _Aloud:
-    """Another policy, with everything told that it sees and says."""
+    """A wrapper that prints every observation and answer of another policy."""
 
     def __init__(self, policy: Policy, read: Callable[[str], Parsed], *, pause: bool) -> None:
         self.policy, self.read, self.pause = policy, read, pause
 
     async def sample(self, requests: Sequence[Request]) -> list[list[Completion]]:
-        """The other policy's answers."""
+        """Print and return the other policy's answers."""
         from rich.text import Text
 
         answers = await self.policy.sample(requests)
@@ -52,21 +52,21 @@ class _Aloud:
             if not request.history:
                 show(Text(f"Task: {request.task.instruction}", style="bold"))
             show(Text(f"\n{request.observation.text}"))
-            said = self.read(completion.text)
-            if said.mode and said.action:
-                colour = "magenta" if said.mode == "explore" else "cyan"
-                show(Text(f"{len(request.history) + 1:3} {said.mode}: {said.reasoning}", style=colour))
+            answer = self.read(completion.text)
+            if answer.mode and answer.action:
+                colour = "magenta" if answer.mode == "explore" else "cyan"
+                show(Text(f"{len(request.history) + 1:3} {answer.mode}: {answer.reasoning}", style=colour))
             else:
                 show(Text(f"{len(request.history) + 1:3} not as asked: {completion.text!r}", style="red"))
-            admissible = not request.observation.actions or said.action in request.observation.actions
-            show(Text(f"    > {said.action}{'' if admissible else '   (not admissible)'}", style="bold"))
+            admissible = not request.observation.actions or answer.action in request.observation.actions
+            show(Text(f"    > {answer.action}{'' if admissible else '   (not admissible)'}", style="bold"))
             if self.pause:
                 input()
         return answers
 
 
 def play(call: Call) -> int:
-    """A tree with one leaf, told as it grows; exit code 0 whether it is won or not."""
+    """Grow a tree with one leaf and print each step; exit code 0 whether the task is solved or not."""
     recipe_name, argv = take(call.argv, "--recipe")
     name, call = replace(call, argv=argv).positional("a run directory, a model directory or a hub name")
     recipe, threads, call = how_to_play(call, name, recipe_name, run=True)
@@ -78,7 +78,7 @@ def play(call: Call) -> int:
 
 
 async def _watch(name: str, options: _Play, call: Call) -> Tree:
-    """The trajectory, shown step by step."""
+    """Play the trajectory and print it step by step."""
     how, growth = options.play, options.play.single
     task = find_task(how.env, options.task) if options.task else how.env.tasks(options.level, options.split)[0]
     pause = options.pause and sys.stdin.isatty() and sys.stdout.isatty()

@@ -1,4 +1,4 @@
-"""`spark-rl report` and `spark-rl export`: runs as one HTML file, and their numbers as a table."""
+"""`spark-rl report` and `spark-rl export`: write runs into one HTML file, and their metrics into a CSV table."""
 
 from __future__ import annotations
 
@@ -21,9 +21,9 @@ class _Report:
     """Write runs into one HTML file that opens anywhere, without a network."""
 
     out: Path = Path("report.html")
-    """The file."""
+    """File to write."""
     max_mb: float = 25.0
-    """Its size at most, in megabytes; where not all forests fit, an even selection of iterations does."""
+    """Maximum size in megabytes; if not all forests fit, the file holds those of evenly spaced iterations."""
 
     def __post_init__(self) -> None:
         if self.max_mb <= 0:
@@ -32,10 +32,10 @@ class _Report:
 
 @dataclass(frozen=True)
 class _Export:
-    """Write the metrics of runs as one CSV table: a row an iteration, a column a metric, and the run's name before them."""
+    """Write the metrics of runs as one CSV table: one row per iteration, one column per metric, and the run's name first."""
 
     out: Path = Path("metrics.csv")
-    """The file."""
+    """File to write."""
 
 
 def report(call: Call) -> int:
@@ -72,7 +72,7 @@ def export(call: Call) -> int:
 
 
 def _readings(call: Call) -> tuple[list[Reading], list[str], Call]:
-    """The runs that are named first, read; and the call without them."""
+    """The runs that the first arguments name, their names, and the call without these arguments."""
     paths, call = call.positionals("a run directory, or several")
-    directories, foreign = find_runs(paths), cache(call.trusts)  # asked once, however many runs use it
+    directories, foreign = find_runs(paths), cache(call.trusts)  # one question per place, even if several runs use it
     return [read_run(directory, foreign=foreign) for directory in directories], names(directories), call

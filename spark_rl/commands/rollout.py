@@ -1,4 +1,4 @@
-"""`spark-rl rollout`: grow a forest and keep it, without training."""
+"""`spark-rl rollout`: grow a forest and save it, without training."""
 
 from __future__ import annotations
 
@@ -26,19 +26,19 @@ class _Rollout:
     """Grow the trees of one iteration of a recipe, without training."""
 
     out: Path
-    """Directory to make; `spark-rl show` and `load_forest` read it."""
+    """Directory to create; `spark-rl show` and `load_forest` read it."""
     recipe: Recipe = field(metadata=INLINE)
     tasks: int = 8
-    """How many trees."""
+    """Number of trees."""
     iteration: int = 1
-    """Which iteration's tasks and samples."""
+    """Iteration whose tasks and random samples are used."""
     policy: Literal["auto", "model", "expert", "random"] = "auto"
-    """Who acts: the recipe's model (a directory, a run or a hub name: --model), the world's expert, or chance.
-    `auto` takes the model when there is one to load, else the expert."""
+    """Who acts: the recipe's model (a directory, a run or a hub name: --model), the world's expert, or random
+    actions. `auto` takes the model if the recipe names one, else the expert, else random actions."""
 
 
 def rollout(call: Call) -> int:
-    """Grow, keep and sum up one forest."""
+    """Grow one forest, save it and print a summary."""
     name, call = call.positional("a recipe", RECIPES)
     recipe, call = call.algorithm(load_recipe(name))
     options = call.options(_Rollout(Path("runs") / f"{recipe.name}-rollout", recipe))
@@ -69,7 +69,7 @@ async def _grow(options: _Rollout, call: Call) -> Forest:
         watcher.phase("load the model")
         if not isinstance(recipe.model, str):
             raise UsageError(
-                f"recipe {recipe.name} starts from nothing: give --model DIRECTORY (a run or a model), or --policy expert"
+                f"recipe {recipe.name} starts from scratch: give --model DIRECTORY (a run or a model), or --policy expert"
             )
         source = model_source(recipe.model, threads=recipe.threads)
         async with open_executor(recipe.engine, recipe.env, source) as executor:
@@ -77,7 +77,7 @@ async def _grow(options: _Rollout, call: Call) -> Forest:
 
 
 def _scripted(options: _Rollout) -> Policy | None:
-    """The policy that needs no model, or None where a model acts."""
+    """The expert or random policy, or None where a model acts."""
     from spark_rl.policies.four_modes import in_modes
     from spark_rl.policies.scripted import RandomActions
 

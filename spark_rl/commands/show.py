@@ -1,4 +1,4 @@
-"""`spark-rl show`: a run, one of its forests and one tree, in the terminal."""
+"""`spark-rl show`: show a run, one of its forests and one tree in the terminal."""
 
 from __future__ import annotations
 
@@ -18,13 +18,13 @@ class _Show:
     """Show a run: success, curves, costs, a forest and one tree of it."""
 
     iteration: int | None = None
-    """Whose forest; the last one kept by default."""
+    """Iteration of the forest; by default that of the last saved forest."""
     task: int | None = None
-    """Which tree of the forest, from 0; by default one that shows much."""
+    """Which tree of the forest, from 0; by default an informative one."""
 
 
 def show(call: Call) -> int:
-    """Read a run directory (or a forest file) and draw it."""
+    """Read a run directory or a forest file, and draw it."""
     from spark_rl.report.reading import is_run, read_run
     from spark_rl.report.terminal import choose_tree, draw_tree, forest_summary, leaf_advantages, summary
 

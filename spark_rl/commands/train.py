@@ -1,4 +1,4 @@
-"""`spark-rl quickstart` and `spark-rl train`: start, repeat or continue a run, then say what came out."""
+"""`spark-rl quickstart` and `spark-rl train`: start, repeat or continue a run, then print its results."""
 
 from __future__ import annotations
 
@@ -21,12 +21,12 @@ class _Train:
     """Train a recipe, any field of which can be set here."""
 
     out: Path
-    """Run directory to make."""
+    """Run directory to create."""
     recipe: Recipe = field(metadata=INLINE)
 
 
 def train(call: Call) -> int:
-    """A recipe by name, that of an earlier run (`--from`), or the rest of an unfinished run (`--resume`)."""
+    """Train a named recipe, repeat an earlier run (`--from`), or continue an unfinished run (`--resume`)."""
     dry = "--dry-run" in call.argv
     resumed, argv = take([word for word in call.argv if word != "--dry-run"], "--resume")
     source, argv = take(argv, "--from")
@@ -57,7 +57,7 @@ def train(call: Call) -> int:
 
 
 def quickstart(call: Call) -> int:
-    """The quickstart recipe from nothing to the end, or from where it was stopped; then what it brought."""
+    """Train the quickstart recipe from scratch, or continue its stopped run; then print the results."""
     recipe = load_recipe("quickstart")
     options = call.options(_Train(Path("runs/quickstart"), recipe))
     if holds_run(options.out):
@@ -81,10 +81,10 @@ def quickstart(call: Call) -> int:
 
 
 def _trained(call: Call, directory: str) -> Run:
-    """A run that this command trains.
+    """Open a run of `spark-rl train`.
 
     Raises:
-        UsageError: another command made it, so that its recipe does not say what it is.
+        UsageError: `spark-rl eto` made the run, so that its recipe does not describe its training.
     """
     run = call.open_run(directory)
     if run.preferences is not None:
@@ -96,7 +96,7 @@ def _trained(call: Call, directory: str) -> Run:
 
 
 def _dry_run(recipe: Recipe) -> int:
-    """Print every field of the recipe and the memory that it needs; nothing is made or trained."""
+    """Print every field of the recipe and the memory that it needs; nothing is written or trained."""
     for name, value in by_option(encode(recipe)):
         print(f"{name:36} {value}")
     from spark_rl.learning import memory
@@ -116,7 +116,7 @@ def _repeated(run: Run) -> Recipe:
 
 
 def _go(run: Run, call: Call) -> None:
-    """Do what is not done yet."""
+    """Train the run to its end."""
     if run.finished:
         return
     try:

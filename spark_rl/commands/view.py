@@ -1,4 +1,4 @@
-"""`spark-rl view`: the page of runs, live, while they go on."""
+"""`spark-rl view`: serve a live page of runs while they train."""
 
 from __future__ import annotations
 
@@ -17,10 +17,10 @@ LOOPBACK = ("127.0.0.1", "localhost", "::1")
 
 @dataclass(frozen=True)
 class _View:
-    """Serve the page of runs, or of all runs in a folder; new ones appear by themselves. Ctrl-C ends it."""
+    """Serve the page of runs, or of all runs in a folder; new runs appear on the page. Ctrl-C ends it."""
 
     host: str = "127.0.0.1"
-    """Address to listen on. Any but the default lets other machines read the runs: there is no password."""
+    """Address to listen on. Any other than the default lets other machines read the runs, without a password."""
     port: int = 8321
     """Port to listen on; 0 takes a free one."""
 
@@ -41,7 +41,7 @@ def view(call: Call) -> int:
         raise MissingExtra("spark-rl view", "server") from error
     from spark_rl.server.shelf import Shelf
 
-    # A run is read at each look at it; who is asked about its code is asked once.
+    # Each request reads the run again; the question about its code is asked only once.
     shelf = Shelf([Path(place) for place in places], foreign=cache(call.trusts))
     listener = _listen(options.host, options.port)
     address, port = listener.getsockname()[:2]
@@ -55,7 +55,7 @@ def view(call: Call) -> int:
 
 
 def _listen(host: str, port: int) -> socket.socket:
-    """A socket that listens, opened here so that a port in use is one sentence."""
+    """Open a listening socket; a port in use is reported in one sentence."""
     try:
         return socket.create_server((host, port), family=socket.AF_INET6 if ":" in host else socket.AF_INET)
     except OSError as error:

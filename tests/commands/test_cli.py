@@ -145,7 +145,7 @@ def test_every_command_is_there():
         (["eval", "gpt", "--policy", "openai", "--env", "household", "--threads", "1"], ['unknown option "--threads"']),
         (["eval", "./nowhere", "--recipe", "quickstart"], ["nowhere", "does not exist"]),
         (["rollout", "quickstart", "--tasks", "0"], ["tasks is 0"]),
-        (["rollout", "quickstart", "--policy", "model"], ["starts from nothing", "--model"]),
+        (["rollout", "quickstart", "--policy", "model"], ["starts from scratch", "--model"]),
         (["demos", "atari"], ['unknown environment "atari"', "household"]),
         (["demos", "household", "--count", "0"], ["--count is 0"]),
         (["demos", "alfworld", "--recipe", "quickstart"], ["quickstart plays household"]),
