@@ -67,7 +67,7 @@ def annotate(call: Call) -> int:
     if not won:
         raise UsageError(f"{name} holds no won trajectory, and only those are annotated: `spark-rl demos` writes some")
     given = [demonstration(group) for group in won]
-    prompt = _settled(call, name, won, given, recipe_name)
+    prompt = _prompt_of(call, name, won, given, recipe_name)
     if options.dry_run:
         show_messages(question(given[0], 0, min(options.asking.piece, len(given[0].tree.nodes)), prompt.modes))
         return 0
@@ -93,7 +93,7 @@ def annotate(call: Call) -> int:
     return 0
 
 
-def _settled(
+def _prompt_of(
     call: Call, name: str, groups: Sequence[Sequence[Record]], given: Sequence[Demonstration], recipe_name: str | None
 ) -> Prompt:
     """The prompt settings of the file, after a check that no task of the file is held out.

@@ -91,7 +91,7 @@ class Call:
         return Run.open(Path(directory), foreign=self.trusts)
 
     def trusts(self, place: str) -> bool:
-        """Ask the user whether a saved recipe may import a class from outside this package."""
+        """Whether a saved recipe may import a class from outside this package: yes by `--yes`, or by the user's answer."""
         if self.yes or not sys.stdin.isatty():
             return self.yes
         print(f"The saved recipe runs code of {place}. Import it? [y/N] ", end="", file=sys.stderr, flush=True)

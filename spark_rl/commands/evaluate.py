@@ -162,7 +162,7 @@ def evaluate(call: Call) -> int:
         options = call.options(_OfModel(level=level, play=how, batch=batch, threads=threads))
         if holds_run(Path(name)) and options.split != "train":
             refuse_held_out(call.open_run(name), options.level, options.play.env)
-    _refuse_rule(options, asked=policy == "branching")
+    _refuse_rule(options, requested=policy == "branching")
     with call.watching() as watcher:
         results = run(_evaluated(name, options, watcher))
     if results is not None:
@@ -170,7 +170,7 @@ def evaluate(call: Call) -> int:
     return 0
 
 
-def _refuse_rule(options: _Evaluate, *, asked: bool) -> None:
+def _refuse_rule(options: _Evaluate, *, requested: bool) -> None:
     """Refuse a branching rule that forks only after outcomes are known.
 
     Raises:
@@ -179,7 +179,7 @@ def _refuse_rule(options: _Evaluate, *, asked: bool) -> None:
     rule = options.play.branching
     if options.choose == "none" or options.among == "steps" or not (isinstance(rule, PlansOnly) and rule.plans_only):
         return
-    if asked or not isinstance(rule, Chains):
+    if requested or not isinstance(rule, Chains):
         raise UsageError(
             f"branching is {type(rule).__name__}, which forks only after outcomes are known, or never; an agent that is "
             "evaluated does not know them: choose another rule, such as --branching explore-tag"
@@ -189,7 +189,7 @@ def _refuse_rule(options: _Evaluate, *, asked: bool) -> None:
 async def _evaluated(name: str, options: _OfModel | _OfServer, watcher: Watcher) -> Results | None:
     """Play with a server or with a model in this process."""
     tasks = options.chosen()
-    with _episodes(options, _known_as(name, options)) as folder:
+    with _episodes(options, _model_label(name, options)) as folder:
         watcher.phase("load the model" if isinstance(options, _OfModel) else "connect")
         async with _opened(name, options) as executor:
             try:
@@ -199,7 +199,7 @@ async def _evaluated(name: str, options: _OfModel | _OfServer, watcher: Watcher)
                     watcher.note(executor.engine.account())
 
 
-def _known_as(name: str, options: _OfModel | _OfServer) -> str:
+def _model_label(name: str, options: _OfModel | _OfServer) -> str:
     """The model's name in the settings of an evaluation's folder."""
     if isinstance(options, _OfServer):
         return f"{name} at {options.endpoint.where}"

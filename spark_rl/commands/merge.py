@@ -17,7 +17,7 @@ class _Merge:
     """Write the model of a run into a folder that transformers can load: full weights, tokenizer, model card."""
 
     out: Path | None = None
-    """Folder to create (required)."""
+    """Folder to make (required)."""
     checkpoint: str = "last"
     """last, best, cold-start, or the number of an iteration."""
     dtype: Literal["auto", "float32", "bfloat16"] = "auto"

@@ -99,10 +99,10 @@ def _tables(names: Sequence[str]) -> list[Table]:
 
 def _grid(call: Call, tables: Sequence[Table], scale: Scale, size: str, world: str | None) -> tuple[_Paper, Grid]:
     """The options, and the grid over the base recipes of the tables, with the options applied."""
-    asked = {column.world for table in tables for column in table.columns}
-    worlds = [world] if world else ["household"] if scale == "tiny" else [name for name in BENCHMARKS if name in asked]
-    made = {row.size for table in tables for row in table.rows if row.arm is not None}
-    sizes = [one for one in get_args(Size) if one in made and (one == "1.5B" if scale == "tiny" else size in ("", one))]
+    needed = {column.world for table in tables for column in table.columns}
+    worlds = [world] if world else ["household"] if scale == "tiny" else [name for name in BENCHMARKS if name in needed]
+    available = {row.size for table in tables for row in table.rows if row.arm is not None}
+    sizes = [one for one in get_args(Size) if one in available and (one == "1.5B" if scale == "tiny" else size in ("", one))]
     if not sizes:
         raise UsageError(f"--size is {size}: {' and '.join(table.name for table in tables)} has no row of it at this scale")
     parsed = {

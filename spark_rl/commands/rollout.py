@@ -26,7 +26,7 @@ class _Rollout:
     """Grow the trees of one iteration of a recipe, without training."""
 
     out: Path
-    """Directory to create; `spark-rl show` and `load_forest` read it."""
+    """Directory to make; `spark-rl show` and `load_forest` read it."""
     recipe: Recipe = field(metadata=INLINE)
     tasks: int = 8
     """Number of trees."""

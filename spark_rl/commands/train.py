@@ -21,7 +21,7 @@ class _Train:
     """Train a recipe, any field of which can be set here."""
 
     out: Path
-    """Run directory to create."""
+    """Run directory to make."""
     recipe: Recipe = field(metadata=INLINE)
 
 
