@@ -1,10 +1,10 @@
-"""Telling a person how a long job is going.
+"""Progress of a long job, shown to a person.
 
-Invariant: what is trained never depends on who watches. A `Watcher` is only told; it answers nothing.
+Invariant: training never depends on the watcher. A `Watcher` receives reports and returns nothing.
 
-On a terminal one live line shows phase, place, figures, memory and time left (`RichProgress`). Elsewhere each phase and
-each iteration is one plain line, so that a log file stays readable (`Quiet`). Both write to standard error: standard
-output belongs to results.
+On a terminal one live line shows phase, position, figures, memory and time left (`RichProgress`). Elsewhere each phase and
+each iteration is one plain line, so that a log file stays readable (`Quiet`). Both write to standard error, because standard
+output is for results.
 """
 
 from __future__ import annotations
@@ -28,15 +28,15 @@ from spark_rl.contracts import Watcher
 __all__ = ["Quiet", "RichProgress", "duration", "figures", "resident_bytes", "watching"]
 
 SHOWN = (*PROGRESS, "loss")
-"""Figures that are shown: those of an iteration, which are in metrics.jsonl, and what a cold start tells while it learns."""
+"""The figures on the line: those of an iteration, as in metrics.jsonl, and those that a cold start reports."""
 
 
 @contextlib.contextmanager
 def watching(*, quiet: bool = False, stream: TextIO | None = None) -> Generator[Watcher]:
-    """The watcher that fits: a live line on a terminal, plain lines elsewhere, nothing when quiet.
+    """The watcher for a stream: a live line on a terminal, plain lines elsewhere, nothing when quiet.
 
     Args:
-        quiet: say nothing.
+        quiet: write nothing.
         stream: where to write; standard error by default.
     """
     out = sys.stderr if stream is None else stream
@@ -48,7 +48,7 @@ def watching(*, quiet: bool = False, stream: TextIO | None = None) -> Generator[
 
 
 class Quiet:
-    """One plain line a phase and an iteration, without escape codes; none at all when `stream` is None."""
+    """One plain line for each phase and each iteration, without escape codes; nothing when `stream` is None."""
 
     def __init__(self, stream: TextIO | None, clock: Callable[[], float] = time.monotonic) -> None:
         self._stream, self._clock = stream, clock
@@ -56,20 +56,20 @@ class Quiet:
         self._pace = _Pace(clock(), 0)
 
     def phase(self, name: str, total: int | None = None, done: int = 0) -> None:
-        """A line with its name and size."""
+        """Write a line with the phase's name and size."""
         self._total, self._pace = total, _Pace(self._clock(), done)
         size = "" if total is None else f": {total}" + (f", {done} done" if done else "")
         self._say(f"{name}{size}")
 
     def advance(self, done: int, *, total: int | None = None, **figures: float) -> None:
-        """Nothing: lines are for phases and iterations."""
+        """Write nothing: only phases and iterations get lines."""
 
     def note(self, text: str) -> None:
-        """The line."""
+        """Write the text as a line."""
         self._say(text)
 
     def iteration(self, row: Mapping[str, float]) -> None:
-        """A line with place, figures, memory and time left."""
+        """Write a line with position, figures, memory and time left."""
         done = int(row["iteration"])
         place = f"iteration {done}" + ("" if self._total is None else f"/{self._total}")
         left = self._pace.left(self._clock(), done, self._total)
@@ -106,7 +106,7 @@ class RichProgress:
         self._progress.stop()
 
     def phase(self, name: str, total: int | None = None, done: int = 0) -> None:
-        """A new live line; the one before stays, finished."""
+        """Start a new live line; the previous line stays as finished."""
         self._finish()
         self._pace = _Pace(self._clock(), done)
         self._current = self._progress.add_task(name, total=total, completed=done, figures="")
@@ -119,7 +119,7 @@ class RichProgress:
                 self._progress.update(self._current, total=total)
 
     def note(self, text: str) -> None:
-        """A line above the live one."""
+        """Write a line above the live line."""
         self._progress.console.print(Text(text, style="dim"))
 
     def iteration(self, row: Mapping[str, float]) -> None:
@@ -128,7 +128,7 @@ class RichProgress:
             self._progress.update(self._current, completed=int(row["iteration"]), figures=_status(row))
 
     def _finish(self) -> None:
-        """A phase ends where the next begins; one of unknown size then counts as whole."""
+        """End the current phase when the next one begins; a phase of unknown size then counts as complete."""
         if self._current is not None:
             task = self._progress.tasks[-1]
             if task.total is None:
@@ -142,14 +142,14 @@ class RichProgress:
 
 
 class _Count(MofNCompleteColumn):
-    """Parts done, when their number is known."""
+    """The column for parts done, if the number of parts is known."""
 
     def render(self, task: Task) -> Text:
         return Text("") if task.total is None else super().render(task)
 
 
 class _Left(ProgressColumn):
-    """Time left, from the mean pace of the phase."""
+    """The column for the time left, from the mean pace of the phase."""
 
     def __init__(self, left: Callable[[Task], str]) -> None:
         super().__init__()
@@ -161,20 +161,20 @@ class _Left(ProgressColumn):
 
 
 class _Pace:
-    """When a phase began, and how much of it was done then."""
+    """The start time of a phase, and the parts done at the start."""
 
     def __init__(self, start: float, done: float) -> None:
         self.start, self.done = start, done
 
     def left(self, now: float, done: float, total: float | None) -> str:
-        """Time left at the mean pace so far; empty while nothing can be said."""
+        """Time left at the mean pace so far; empty while the pace is unknown."""
         if total is None or done <= self.done or done >= total:
             return ""
         return duration((now - self.start) / (done - self.done) * (total - done))
 
 
 def figures(row: Mapping[str, float]) -> str:
-    """Success, reward and tokens a second of an iteration (or what else a phase reports), those that are there."""
+    """Success, reward and tokens a second of an iteration, or other figures of a phase; missing figures are left out."""
     shown = [f"{name} {row[name]:.2f}" for name in SHOWN if name in row]
     seconds = row.get("seconds_generate") or row.get("seconds")
     if seconds and row.get("generated"):
@@ -192,7 +192,7 @@ def _memory() -> str:
 
 
 def resident_bytes() -> int:
-    """Memory this process holds now; where the system does not say, the most it has held."""
+    """Current memory of this process; the peak memory if the system does not report the current one."""
     try:
         return int(Path("/proc/self/statm").read_text().split()[1]) * resource.getpagesize()
     except OSError:

@@ -1,4 +1,4 @@
-"""The model card: what was trained, how, on what, and how well it did, as the README.md of a model folder."""
+"""The model card, which is the README.md of a model folder: the model, its training, its data and its results."""
 
 from __future__ import annotations
 
@@ -24,25 +24,25 @@ def card(
     kept: float | None,
     preferences: Preferences | None = None,
 ) -> str:
-    """Markdown with the header that model hubs read.
+    """The model card as Markdown, with the header that model hubs read.
 
     Args:
-        recipe: of the run.
-        checkpoint: name of its folder.
-        evaluations: what eval.json holds, by moment.
-        precision: of the weights, as torch names it.
-        kept: share of the adapters' change that the precision keeps; None where all weights were trained.
-        preferences: how the run learnt after its cold start, where that was no reinforcement learning.
+        recipe: the recipe of the run.
+        checkpoint: name of the checkpoint's folder.
+        evaluations: contents of eval.json, by moment.
+        precision: torch's name for the data type of the weights.
+        kept: share of the adapters' change that survives rounding to the precision; None if all weights were trained.
+        preferences: settings of preference learning, if the run used it instead of reinforcement learning.
     """
     base = recipe.model if isinstance(recipe.model, str) else ""
     hub = base if base.count("/") == 1 and not base.startswith((".", "/", "~")) else ""
-    origin = hub or base.rstrip("/").rpartition("/")[2]  # a folder's name alone: where it lies is nobody else's matter
+    origin = hub or base.rstrip("/").rpartition("/")[2]  # only the folder's name: its path is private
     header = ["---", "library_name: transformers", "pipeline_tag: text-generation", *([f"base_model: {hub}"] if hub else [])]
     parts = [
         "\n".join([*header, "tags:", "- spark-rl", "- reinforcement-learning", "- agent", "---"]),
         f"# {recipe.name}",
         f"An agent for the text world `{recipe.env.name}`, trained with spark-rl {__version__} "
-        f"({f'from `{origin}`' if origin else 'from a model from nothing'}; "
+        f"({f'from `{origin}`' if origin else 'from scratch'}; "
         f"checkpoint `{checkpoint}`, weights in {precision}).",
         _training(recipe, checkpoint, preferences, kept),
         _evaluations(evaluations),
@@ -52,7 +52,7 @@ def card(
 
 
 def _training(recipe: Recipe, checkpoint: str, preferences: Preferences | None, kept: float | None) -> str:
-    """A table of what the weights of the checkpoint went through."""
+    """A table of the training that produced the checkpoint's weights."""
     lora = recipe.weights.lora_rank
     cold = recipe.cold_start
     rows = [

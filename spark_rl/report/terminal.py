@@ -1,11 +1,11 @@
-"""What a run looks like in a terminal: its trees, its curves, its tables.
+"""The trees, curves and tables of a run, drawn in a terminal.
 
 Invariants
 ----------
-* Whatever a model or an environment wrote is data: markup and control characters in it do nothing.
-* Everything reads in monochrome and in 80 columns: symbols carry the meaning, colour repeats it.
+* Text from a model or an environment is data: markup and control characters in the text have no effect.
+* All output is readable in monochrome and in 80 columns: symbols carry the meaning, colours repeat the meaning.
 
-Functions return rich renderables (or plain text); they read values and run directories and change nothing.
+Functions return rich renderables (or plain text). They read values and run directories and change nothing.
 """
 
 from __future__ import annotations
@@ -44,11 +44,11 @@ __all__ = [
 
 FORK, WON, LOST = "⑂", "✓", "✗"
 SHOWN_STEPS = 3
-"""A stretch of more steps without a fork shows its first and its last."""
+"""Most steps without a fork that are shown in full; of a longer stretch only the first and last steps are shown."""
 
 
 def clean(text: str, most: int = 200) -> str:
-    """One harmless line: white space is single spaces, unprintable characters are `�`, the rest beyond `most` is cut."""
+    """The text as one safe line of at most `most` characters: single spaces, and `�` for unprintable characters."""
     line = "".join(char if char.isprintable() else "�" for char in " ".join(text.split()))
     return line if len(line) <= most else line[: most - 1] + "…"
 
@@ -63,7 +63,7 @@ def leaf_advantages(tree: Tree, recipe: Recipe) -> list[float]:
 
 
 def choose_tree(forest: Forest) -> int:
-    """Index of the tree that shows most: mixed outcomes and forks first, then few steps."""
+    """Index of the most instructive tree: mixed outcomes and forks first, then few steps."""
 
     def interest(index: int) -> tuple[bool, bool, int]:
         tree = forest.trees[index]
@@ -73,11 +73,11 @@ def choose_tree(forest: Forest) -> int:
 
 
 def draw_tree(tree: Tree, advantages: Sequence[float] | None = None) -> RenderableType:
-    """A tree with who forked where, outcomes and advantages.
+    """A drawing of a tree: forks with their reasons, outcomes and advantages.
 
     Args:
         tree: the tree.
-        advantages: one number a trajectory, in the order of `tree.leaves()`; None shows none.
+        advantages: one number for each trajectory, in the order of `tree.leaves()`; None: not shown.
     """
     leaves = tree.leaves()
     wins = sum(tree.nodes[leaf].success for leaf in leaves)
@@ -94,7 +94,7 @@ def draw_tree(tree: Tree, advantages: Sequence[float] | None = None) -> Renderab
 
 
 class _Drawing:
-    """What drawing one tree needs to look up."""
+    """The lookup tables for drawing one tree."""
 
     def __init__(self, tree: Tree, advantages: Mapping[int, float]) -> None:
         self.nodes = tree.nodes
@@ -103,12 +103,12 @@ class _Drawing:
         self.explorers: dict[int, int] = {}
         for fork in tree.forks:
             if fork.node is not None:
-                # A fork at a decision opens siblings of the exploring step: it stands where its parent ends.
+                # A fork at a decision opens siblings of the exploring step, so it is drawn at the end of that step's parent.
                 point = fork.node if fork.at == "after" else tree.nodes[fork.node].parent
                 self.explorers.setdefault(point, fork.node)
 
     def add(self, above: RichTree, first: int) -> None:
-        """Draw the stretch that starts with a step, then what forks off its end."""
+        """Draw the stretch that starts with a step, then the branches at its end."""
         # An explicit stack: a tree may be as deep as the horizon.
         waiting = [(above, first)]
         while waiting:
@@ -134,7 +134,7 @@ class _Drawing:
         return label
 
     def append_fork(self, label: Text, point: int) -> None:
-        """Mark the end of a step (-1: the start) as a fork, with the reason of who asked for it."""
+        """Mark the end of a step (-1: the start) as a fork, with the reason for the fork."""
         label.append(f"\n{FORK}", style="bold magenta")
         if (explorer := self.explorers.get(point)) is not None:
             node = self.nodes[explorer]
@@ -162,7 +162,7 @@ def _append_actions(label: Text, nodes: Sequence[Node]) -> None:
 
 
 def sparkline(values: Sequence[float], width: int = 40) -> str:
-    """A curve in one line of block characters, lowest to highest value; a value that is no number is a space.
+    """A curve in one line of block characters, lowest to highest value; a value that is not a number becomes a space.
 
     More than `width` values are averaged in groups.
     """
@@ -197,9 +197,9 @@ def evaluation_table(evaluations: Mapping[str, Levels]) -> Table:
 
 
 def kinds_table(evaluations: Mapping[str, Levels]) -> Table | None:
-    """Wins by task type, and means: a column a level, the moments in turn; None where no level has two types.
+    """Wins and means by task type: one column for each level, with the moments in order; None if no level has two types.
 
-    Means over types of success and of each measure of progress, of the latter over tasks as well.
+    Means over types are given for success and for each measure of progress; means over tasks only for the latter.
     """
     found: dict[str, dict[str, list[str]]] = {}
     means: dict[str, dict[str, list[str]]] = {}
@@ -208,7 +208,7 @@ def kinds_table(evaluations: Mapping[str, Levels]) -> Table | None:
             for kind, of_kind in result.kinds.items():
                 found.setdefault(kind, {}).setdefault(level, []).append(f"{of_kind.wins}/{of_kind.tasks}")
             for measure, mean in result.averages.items():
-                if measure != "success":  # which the table of levels says
+                if measure != "success":  # the table of levels has the mean of success over tasks
                     means.setdefault(f"{measure}, tasks alike", {}).setdefault(level, []).append(f"{mean.tasks:.3f}")
                 means.setdefault(f"{measure}, types alike", {}).setdefault(level, []).append(f"{mean.types:.3f}")
     if len(found) < 2:
@@ -216,7 +216,7 @@ def kinds_table(evaluations: Mapping[str, Levels]) -> Table | None:
     title = f"won by type, {' → '.join(evaluations)}"
     table = Table(title=title, title_justify="left", box=None, header_style="bold", pad_edge=False)
     levels = sorted({level for row in found.values() for level in row})
-    table.add_column("type", no_wrap=True, min_width=len(title))  # else the title would be broken to the table's width
+    table.add_column("type", no_wrap=True, min_width=len(title))  # otherwise rich wraps the title to the table's width
     for level in levels:
         table.add_column(level, no_wrap=True)
     for kind, row in [*sorted(found.items()), *means.items()]:
@@ -248,7 +248,7 @@ def forest_summary(forest: Forest) -> Table:
 
 
 def summary(reading: Reading) -> RenderableType:
-    """A run at a glance: what it is, how far it is, success before and after, curves, costs; and what is wrong with it."""
+    """The overview of a run: settings, progress, success before and after, curves, costs, and problems."""
     seed = "" if reading.seed is None else f"seed {reading.seed}, "
     head = Text(f"{reading.label}", style="bold")
     head.append(f"  {seed}{reading.state}\n{reading.directory}", style="not bold dim")
@@ -271,7 +271,7 @@ def _curves(rows: Sequence[Mapping[str, float]]) -> Table:
 
 
 def _costs(rows: Sequence[Mapping[str, float]]) -> Table:
-    """What the iterations cost; the cold start and evaluations are not in these rows."""
+    """The cost of the iterations, without the cold start and the evaluations."""
     total: defaultdict[str, float] = defaultdict(float)
     for row in rows:
         for name, value in row.items():

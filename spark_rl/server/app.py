@@ -1,14 +1,14 @@
-"""The live page: the report's page, fed by a server that reads run directories and pushes what changed.
+"""The live page: the report's page, served with data from run directories and updated when they change.
 
 Invariants
 ----------
-* It only reads. Whoever can open the page can see the runs it was given, and can do nothing.
-* It listens on this machine unless told otherwise, and answers only to the names it was given, so that another site open
-  in the same browser cannot read it by pointing a name of its own here.
+* The server only reads. Everyone who can open the page can see the served runs, and can change nothing.
+* By default the server listens only on this machine. It answers only requests for its configured host names, so that another
+  site open in the same browser cannot read the runs through a host name that points to this machine (DNS rebinding).
 
-`/api/runs`, `/api/runs/KEY` and `/api/runs/KEY/forests/ITERATION` answer the values of `web/src/contract.ts`; `/events`
-sends `changed` with a run's key whenever one of its files has changed, looked at once a second: that works on any file
-system.
+`/api/runs`, `/api/runs/KEY` and `/api/runs/KEY/forests/ITERATION` answer with the values of `web/src/contract.ts`. `/events`
+sends `changed` with a run's key whenever a file of the run has changed. The server checks the files once a second, which
+works on any file system.
 """
 
 from __future__ import annotations
@@ -33,7 +33,7 @@ from spark_rl.server.shelf import Shelf
 __all__ = ["application"]
 
 EVERY = 1.0
-"""Seconds between looks at the files."""
+"""Seconds between checks of the files."""
 HEADERS = {
     "Content-Security-Policy": POLICY.format(script="'self'", style="'self'", connect="'self'"),
     "X-Content-Type-Options": "nosniff",
@@ -46,9 +46,9 @@ def application(shelf: Shelf, hosts: Sequence[str], every: float = EVERY) -> Sta
     """The server's application.
 
     Args:
-        shelf: the runs.
-        hosts: names under which it may be asked.
-        every: seconds between looks at the files.
+        shelf: the runs to serve.
+        hosts: host names that the server answers to.
+        every: seconds between checks of the files.
     """
 
     async def page(request: Request) -> Response:
@@ -95,7 +95,7 @@ def application(shelf: Shelf, hosts: Sequence[str], every: float = EVERY) -> Sta
 
 
 async def _changes(shelf: Shelf, every: float) -> AsyncGenerator[ServerSentEvent]:
-    """An event for each run that has changed since this page was opened, or has appeared."""
+    """An event for each run that has changed or appeared since this page was opened."""
     seen = {key: shelf.stamp(key) for key in shelf.keys}
     while True:
         await asyncio.sleep(every)

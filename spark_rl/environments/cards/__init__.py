@@ -1,6 +1,6 @@
 """Short games of cards and numbers: EZPoints, NumberLine and Blackjack, in text and in pure Python.
 
-Each is one module: its positions, its exact expert, its world.
+Each module holds one game: its positions, its exact expert and its world.
 """
 
 from spark_rl.environments.cards.blackjack import Blackjack

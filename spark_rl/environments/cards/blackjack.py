@@ -2,19 +2,19 @@
 
 Invariants
 ----------
-* A card is a function of the deal's number and of the card's place in it. So a position is a value, and all that follow a
-  deal, forks among them, draw from one and the same row of cards.
-* The expert sees what the player sees: the hand and one card of the dealer's.
-* Success is a win; a draw is none. So even the best play succeeds in fewer than half of the deals (`ceiling`).
-* No deal is in two of train, dev and test: which of the three it may belong to is a function of its first eight cards.
+* A card is a function of the deal's number and of the card's place in the deal. Hence all trajectories of a deal, forks
+  included, draw the same sequence of cards.
+* The expert sees only what the player sees: the hand and one card of the dealer.
+* Success is a win; a draw is not a success. Even the best play succeeds in fewer than half of the deals (`ceiling`).
+* No deal is in two of train, dev and test: the split of a deal is a function of its first eight cards.
 
-That siblings share their luck is meant: what a fork compares are decisions, on the same cards. With luck of its own for each
-sibling, their outcomes would differ where their decisions do not, and a replay would not lead back to a fork's state.
+Siblings share their cards on purpose: a fork compares decisions on the same cards. With separate cards for each sibling,
+outcomes would differ where decisions do not, and a replay would not lead back to the state of the fork.
 
 | level | train | dev, test |
 |---|---|---|
 | L0 | hard and soft hands | the same openings (two cards and the dealer's card), other deals |
-| L1 | that of L0 | openings that no training deal has |
+| L1 | as L0 | openings that no training deal has |
 | L2 | hands without an ace | hands with one |
 """
 
@@ -38,7 +38,7 @@ __all__ = ["Blackjack", "Table", "card", "decide"]
 
 _NAMES = ("A", "2", "3", "4", "5", "6", "7", "8", "9", "10", "J", "Q", "K")
 _CLOSE, _DOUBTFUL = 0.05, 0.15
-"""Differences in the chance to win below which a choice is open, and below which it is a choice at all."""
+"""Limits on the difference in the chance to win: below the first a choice is open, below the second a step searches."""
 
 
 @lru_cache(maxsize=65536)
@@ -65,7 +65,7 @@ class Table:
 
     @property
     def dealer(self) -> tuple[int, ...]:
-        """The dealer's cards: the open one, and after the player has stood the hidden one and those drawn to 17."""
+        """The dealer's cards: the open card; after the player has stood also the hidden card and the cards drawn to 17."""
         cards = (card(self.deal, 2),)
         if self.stood:
             cards, place = (*cards, card(self.deal, 3)), 4 + self.drawn
@@ -75,7 +75,7 @@ class Table:
 
     @property
     def done(self) -> bool:
-        """Stood, or beyond 21."""
+        """Whether the player has stood or has more than 21."""
         return self.stood or points(self.hand)[0] > 21
 
     @property
@@ -103,12 +103,12 @@ class Table:
 
     @property
     def progress(self) -> Mapping[str, float]:
-        """None but the outcome."""
+        """Empty: this game measures only the outcome."""
         return {}
 
     @property
     def text(self) -> str:
-        """Both hands, as far as the player sees them."""
+        """The cards of both hands that the player can see."""
         shown = f"You have {_cards_text(self.hand)}. The dealer has {_cards_text(self.dealer)}"
         if not self.done:
             return f"{shown} and a hidden card."
@@ -119,7 +119,7 @@ class Table:
         return () if self.done else ("hit", "stand")
 
     def after(self, action: str) -> Table | None:
-        """One card more, or the dealer's turn."""
+        """The table with one more card, or after the dealer's turn; None for an action that is not possible."""
         if action not in self.actions():
             return None
         return Table(self.deal, self.drawn + (action == "hit"), action == "stand", self.score)
@@ -131,7 +131,7 @@ def _cards_text(cards: tuple[int, ...]) -> str:
 
 
 def decide(table: Table, _: random.Random) -> Decision:
-    """The likelier way to win. The choice is open where both are about as likely."""
+    """The action with the higher chance to win. The choice is open if both chances are nearly equal."""
     total, soft = points(table.hand)
     stand, hit = chances(total, soft, min(table.dealer[0], 10))
     action = "hit" if hit > stand else "stand"
@@ -144,7 +144,7 @@ class Blackjack:
     """Hit or stand against a dealer who draws to 17; a win is success, a draw is none."""
 
     reward: Literal["success", "score"] = "success"
-    """What is paid: 1 for a win, or the original's 1 for a win, 0 for a draw, -1 for a loss."""
+    """`success`: 1 for a win. `score`, as in the original: 1 for a win, 0 for a draw, -1 for a loss."""
     train_tasks: int = 2000
     dev_tasks: int = 60
     test_tasks: int = 120
@@ -184,22 +184,22 @@ class Blackjack:
         raise UsageError(f'blackjack has no task "{task_id}"; `spark-rl env tasks blackjack` lists them')
 
     def make(self) -> GameEnvironment[Table]:
-        """A fresh environment."""
+        """A new environment."""
         return GameEnvironment(self.start)
 
     def expert(self, tags: Literal["sparse", "dense"] = "sparse") -> GameExpert[Table]:
-        """A policy that takes the likelier way to win; it wins fewer than half of the deals."""
+        """A policy that takes the action with the higher chance to win; it wins fewer than half of the deals."""
         return GameExpert(self.start, decide, tags)
 
     def demonstrable(self, tasks: Iterable[Task], horizon: int) -> Iterator[Task]:
-        """Deals that the expert wins; they are played to find out, as it never looks ahead."""
+        """Deals that the expert wins. Each deal is played to find out, because the expert never looks ahead."""
         return (task for task in tasks if self._played(task, horizon).won)
 
     def start(self, task: Task) -> Table:
         """The table when the cards are dealt.
 
         Raises:
-            UsageError: it is none of this world's tasks.
+            UsageError: the task is not from this world.
         """
         deal = task.data.get("deal")
         if task.environment != self.name or not isinstance(deal, int):
@@ -207,11 +207,11 @@ class Blackjack:
         return Table(deal, score=self.reward == "score")
 
     def about(self) -> str:
-        """What even the best play cannot exceed; said by `spark-rl env check`."""
+        """The success rate of the best play, for `spark-rl env check` to print."""
         return f"the best play wins {ceiling():.2%} of all deals"
 
     def _played(self, task: Task, horizon: int) -> Table:
-        """Where the expert's play ends."""
+        """The table at the end of the expert's play."""
         table = self.start(task)
         for _ in range(horizon):
             table = table.after(decide(table, random.Random(0)).action) or table
@@ -225,7 +225,7 @@ class Blackjack:
 
 @lru_cache(maxsize=16384)
 def _deal(level: str, split: str, number: int) -> int:
-    """The first deal drawn for this number that this level and split may have."""
+    """The first deal drawn for this number that belongs to this level and split."""
     attempt = 0
     while True:
         deal = derive("blackjack", "deal", level, split, number, attempt)

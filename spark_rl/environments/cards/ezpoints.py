@@ -1,17 +1,17 @@
-"""EZPoints: write a formula of all one's cards, symbol by symbol, that makes the target.
+"""EZPoints: write a formula with all cards of a hand, symbol by symbol, whose value is the target.
 
 Invariants
 ----------
-* A formula is a number, then operators and numbers in turn; each card is used once. `=` is admissible when all are used, and
-  ends the game. So there is no formula that cannot be calculated, and none that never ends.
-* What is written is never evaluated as code: a formula is a sum of products, and calculated as that.
+* A formula is a number, then operators and numbers in turn; each card is used once. `=` is admissible when all cards are
+  used, and ends the game. So every formula can be calculated, and every formula ends.
+* A formula is never evaluated as code: it is calculated as a sum of products.
 * Every task can be won. No problem (cards in any order, target) is in two of train, dev and test.
 
 | level | train | dev, test |
 |---|---|---|
 | L0 | four fifths of the targets | the same targets, other cards |
-| L1 | that of L0 | targets that no training task has |
-| L2 | that of L0 | the targets of training with one card more |
+| L1 | as L0 | targets that no training task has |
+| L2 | as L0 | the targets of training with one more card |
 
 A task's id is its problem: `3,7,5/22`.
 """
@@ -37,11 +37,11 @@ __all__ = ["EZPoints", "Formula", "decide", "value"]
 
 _OPERATORS = ("+", "*")
 _HIGHEST = 10
-"""Value of the highest card: knaves, queens and kings count ten."""
+"""Value of the highest card: jacks, queens and kings count ten."""
 
 
 def value(symbols: Sequence[str]) -> int:
-    """What a formula of numbers, + and * comes to."""
+    """The value of a formula of numbers, + and *."""
     return sum(prod(map(int, term.split("*"))) for term in "".join(symbols).split("+"))
 
 
@@ -67,7 +67,7 @@ class Formula:
     cards: tuple[int, ...]
     target: int
     symbols: tuple[str, ...] = ()
-    """What is written so far."""
+    """The formula so far."""
 
     @property
     def left(self) -> tuple[int, ...]:
@@ -84,29 +84,29 @@ class Formula:
 
     @property
     def won(self) -> bool:
-        """Whether it is closed and comes to the target."""
+        """Whether the formula is closed and its value is the target."""
         return self.done and value(self.symbols[:-1]) == self.target
 
     @property
     def winnable(self) -> bool:
-        """Whether some way of going on wins."""
+        """Whether some sequence of actions wins from here."""
         return self.won if self.done else _can_win(self.symbols, tuple(sorted(self.left)), self.target)
 
     @property
     def reward(self) -> float:
-        """1 for the target."""
+        """1 for a formula that makes the target, else 0."""
         return float(self.won)
 
     idle = 0.0
 
     @property
     def progress(self) -> Mapping[str, float]:
-        """None but the outcome."""
+        """Empty: this game measures only the outcome."""
         return {}
 
     @property
     def text(self) -> str:
-        """Cards, target and formula; at the end what it comes to."""
+        """Cards, target and formula; at the end also the formula's value."""
         hand = f"Cards: {', '.join(map(str, self.cards))}. Target: {self.target}."
         if not self.symbols:
             return f"{hand} Formula: empty."
@@ -122,17 +122,17 @@ class Formula:
         return _OPERATORS if self.left else ("=",)
 
     def after(self, action: str) -> Formula | None:
-        """The formula with one symbol more."""
+        """The formula with one more symbol; None for an action that is not possible."""
         if action not in self.actions():
             return None
         return Formula(self.cards, self.target, (*self.symbols, action))
 
 
 def decide(formula: Formula, rng: random.Random) -> Decision:
-    """A symbol after which the target can still be made; a draw among several.
+    """A symbol after which the target can still be made; several such symbols are drawn at random.
 
-    It explores (`Decision.search`) where another symbol would lose; at operators, which shape the formula, that
-    is an open choice.
+    The step explores (`Decision.search`) if another symbol would lose. If the symbol is an operator, such a step is also an
+    open choice, because operators shape the formula.
     """
     actions = formula.actions()
     good = [action for action in actions if (after := formula.after(action)) is not None and after.winnable]
@@ -155,7 +155,7 @@ class EZPoints:
     """Write a formula of one's cards with + and *, symbol by symbol, that makes the target."""
 
     cards: int = 3
-    """Cards of a hand; L2 deals one more. The original has 2."""
+    """Cards of a hand; L2 has one more card. The original has 2."""
     targets: tuple[int, int] = (5, 30)
     """Least and greatest target. The original has only 12."""
     train_tasks: int = 2000
@@ -177,10 +177,10 @@ class EZPoints:
         return "ezpoints"
 
     def tasks(self, level: str, split: str) -> tuple[Task, ...]:
-        """The tasks of a level and split, in a fixed mixed order: in training with the cards in every order, else in one.
+        """The tasks of a level and split, in a fixed shuffled order. Training has all orders of a hand, dev and test one.
 
         Raises:
-            UsageError: unknown level or split, or the options leave nothing to ask.
+            UsageError: unknown level or split, or no task fits the options.
         """
         check_names(level, split)
         found = _tasks(self, "L0" if split == "train" else level, split)
@@ -189,10 +189,10 @@ class EZPoints:
         return found[: int(getattr(self, f"{split}_tasks"))]
 
     def task(self, task_id: str) -> Task:
-        """The task with this id (`3,7,5/22`), in a level or not.
+        """The task with this id (`3,7,5/22`), which need not be in any level.
 
         Raises:
-            UsageError: it is none, or cannot be won.
+            UsageError: the id is malformed, or the task cannot be won.
         """
         hand, _, target = task_id.partition("/")
         words = hand.split(",")
@@ -204,7 +204,7 @@ class EZPoints:
         raise UsageError(f'ezpoints has no task "{task_id}"; `spark-rl env tasks ezpoints` lists some')
 
     def make(self) -> GameEnvironment[Formula]:
-        """A fresh environment."""
+        """A new environment."""
         return GameEnvironment(self.start)
 
     def expert(self, tags: Literal["sparse", "dense"] = "sparse") -> GameExpert[Formula]:
@@ -212,10 +212,10 @@ class EZPoints:
         return GameExpert(self.start, decide, tags)
 
     def start(self, task: Task) -> Formula:
-        """The hand of a task, nothing written.
+        """The hand of a task, with an empty formula.
 
         Raises:
-            UsageError: it is none of this world's tasks.
+            UsageError: the task is not from this world.
         """
         if task.environment != self.name:
             raise UsageError(f"task {task.id} of {task.environment} is none of ezpoints'")
@@ -224,7 +224,7 @@ class EZPoints:
 
 
 def _problems(cards: int, least: int, greatest: int) -> Iterator[tuple[tuple[int, ...], int]]:
-    """All hands, sorted, with the targets that they can make."""
+    """All sorted hands, each with every target that it can make."""
     for hand in combinations_with_replacement(range(1, _HIGHEST + 1), cards):
         for total in sorted(_totals(hand)):
             if least <= total <= greatest:
@@ -233,7 +233,7 @@ def _problems(cards: int, least: int, greatest: int) -> Iterator[tuple[tuple[int
 
 @lru_cache(maxsize=4096)
 def _totals(cards: tuple[int, ...]) -> frozenset[int]:
-    """All that sums of products of these cards come to: the first card's term with some of the others, plus the rest."""
+    """All values of sums of products of these cards: the first card times some others, plus a value of the rest."""
     if not cards:
         return frozenset({0})
     first, rest = cards[0], cards[1:]

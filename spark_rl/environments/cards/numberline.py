@@ -2,14 +2,14 @@
 
 Invariants
 ----------
-* The ends of the line are walls: a step beyond is refused. There is no limit of steps but the rollout's.
+* The ends of the line are walls: a step beyond them is refused. Only the rollout limits the number of steps.
 * No problem (start, target) is in two of train, dev and test.
 
 | level | train | dev, test |
 |---|---|---|
 | L0 | four fifths of the numbers as targets | the same targets from other starts |
-| L1 | that of L0 | numbers as targets that no training task has |
-| L2 | that of L0 | a line half as long again, with start or target beyond the end of that of training |
+| L1 | as L0 | numbers as targets that no training task has |
+| L2 | as L0 | a line half as long again, with start or target beyond the end of the training line |
 
 A task's id is its problem: `3-8/20` goes from 3 to 8 on a line that ends at 20.
 """
@@ -50,32 +50,32 @@ class Line:
 
     @property
     def done(self) -> bool:
-        """The target ends the game, nothing else."""
+        """Whether the target is reached; only this ends the game."""
         return self.won
 
     @property
     def reward(self) -> float:
-        """1 for the target."""
+        """1 at the target, else 0."""
         return float(self.won)
 
     idle = 0.0
 
     @property
     def progress(self) -> Mapping[str, float]:
-        """None but the outcome."""
+        """Empty: this game measures only the outcome."""
         return {}
 
     @property
     def text(self) -> str:
-        """Where one is and should be."""
+        """The target and the current number."""
         return f"Target: {self.target}. Current: {self.at}."
 
     def actions(self) -> tuple[str, ...]:
-        """`+` and `-`, as far as the line goes."""
+        """`+` and `-`, without a step beyond an end of the line."""
         return tuple(action for action in _STEPS if self.after(action) is not None)
 
     def after(self, action: str) -> Line | None:
-        """One further up or down."""
+        """The line after one step up or down; None for an action that is not possible."""
         step = _STEPS.get(action)
         if step is None or self.done or not 0 <= self.at + step <= self.end:
             return None
@@ -83,7 +83,7 @@ class Line:
 
 
 def decide(line: Line, _: random.Random) -> Decision:
-    """Towards the target: never a choice."""
+    """The step towards the target, which is never a choice."""
     up = line.at < line.target
     return Decision("+" if up else "-", f"{line.at} is {'below' if up else 'above'} {line.target}.")
 
@@ -93,7 +93,7 @@ class NumberLine:
     """Go up or down a line of numbers, one at a time, to the target."""
 
     end: int = 20
-    """Last number of the line; L2 goes on to half as much again. The original has 5."""
+    """Last number of the line; the line of L2 is half as long again. The original has 5."""
     train_tasks: int = 2000
     """Most tasks of the training split."""
     dev_tasks: int = 60
@@ -110,10 +110,10 @@ class NumberLine:
         return "numberline"
 
     def tasks(self, level: str, split: str) -> tuple[Task, ...]:
-        """The tasks of a level and split, in a fixed mixed order; all levels train on those of L0.
+        """The tasks of a level and split, in a fixed shuffled order; all levels train on those of L0.
 
         Raises:
-            UsageError: unknown level or split, or the line is too short to have any.
+            UsageError: unknown level or split, or the line is too short for any task.
         """
         check_names(level, split)
         found = _tasks(self, "L0" if split == "train" else level, split)
@@ -122,7 +122,7 @@ class NumberLine:
         return found[: int(getattr(self, f"{split}_tasks"))]
 
     def task(self, task_id: str) -> Task:
-        """The task with this id (`3-8/20`), in a level or not.
+        """The task with this id (`3-8/20`), which need not be in any level.
 
         Raises:
             UsageError: there is no such task.
@@ -136,18 +136,18 @@ class NumberLine:
         raise UsageError(f'numberline has no task "{task_id}"; `spark-rl env tasks numberline` lists some')
 
     def make(self) -> GameEnvironment[Line]:
-        """A fresh environment."""
+        """A new environment."""
         return GameEnvironment(self.start)
 
     def expert(self, tags: Literal["sparse", "dense"] = "sparse") -> GameExpert[Line]:
-        """A policy that goes straight to the target; it never explores, as nothing is ever open."""
+        """A policy that goes straight to the target; it never explores, because no step is an open choice."""
         return GameExpert(self.start, decide, tags)
 
     def start(self, task: Task) -> Line:
         """The line of a task.
 
         Raises:
-            UsageError: it is none of this world's tasks.
+            UsageError: the task is not from this world.
         """
         if task.environment != self.name:
             raise UsageError(f"task {task.id} of {task.environment} is none of numberline's")
@@ -157,7 +157,7 @@ class NumberLine:
 
 
 def _problems(world: NumberLine, level: str) -> Iterator[tuple[int, int, int]]:
-    """Start, target and end of the line of all a level's problems."""
+    """All problems of a level, each as start, target and end of the line."""
     end = world.end * 3 // 2 if level == "L2" else world.end
     for at in range(end + 1):
         for target in range(end + 1):

@@ -1,9 +1,9 @@
-"""The chance to win at Blackjack, exactly: dynamic programming over hands, on an endless deck.
+"""The exact chance to win at Blackjack with an endless deck, by dynamic programming over hands.
 
-Invariant: `chances` are those of the best play from there on, where best means most often won. A draw counts as not won, so
-this is not the strategy that loses the least money.
+Invariant: `chances` assumes the play that wins most often from there on. A draw counts as not won, so this is not the
+strategy that loses the least money.
 
-A hand is its total and whether an ace in it counts eleven (soft). Each card is one of thirteen ranks, all equally likely.
+A hand is given by its total and by whether an ace in the hand counts eleven (soft). All thirteen ranks are equally likely.
 """
 
 from __future__ import annotations
@@ -25,14 +25,14 @@ def points(cards: Sequence[int]) -> tuple[int, bool]:
 
 
 def _add(total: int, soft: bool, value: int) -> tuple[int, bool]:
-    """A hand with one card more."""
+    """A hand with one more card."""
     total, soft = (total + 11, True) if value == 1 and total <= 10 else (total + value, soft)
     return (total - 10, False) if total > 21 and soft else (total, soft)
 
 
 @cache
 def _dealer(total: int, soft: bool) -> tuple[float, ...]:
-    """Chances of the dealer's final totals 17 to 21, and beyond, from a hand."""
+    """Chances that the dealer, from a hand, ends with 17, 18, 19, 20, 21, and more than 21."""
     if total >= 17:
         final = min(total, 22) - 17
         return tuple(float(i == final) for i in range(6))
@@ -42,7 +42,7 @@ def _dealer(total: int, soft: bool) -> tuple[float, ...]:
 
 @cache
 def chances(total: int, soft: bool, shown: int) -> tuple[float, float]:
-    """Chance to win by standing, and by hitting and then playing on as well as can be.
+    """Chance to win by standing, and chance to win by hitting with the best play afterwards.
 
     Args:
         total: of the player's hand, at most 21.
@@ -57,6 +57,6 @@ def chances(total: int, soft: bool, shown: int) -> tuple[float, float]:
 
 
 def ceiling() -> float:
-    """Chance to win a deal with the best play: the most that success can come to, on average over all deals."""
+    """Chance to win a deal with the best play: the highest possible success rate over all deals."""
     hands = [(points([one, two]), shown) for one in _DECK for two in _DECK for shown in _DECK]
     return sum(max(chances(*hand, shown)) for hand, shown in hands) / len(hands)

@@ -1,7 +1,7 @@
-"""Sokoban: push every box onto a target. Pure Python, levels made from their numbers, exact distances to the win.
+"""Sokoban: push every box onto a target. Pure Python, levels generated from their numbers, exact distances to the win.
 
-`board` is the game, `rooms` makes levels, `search` knows how far a position is from the win, `expert` plays by it, and
-`world` is what the command line sees.
+`board` holds the rules, `rooms` generates levels, `search` computes the distance from a position to the win, `expert` plays
+by these distances, and `world` is the environment that the command line uses.
 """
 
 from spark_rl.environments.sokoban.board import Board, Room, Rules

@@ -1,14 +1,14 @@
-"""The rules of Sokoban on boards that are values, and how a board is written.
+"""The rules of Sokoban on immutable boards, and the text of a board.
 
 Invariants
 ----------
-* The player moves to a neighbouring cell; a box that is there moves ahead of them, if the cell behind it is free floor.
-  Boxes are never pulled, lost or made.
-* Solved means that every target has a box, and ends the episode. What pays is by option; it never decides success.
-* A board says no more than one sees: nothing in its text tells whether it can still be won.
+* The player moves to a neighbouring cell. A box in that cell is pushed one cell on, if the next cell is free floor.
+  Boxes are never pulled, removed or added.
+* A board is solved when every target has a box; this ends the episode. Success does not depend on the reward option.
+* The text of a board does not reveal whether the board can still be won.
 
-A cell is a number, row x size + column, the outer wall included; sets of cells are bits of an integer. Everything that an
-image of the board would need is in `Room`, `player` and `boxes`.
+A cell is a number, row x size + column, the outer wall included; a set of cells is an integer with one bit for each cell.
+`Room`, `player` and `boxes` hold everything that an image of the board would need.
 """
 
 from __future__ import annotations
@@ -27,16 +27,16 @@ MOVES = ("up", "down", "left", "right")
 
 @dataclass(frozen=True, slots=True)
 class Room:
-    """What does not move: a square with an outer wall."""
+    """The fixed part of a board: a square with an outer wall, its floor and its targets."""
 
     size: int
-    """Cells of a side, the outer wall included."""
+    """Cells along a side, the outer wall included."""
     floor: int
-    """Cells that are no wall, targets included."""
+    """Cells that are not wall, targets included."""
     targets: int
 
     def ways(self) -> dict[str, int]:
-        """Each move, as the difference that it makes to a cell's number."""
+        """The change of the cell number for each move."""
         return _ways(self.size)
 
 
@@ -47,7 +47,7 @@ def _ways(size: int) -> dict[str, int]:
 
 @dataclass(frozen=True, slots=True)
 class Rules:
-    """What pays, when it ends, and how it is shown."""
+    """The options for reward, end of the episode, and text of the board."""
 
     reward: Literal["success", "score"] = "success"
     view: Literal["grid", "list", "both"] = "grid"
@@ -64,7 +64,7 @@ class Board:
     rules: Rules = Rules()
     reward: float = 0.0
     fresh: bool = True
-    """Whether the next push is yet to be decided on: the start, or a box was just moved."""
+    """Whether the player chooses a new push here: true at the start and right after a push."""
 
     @property
     def won(self) -> bool:
@@ -73,17 +73,17 @@ class Board:
 
     @property
     def lost(self) -> bool:
-        """Whether no sequence of moves wins any more: exact, not a rule of thumb."""
+        """Whether no sequence of moves wins any more (exact, not a heuristic)."""
         return state(self.player, self.boxes) not in distances(self.room.size, self.room.floor, self.room.targets)
 
     @property
     def done(self) -> bool:
-        """Won; with `Rules.end_lost` also lost."""
+        """Whether the board is won, or, with `Rules.end_lost`, lost."""
         return self.won or (self.rules.end_lost and self.lost)
 
     @property
     def idle(self) -> float:
-        """A refused move costs what a move costs."""
+        """Reward of a refused move, which costs as much as a move."""
         return -0.1 if self.rules.reward == "score" else 0.0
 
     @property
@@ -93,7 +93,7 @@ class Board:
 
     @property
     def text(self) -> str:
-        """The board, as `Rules.view` says."""
+        """The board as text, in the form that `Rules.view` names."""
         grid = _grid(self) if self.rules.view != "list" else ""
         listed = _listed(self) if self.rules.view != "grid" else ""
         return "\n".join(filter(None, (grid, listed)))
@@ -122,7 +122,7 @@ class Board:
 
 
 def place(cell: int, size: int) -> str:
-    """A cell by its row and column, two digits counted from 0."""
+    """Row and column of a cell as two digits, counted from 0."""
     return f"{cell // size}{cell % size}"
 
 
@@ -142,7 +142,7 @@ def _symbol(board: Board, cell: int) -> str:
 
 
 def _listed(board: Board) -> str:
-    """Names of what stands where. Walls are those inside the outer wall."""
+    """The player, boxes, targets and inner walls, each with its cell."""
     size, room = board.room.size, board.room
     inner = sum(((1 << (size - 2)) - 1) << (row * size + 1) for row in range(1, size - 1))
     sorts = (("box", board.boxes), ("target", room.targets), ("wall", inner & ~room.floor))
@@ -155,7 +155,7 @@ def read(text: str, rules: Rules = Rules()) -> Board:
     """The board of a square grid: `#` wall, `.` floor, `O` target, `X` box, `*` box on target, `P` player, `S` on target.
 
     Raises:
-        ValueError: it is not square, its edge is open, or it has not one player and as many boxes as targets.
+        ValueError: the grid is not square, its edge is open, or it lacks one player and as many boxes as targets.
     """
     rows = ["".join(line.split()) for line in text.strip().splitlines()]
     size = len(rows)

@@ -1,7 +1,7 @@
-"""The expert: always on a shortest way to the win, from wherever it is, thinking in pushes.
+"""The expert: it plays a shortest solution from any position, and plans in pushes.
 
-It says which box it pushes which way, where it has to stand for that, and the next cell on the way. A step is a choice
-where the step before has pushed, or is the first: there the next push is decided on.
+Its reason names the box and the direction of the push, the cell to push from, and the next cell on the path to that cell.
+Only the first step and steps right after a push can be choices, because the expert chooses its next push there.
 """
 
 from __future__ import annotations
@@ -17,7 +17,7 @@ from spark_rl.environments.sokoban.search import cells, distances, reach, state
 __all__ = ["Push", "decide", "pushes", "slip"]
 
 _NEARLY = 2
-"""Moves that a push may cost more than the best one and still be nearly as good."""
+"""Most extra moves, compared with the best push, with which a push counts as nearly as good."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -27,15 +27,15 @@ class Push:
     box: int
     move: str
     stand: int
-    """Cell it is pushed from."""
+    """Cell from which the player pushes the box."""
     walk: int
-    """Moves to that cell."""
+    """Moves that the player needs to reach the cell `stand`."""
     total: int | None
-    """Moves to the win, walk and push included; None where nothing wins after it."""
+    """Moves to the win, walk and push included; None if the push makes the board lost."""
 
 
 def pushes(board: Board) -> Iterator[Push]:
-    """All pushes that the player can get to."""
+    """All pushes that the player can reach."""
     room = board.room
     free = room.floor & ~board.boxes
     walks = reach(room.size, free, board.player)
@@ -49,9 +49,9 @@ def pushes(board: Board) -> Iterator[Push]:
 
 
 def decide(board: Board, rng: random.Random) -> Decision:
-    """The next move of a shortest way; a draw among equals.
+    """The next move of a shortest solution; equally short ones are drawn at random.
 
-    The choice is open where the next push is decided on, and several are nearly as good or one would lose for good.
+    The step is an open choice if a new push is chosen here, and several are nearly as good or one makes the board lost.
     """
     found = list(pushes(board))
     totals = [push.total for push in found if push.total is not None]
@@ -67,7 +67,7 @@ def decide(board: Board, rng: random.Random) -> Decision:
 
 
 def _decision(board: Board, push: Push, move: str, choice: bool = False) -> Decision:
-    """The push, where one stands for it, and the next cell on the way: each follows from what was said before it."""
+    """The decision; its reason names the push, then the cell to push from, then the next cell, each given the one before."""
     ahead = board.player + board.room.ways()[move]
     box, stand, here, there = (place(cell, board.room.size) for cell in (push.box, push.stand, board.player, ahead))
     reason = f"To push box {box} {push.move} I stand at {stand}. I go from {here} to {there}."
@@ -75,7 +75,7 @@ def _decision(board: Board, push: Push, move: str, choice: bool = False) -> Deci
 
 
 def slip(board: Board) -> Decision | None:
-    """A push that is at hand, is no step of a shortest way, and does not lose."""
+    """A push that is possible at once, is not the best one, and does not lose; None if there is none."""
     found = [push for push in pushes(board) if push.total is not None]
     best = min((push.total for push in found if push.total is not None), default=None)
     for push in found:

@@ -1,10 +1,10 @@
-"""Rooms and starting positions, made from a generator.
+"""Rooms and starting positions, generated with a random number generator.
 
 Invariants
 ----------
-* Every level can be won, in at least and at most as many moves as asked for; no box starts on a target.
-* Two levels that a rotation or a reflection turns into one another have one `canonical` form.
-* A room is small enough for `search.distances`: it has fewer floor cells where there are more boxes.
+* Every level can be won; its shortest solution has between `least` and `most` moves; no box starts on a target.
+* Two levels that a rotation or a reflection turns into one another have the same `canonical` form.
+* A room is small enough for `search.distances`: rooms with more boxes have fewer floor cells.
 """
 
 from __future__ import annotations
@@ -20,9 +20,9 @@ from spark_rl.environments.sokoban.search import cells, distances, state
 __all__ = ["canonical", "carve", "starts"]
 
 _POSITIONS = 120_000
-"""Most positions of a room: about a third of a second and 12 MB."""
+"""Most positions of a room; searching that many takes about a third of a second and 12 MB."""
 _FULLNESS = (0.55, 0.85)
-"""Least and most of a room's inside that is floor."""
+"""Least and greatest share of floor among the cells inside the outer wall."""
 
 
 def carve(size: int, boxes: int, rng: random.Random) -> Room:
@@ -41,7 +41,7 @@ def carve(size: int, boxes: int, rng: random.Random) -> Room:
 
 
 def starts(room: Room, least: int, most: int, rng: random.Random, rules: Rules) -> Iterator[Board]:
-    """First positions in a random order, all lengths in turn: however rare it is, each is asked for as often as others."""
+    """Starting positions in random order; every solution length is equally likely, however few positions have it."""
     by_length: dict[int, list[int]] = {}
     for key, moves in distances(room.size, room.floor, room.targets).items():
         if least <= moves <= most and not _parts(key)[1] & room.targets:
@@ -70,7 +70,7 @@ def canonical(size: int, *masks: int) -> tuple[int, ...]:
 
 @lru_cache(maxsize=16)
 def _symmetries(size: int) -> tuple[tuple[int, ...], ...]:
-    """For each rotation and reflection of the square: where each cell goes."""
+    """The new number of each cell, for each rotation and reflection of the square."""
     last = size - 1
     grid = [divmod(cell, size) for cell in range(size * size)]
     forms = [

@@ -1,10 +1,10 @@
-"""How many moves from the win, for every position of a room that can be won at all.
+"""The least number of moves to the win, for every position of a room that can be won.
 
 Invariant: a position is in the table of `distances` exactly when some sequence of moves wins from it, and its number is
-that of the shortest one.
+the length of the shortest such sequence.
 
-The search is breadth-first and backwards, from all positions that have won: a predecessor is where the player stood before,
-the box that was pushed pulled back. So one search answers for every position, also those that mistakes lead to.
+The search is breadth-first and runs backwards from all solved positions: a predecessor puts the player back by one cell, and
+pulls back the box if the move was a push. One search covers every position of the room, also those reached by mistakes.
 """
 
 from __future__ import annotations
@@ -15,7 +15,7 @@ from functools import lru_cache
 __all__ = ["cells", "distances", "reach", "state"]
 
 _PLAYER = 7
-"""Bits of a cell's number: sides of up to 11 cells."""
+"""Bits of a cell number, enough for sides of up to 11 cells."""
 
 
 def cells(mask: int) -> Iterator[int]:
@@ -27,15 +27,15 @@ def cells(mask: int) -> Iterator[int]:
 
 
 def state(player: int, boxes: int) -> int:
-    """What moves, as one number: the key of `distances`."""
+    """Player and boxes as one number, the key of `distances`."""
     return boxes << _PLAYER | player
 
 
 @lru_cache(maxsize=32)
 def distances(size: int, floor: int, targets: int) -> dict[int, int]:
-    """Least moves to the win by `state`; positions that are not there are lost.
+    """Least moves to the win by `state`; positions missing from the table are lost.
 
-    A position takes some 100 bytes and 3 microseconds. The last 32 rooms are kept.
+    A position takes about 100 bytes and 3 microseconds. Tables of the last 32 rooms are cached.
     """
     table = {state(cell, targets): 0 for cell in cells(floor & ~targets)}
     frontier, moves = list(table), 0
@@ -64,7 +64,7 @@ def distances(size: int, floor: int, targets: int) -> dict[int, int]:
 
 
 def reach(size: int, free: int, start: int) -> dict[int, int]:
-    """Least steps from a cell to each cell that can be walked to over free ones."""
+    """Least steps from a cell to each cell that the player can reach over free cells."""
     found, frontier = {start: 0}, [start]
     while frontier:
         following: list[int] = []

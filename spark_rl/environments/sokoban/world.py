@@ -1,16 +1,16 @@
-"""The `Sokoban` world: which rooms, which starts, in which split.
+"""The `Sokoban` world: the rooms and starts of each level and split.
 
 Invariants
 ----------
-* A level is a function of the world's options and the task's id. It is made when it is first played.
-* No level is in two of train, dev and test, rotated or reflected: which of the three a room, and a start in it, may belong
-  to is a function of their canonical forms.
+* The board of a task is a function of the world's options and the task's id. It is generated when it is first played.
+* No board is in two of train, dev and test, not even rotated or reflected: the split of a room, and of a start in it, is a
+  function of their canonical forms.
 
 | level | train | dev, test |
 |---|---|---|
 | L0 | the training rooms | the same rooms, other starts |
-| L1 | that of L0 | rooms that no training task has |
-| L2 | that of L0 | such rooms with one box more |
+| L1 | as L0 | rooms that no training task has |
+| L2 | as L0 | such rooms with one more box |
 """
 
 from __future__ import annotations
@@ -41,19 +41,19 @@ class Sokoban:
     """Push every box onto a target; boxes cannot be pulled, so some pushes lose for good."""
 
     size: int = 7
-    """Cells of a side, the outer wall included."""
+    """Cells along a side, the outer wall included."""
     boxes: int = 2
     """Boxes of a level; L2 asks for one more."""
     moves: tuple[int, int] = (8, 20)
     """Least and most moves of the shortest solution, in every level."""
     rooms: int = 256
-    """Training rooms, which L0 is also tested in."""
+    """Number of training rooms; the tests of L0 use the same rooms."""
     reward: Literal["success", "score"] = "success"
-    """What is paid: 1 for success, or the original's -0.1 a step, 1 for a box onto a target, -1 off it, 10 for success."""
+    """`success`: 1 for success. `score` (original): -0.1 a step, 1 for a box onto a target, -1 off it, 10 for success."""
     view: Literal["grid", "list", "both"] = "grid"
-    """How a board is shown: a grid of symbols, or the cells of player, boxes, targets and inner walls by their numbers."""
+    """Text of a board: a grid of symbols, a list of the cells of player, boxes, targets and inner walls, or both."""
     end_lost: bool = False
-    """End an episode as soon as it cannot be won any more, which the player is not told otherwise."""
+    """End an episode as soon as it cannot be won any more. Without this the player does not learn that the board is lost."""
     train_tasks: int = 2000
     dev_tasks: int = 60
     test_tasks: int = 120
@@ -94,18 +94,18 @@ class Sokoban:
         return self._task(*self._named(task_id))
 
     def make(self) -> GameEnvironment[Board]:
-        """A fresh environment."""
+        """A new environment."""
         return GameEnvironment(self.start)
 
     def expert(self, tags: Literal["sparse", "dense"] = "sparse") -> GameExpert[Board]:
-        """A policy that goes a shortest way from any position."""
+        """A policy that plays a shortest solution from any position."""
         return GameExpert(self.start, decide, tags, slip)
 
     def start(self, task: Task) -> Board:
         """The board that a task begins with.
 
         Raises:
-            UsageError: it is none of this world's tasks, or no level is such as the options ask for.
+            UsageError: the task is not from this world, or no board fits the options.
         """
         if task.environment != self.name:
             raise UsageError(f"task {task.id} of {task.environment} is none of sokoban's")
@@ -131,11 +131,11 @@ class Sokoban:
         return Task(self.name, f"{level}/{split}/{number}", instruction, _counted(self._boxes(level)))
 
     def room(self, level: str, split: str, number: int) -> Room:
-        """The room with this number: one of training for L0 and for every training split, else one of the split's own."""
+        """The room with this number: a training room for L0 and for every training split, else a room of the split."""
         return _room(self.size, self._boxes(level), "train" if level == "L0" else split, number)
 
     def draw(self, level: str, split: str, number: int) -> Board:
-        """The level of a task: rooms are drawn until one has a start of a drawn length that belongs to this split."""
+        """The board of a task: rooms are drawn until one has a start that belongs to this split."""
         rules = Rules(self.reward, self.view, self.end_lost)
         for attempt in range(_ATTEMPTS):
             rng = random.Random(derive("sokoban", "task", level, split, number, attempt))
@@ -164,7 +164,7 @@ def _level(world: Sokoban, level: str, split: str, number: int) -> Board:
 
 @lru_cache(maxsize=8192)
 def _room(size: int, boxes: int, pool: str, number: int) -> Room:
-    """The first room drawn for this number whose form belongs to the pool."""
+    """The first room drawn for this number whose canonical form belongs to the split `pool`."""
     attempt = 0
     while True:
         room = carve(size, boxes, random.Random(derive("sokoban", "room", size, boxes, pool, number, attempt)))

@@ -1,6 +1,6 @@
-"""The worlds that the paper's tables are about, and how large they are.
+"""The worlds of the paper's tables, and their sizes.
 
-Invariant: sizes of splits are facts about the data, written down here so that a grid can be planned where the data are not.
+Invariant: sizes of splits are facts about the data, written down here so that a grid can be planned without the data.
 """
 
 from __future__ import annotations
@@ -16,30 +16,30 @@ from spark_rl.recipes import load_recipe
 __all__ = ["BENCHMARKS", "TOKENS", "Benchmark", "Scale", "Size", "base_recipe"]
 
 Scale = Literal["paper", "tiny"]
-"""`paper`: Qwen2.5-Instruct on GPUs. `tiny`: the same experiment with a model from nothing on a CPU."""
+"""`paper`: Qwen2.5-Instruct on GPUs. `tiny`: the same experiment with a model from scratch on a CPU."""
 Size = Literal["1.5B", "7B"]
 
 _FILES: dict[Size, str] = {"1.5B": "1-5b", "7B": "7b"}
 
 TOKENS: dict[Scale, float] = {"paper": 60.0, "tiny": 13.0}
-"""Tokens of a completion to expect: a sentence and an action in Qwen2.5's tokens; in a vocabulary learnt from the world."""
+"""Expected tokens of a completion (a sentence and an action): with Qwen2.5's tokenizer; with one learnt from the world."""
 
 
 @dataclass(frozen=True)
 class Benchmark:
-    """A world as the tables see it."""
+    """A world of the tables, with its sizes."""
 
     title: str
     tasks: int
-    """Training tasks of L0, the development slice taken out."""
+    """Training tasks of L0, without the development split."""
     tests: Mapping[str, int]
     """Test tasks by level."""
     steps: float
-    """Steps of a trajectory to expect, failures among them."""
+    """Expected steps of a trajectory, failures included."""
     kinds: Mapping[str, str] = field(default_factory=dict[str, str])
     """Task types under the names that the tables use."""
     stands_for: str = ""
-    """The benchmark whose columns it fills where the paper has none of its own."""
+    """The benchmark whose columns this world fills, for a world without columns in the paper."""
 
 
 BENCHMARKS: dict[str, Benchmark] = {
@@ -65,11 +65,14 @@ BENCHMARKS: dict[str, Benchmark] = {
         stands_for="alfworld",
     ),
 }
-"""By the world's name. Steps are rows of an iteration over its leaves: simulated for the paper's, measured for ours."""
+"""Benchmarks by name of the world.
+
+`steps` is the number of rows of an iteration divided by its leaves, simulated for the paper's worlds and measured for ours.
+"""
 
 
 def base_recipe(world: str, size: Size, scale: Scale) -> Recipe:
-    """The recipe that the cells of a world and size change.
+    """The base recipe for the cells of a world and size.
 
     Raises:
         UsageError: there is no such benchmark at this scale.

@@ -1,7 +1,7 @@
-"""What a cell will cost, before it is run: an estimate from the recipe and from what steps and tokens are to be expected.
+"""The cost of a cell before it is run, estimated from the recipe and from the expected steps and tokens.
 
-Leaves are counted at the budget, and steps that leaves share as if each had its own, so that the estimate errs upwards by
-what is shared (a tenth, as a rule). The cold start is not in it: cells share it.
+The estimate assumes that every tree uses its whole budget of leaves and that leaves share no steps. It is therefore too high
+by the shared steps (usually a tenth). The cold start is not included, because cells share one cold start.
 """
 
 from __future__ import annotations
@@ -23,16 +23,16 @@ _SHAPES = {
     "Qwen/Qwen2.5-1.5B-Instruct": (1_543_714_304, 28, 1536, 8960, 256, 151_936),
     "Qwen/Qwen2.5-7B-Instruct": (7_615_616_512, 28, 3584, 18944, 512, 152_064),
 }
-"""Parameters, layers, widths of the model, of its feed-forward part and of a layer's keys, vocabulary: what the hub's
-configurations say, so that planning needs no network."""
+"""Parameters, layers, widths of the model, of its feed-forward part and of a layer's keys, vocabulary: copied from the hub's
+configurations, so that planning needs no network."""
 
 
 @dataclass(frozen=True)
 class Cost:
-    """Of one seed of a cell."""
+    """The cost of one seed of a cell."""
 
     tokens: float
-    """Generated, in training and in all evaluations."""
+    """Tokens generated in training and in all evaluations."""
     env_steps: float
 
     def __add__(self, other: Cost) -> Cost:
@@ -46,7 +46,7 @@ class Cost:
 
 
 def cost(cell: Cell, scale: Scale) -> Cost:
-    """What a cell's training and evaluations will cost."""
+    """The estimated cost of a cell's training and evaluations."""
     recipe, benchmark = cell.recipe, BENCHMARKS[cell.recipe.env.name]
     settings, tests = recipe.evaluation, sum(benchmark.tests.get(level, 0) for level in recipe.evaluation.levels)
     trained = recipe.iterations * recipe.tasks_per_iteration * recipe.tree.budget
@@ -61,19 +61,19 @@ def cost(cell: Cell, scale: Scale) -> Cost:
 
 
 def total(costs: Iterable[Cost]) -> Cost:
-    """Their sum."""
+    """The sum of the costs."""
     return sum(costs, Cost(0, 0))
 
 
 def _episodes(options: str, recipe: Recipe) -> int:
-    """Trajectories that an evaluation plays for each task, at most."""
+    """Most trajectories that an evaluation plays for a task."""
     samples, rest = take(shlex.split(options), "--samples")
     leaves = recipe.tree.budget if "episodes" in rest else 1
     return int(samples or 1) * leaves
 
 
 def memory_bytes(recipe: Recipe) -> int | None:
-    """The most memory that a run needs at once (`memory.need`); None where the model's shape cannot be found out."""
+    """Peak memory that a run needs (`memory.need`); None if the model's shape is unknown."""
     from spark_rl.learning import memory
 
     if isinstance(recipe.model, ScratchModel) or recipe.model not in _SHAPES:

@@ -1,4 +1,4 @@
-"""The tables that set SPARK against other methods (arXiv 2601.20209v2, Tables 1, 3, 6, 11 to 13)."""
+"""The tables that compare SPARK with other methods (arXiv 2601.20209v2, Tables 1, 3, 6, 11 to 13)."""
 
 from __future__ import annotations
 
@@ -16,11 +16,11 @@ _GIGPO, _RLVMR = Arm("gigpo"), Arm("rlvmr")
 _SFT = Arm(options="--iterations 0")
 """The cold start and nothing else."""
 _ETO = Arm(options="--iterations 0", preferences=Preferences())
-"""The cold start learns from its failures, as in ETO's released scripts but for one iteration."""
+"""The policy after the cold start learns from its failures, as in ETO's released scripts but with one iteration."""
 _ETO_TINY = Arm(options="--iterations 0", preferences=Preferences(tasks=1000, learning_rate=3e-5, epochs=1))
 """With the settings of docs/results/eto_cpu.md."""
 _REACT = Arm(options="--iterations 0 --cold-start.demonstrations 0", evaluation="--prompt.instructions react")
-"""The model as it was published, prompted."""
+"""The published model, prompted, without training."""
 _ETO_1_5B = (46.3, 66.2, 55.6, 64.1, 66.4, 25.8, 39.1, 22.7, 15.6, None, None)
 
 _TABLE_1 = Table(

@@ -1,7 +1,7 @@
-"""Every table and figure of the paper (arXiv 2601.20209v2) that this package can run: what rows change, what was published.
+"""Every table and figure of the paper (arXiv 2601.20209v2) that this package can run, with the published numbers.
 
 Numbers are percentages unless a column says otherwise. Tables 8, 9 and 14 (sizes of the test sets, tags of the
-demonstrations, a multimodal model) ask for no run of a text agent and are left out.
+demonstrations, a multimodal model) need no run of a text agent and are left out.
 """
 
 from __future__ import annotations
@@ -194,4 +194,4 @@ _READINGS = Table(
 
 _ABLATIONS = (_TABLE_2, _TABLE_4, _FIGURE_5, _TABLE_5, _TABLE_7, _TABLE_10, _TABLE_15, _TABLE_16, _READINGS)
 TABLES: dict[str, Table] = {table.name: table for table in (*METHODS, *_ABLATIONS)}
-"""By name: methods side by side, then SPARK under other settings."""
+"""Tables by name: comparisons of methods first, then SPARK under other settings."""

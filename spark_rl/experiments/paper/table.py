@@ -1,7 +1,7 @@
-"""What a table is: rows are ways to train and to ask, columns are benchmarks, and the paper's number stands in each cell.
+"""The definition of a table: rows are ways to train and evaluate, columns are benchmarks, cells hold the paper's numbers.
 
-Invariant: a table is a frozen value and holds no logic. What it needs to be run is an `Arm` a row; a row without one was
-published only.
+Invariant: a table is a frozen value and holds no logic. A row that can be run has an `Arm`; a row without an `Arm` is only
+published.
 """
 
 from __future__ import annotations
@@ -15,30 +15,30 @@ from spark_rl.objective.preferences import Preferences
 __all__ = ["Arm", "Column", "Measure", "Row", "Table"]
 
 Measure = Literal["success", "score", "kind", "drop", "repetitive", "pass_at", "explore", "tokens", "generated", "per_leaf"]
-"""What is read off a result (`measures.value` says how)."""
+"""The quantity read from a result (`measures.value` reads it)."""
 
 
 @dataclass(frozen=True)
 class Arm:
-    """How a policy came about and how it is asked, as changes to a base recipe."""
+    """How a policy is trained and evaluated, as changes to a base recipe."""
 
     algorithm: str = "paper"
-    """Of `spark_rl.recipes.algorithms`; set first."""
+    """Name in `spark_rl.recipes.algorithms`; applied first."""
     options: str = ""
-    """Of `spark-rl train`, set after it."""
+    """Options of `spark-rl train`, applied after the algorithm."""
     evaluation: str = ""
-    """Of `spark-rl eval`; empty: the evaluation after training."""
+    """Options of `spark-rl eval`; empty: the evaluation after training is used."""
     rule: str = ""
-    """Of the rules that an evaluation's trees were asked by, the one whose success is read; empty: the evaluation's own."""
+    """The rule of choosing a trajectory whose success is read from an evaluation; empty: the evaluation's own rule."""
     share: float = 1.0
-    """Share of the training tasks; of a model from nothing also of the demonstrations, which its tasks must yield."""
+    """Share of the training tasks; for a model from scratch also of the demonstrations, which come from these tasks."""
     preferences: Preferences | None = None
-    """Of ETO, which takes the place of RL."""
+    """Settings of ETO, which replaces RL; None: RL."""
 
 
 @dataclass(frozen=True)
 class Column:
-    """A benchmark, and what is measured on it."""
+    """A benchmark and the quantity measured on it."""
 
     name: str
     world: str
@@ -54,12 +54,12 @@ class Row:
 
     name: str
     arm: Arm | None = None
-    """None: published only."""
+    """None: the row is only published."""
     paper: tuple[float | None, ...] = ()
-    """The paper's numbers in the order of the columns; empty where it has none."""
+    """The paper's numbers in the order of the columns; empty if the paper has none."""
     size: Size = "1.5B"
     scale: Scale | None = None
-    """The only scale it can be run at; None: both."""
+    """The only scale at which the row can be run; None: both."""
 
 
 @dataclass(frozen=True)
@@ -67,13 +67,13 @@ class Table:
     """A table or figure of the paper."""
 
     name: str
-    """On the command line, and of its files."""
+    """Name on the command line and in the names of its files."""
     title: str
     source: str
-    """Where the published numbers stand."""
+    """Place of the published numbers in the paper."""
     columns: tuple[Column, ...]
     rows: tuple[Row, ...]
     reference: str
-    """Name of the row that others of its size are compared with."""
+    """Name of the row with which other rows of its size are compared."""
     note: str = ""
-    """What differs from the paper, or has to be known to read it."""
+    """Differences from the paper, and other facts that a reader of the table needs."""
