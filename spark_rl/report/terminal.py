@@ -185,12 +185,12 @@ def evaluation_table(evaluations: Mapping[str, Levels]) -> Table:
     for level in sorted({level for results in evaluations.values() for level in results}):
         cells: list[str] = []
         for results in evaluations.values():
-            if (found := results.get(level)) is None:
+            if (result := results.get(level)) is None:
                 cells += ["", ""]
             else:
                 cells += [
-                    f"{found.success:.3f}  {found.wins}/{found.tasks}",
-                    f"{found.low:.2f} to {found.high:.2f}",
+                    f"{result.success:.3f}  {result.wins}/{result.tasks}",
+                    f"{result.low:.2f} to {result.high:.2f}",
                 ]
         table.add_row(level, *cells)
     return table
@@ -201,25 +201,25 @@ def kinds_table(evaluations: Mapping[str, Levels]) -> Table | None:
 
     Means over types are given for success and for each measure of progress; means over tasks only for the latter.
     """
-    found: dict[str, dict[str, list[str]]] = {}
+    wins: dict[str, dict[str, list[str]]] = {}
     means: dict[str, dict[str, list[str]]] = {}
     for results in evaluations.values():
         for level, result in results.items():
             for kind, of_kind in result.kinds.items():
-                found.setdefault(kind, {}).setdefault(level, []).append(f"{of_kind.wins}/{of_kind.tasks}")
+                wins.setdefault(kind, {}).setdefault(level, []).append(f"{of_kind.wins}/{of_kind.tasks}")
             for measure, mean in result.averages.items():
                 if measure != "success":  # the table of levels has the mean of success over tasks
                     means.setdefault(f"{measure}, tasks alike", {}).setdefault(level, []).append(f"{mean.tasks:.3f}")
                 means.setdefault(f"{measure}, types alike", {}).setdefault(level, []).append(f"{mean.types:.3f}")
-    if len(found) < 2:
+    if len(wins) < 2:
         return None
     title = f"won by type, {' → '.join(evaluations)}"
     table = Table(title=title, title_justify="left", box=None, header_style="bold", pad_edge=False)
-    levels = sorted({level for row in found.values() for level in row})
+    levels = sorted({level for row in wins.values() for level in row})
     table.add_column("type", no_wrap=True, min_width=len(title))  # otherwise rich wraps the title to the table's width
     for level in levels:
         table.add_column(level, no_wrap=True)
-    for kind, row in [*sorted(found.items()), *means.items()]:
+    for kind, row in [*sorted(wins.items()), *means.items()]:
         table.add_row(clean(kind, 32), *(" → ".join(row.get(level, [])) for level in levels))
     return table
 

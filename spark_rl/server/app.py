@@ -74,10 +74,10 @@ def application(shelf: Shelf, hosts: Sequence[str], every: float = EVERY) -> Sta
         return _json(await run_in_threadpool(shelf.run, _key(shelf, request)))
 
     async def forest(request: Request) -> Response:
-        found = await run_in_threadpool(shelf.forest, _key(shelf, request), int(request.path_params["iteration"]))
-        if isinstance(found, str):
-            raise HTTPException(404, found)
-        return _answer(found, "application/json", {"Content-Encoding": "gzip"})
+        answer = await run_in_threadpool(shelf.forest, _key(shelf, request), int(request.path_params["iteration"]))
+        if isinstance(answer, str):
+            raise HTTPException(404, answer)
+        return _answer(answer, "application/json", {"Content-Encoding": "gzip"})
 
     async def events(request: Request) -> Response:
         return EventSourceResponse(_changes(shelf, every))

@@ -231,9 +231,9 @@ def _deal(level: str, split: str, number: int) -> int:
         deal = derive("blackjack", "deal", level, split, number, attempt)
         first = tuple(card(deal, place) for place in range(8))
         mine, theirs = sorted(min(rank, 10) for rank in first[:2]), min(first[2], 10)
-        asked = 1 in mine if level == "L2" and split != "train" else level != "L2" or 1 not in mine
+        wanted = 1 in mine if level == "L2" and split != "train" else level != "L2" or 1 not in mine
         withheld = derive("blackjack", "opening", *mine, theirs) % 5 == 0
-        if asked and withheld == (level == "L1") and split_of("blackjack", first) == split:
+        if wanted and withheld == (level == "L1") and split_of("blackjack", first) == split:
             return deal
         attempt += 1
 

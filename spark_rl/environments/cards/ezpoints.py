@@ -183,10 +183,10 @@ class EZPoints:
             UsageError: unknown level or split, or no task fits the options.
         """
         check_names(level, split)
-        found = _tasks(self, "L0" if split == "train" else level, split)
-        if not found:
+        tasks = _tasks(self, "L0" if split == "train" else level, split)
+        if not tasks:
             raise UsageError(f"env.targets {self.targets[0]} to {self.targets[1]} leave {level}/{split} nothing: widen them")
-        return found[: int(getattr(self, f"{split}_tasks"))]
+        return tasks[: int(getattr(self, f"{split}_tasks"))]
 
     def task(self, task_id: str) -> Task:
         """The task with this id (`3,7,5/22`), which need not be in any level.
@@ -237,11 +237,11 @@ def _totals(cards: tuple[int, ...]) -> frozenset[int]:
     if not cards:
         return frozenset({0})
     first, rest = cards[0], cards[1:]
-    found: set[int] = set()
+    totals: set[int] = set()
     for chosen in range(1 << len(rest)):
         term = first * prod(card for i, card in enumerate(rest) if chosen >> i & 1)
-        found |= {term + other for other in _totals(tuple(c for i, c in enumerate(rest) if not chosen >> i & 1))}
-    return frozenset(found)
+        totals |= {term + other for other in _totals(tuple(c for i, c in enumerate(rest) if not chosen >> i & 1))}
+    return frozenset(totals)
 
 
 @lru_cache(maxsize=64)

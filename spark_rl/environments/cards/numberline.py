@@ -116,10 +116,10 @@ class NumberLine:
             UsageError: unknown level or split, or the line is too short for any task.
         """
         check_names(level, split)
-        found = _tasks(self, "L0" if split == "train" else level, split)
-        if not found:
+        tasks = _tasks(self, "L0" if split == "train" else level, split)
+        if not tasks:
             raise UsageError(f"env.end is {self.end}, which leaves {level}/{split} nothing to ask: make the line longer")
-        return found[: int(getattr(self, f"{split}_tasks"))]
+        return tasks[: int(getattr(self, f"{split}_tasks"))]
 
     def task(self, task_id: str) -> Task:
         """The task with this id (`3-8/20`), which need not be in any level.
@@ -162,8 +162,8 @@ def _problems(world: NumberLine, level: str) -> Iterator[tuple[int, int, int]]:
     for at in range(end + 1):
         for target in range(end + 1):
             withheld = derive("numberline", "target", target) % 5 == 0
-            asked = max(at, target) > world.end if level == "L2" else withheld == (level == "L1")
-            if asked and at != target:
+            eligible = max(at, target) > world.end if level == "L2" else withheld == (level == "L1")
+            if eligible and at != target:
                 yield at, target, end
 
 

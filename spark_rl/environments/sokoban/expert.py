@@ -53,14 +53,14 @@ def decide(board: Board, rng: random.Random) -> Decision:
 
     The step is an open choice if a new push is chosen here, and several are nearly as good or one makes the board lost.
     """
-    found = list(pushes(board))
-    totals = [push.total for push in found if push.total is not None]
+    options = list(pushes(board))
+    totals = [push.total for push in options if push.total is not None]
     if not totals:
         return Decision(rng.choice(board.actions() or MOVES), "A box is stuck, so this cannot be won any more.")
     best = min(totals)
-    push = rng.choice([push for push in found if push.total == best])
+    push = rng.choice([push for push in options if push.total == best])
     several = sum(total <= best + _NEARLY for total in totals) > 1
-    choice = board.fresh and (several or len(totals) < len(found))
+    choice = board.fresh and (several or len(totals) < len(options))
     left = reach(board.room.size, board.room.floor & ~board.boxes, push.stand)
     nearer = [move for move, way in board.room.ways().items() if left.get(board.player + way) == push.walk - 1]
     return _decision(board, push, rng.choice(nearer) if push.walk else push.move, choice)
@@ -76,9 +76,9 @@ def _decision(board: Board, push: Push, move: str, choice: bool = False) -> Deci
 
 def slip(board: Board) -> Decision | None:
     """A push that is possible at once, is not the best one, and does not lose; None if there is none."""
-    found = [push for push in pushes(board) if push.total is not None]
-    best = min((push.total for push in found if push.total is not None), default=None)
-    for push in found:
+    winning = [push for push in pushes(board) if push.total is not None]
+    best = min((push.total for push in winning if push.total is not None), default=None)
+    for push in winning:
         if push.walk == 0 and push.total != best:
             return _decision(board, push, push.move)
     return None

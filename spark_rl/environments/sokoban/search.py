@@ -42,7 +42,7 @@ def distances(size: int, floor: int, targets: int) -> dict[int, int]:
     ways = (-size, size, -1, 1)
     while frontier:
         moves += 1
-        found: list[int] = []
+        following: list[int] = []
         for key in frontier:
             boxes, player = key >> _PLAYER, key & (1 << _PLAYER) - 1
             free = floor & ~boxes
@@ -53,25 +53,25 @@ def distances(size: int, floor: int, targets: int) -> dict[int, int]:
                 walked = key + before - player
                 if walked not in table:
                     table[walked] = moves
-                    found.append(walked)
+                    following.append(walked)
                 if boxes >> player + way & 1:
                     pulled = (boxes ^ 1 << player ^ 1 << player + way) << _PLAYER | before
                     if pulled not in table:
                         table[pulled] = moves
-                        found.append(pulled)
-        frontier = found
+                        following.append(pulled)
+        frontier = following
     return table
 
 
 def reach(size: int, free: int, start: int) -> dict[int, int]:
     """Least steps from a cell to each cell that the player can reach over free cells."""
-    found, frontier = {start: 0}, [start]
+    steps, frontier = {start: 0}, [start]
     while frontier:
         following: list[int] = []
         for cell in frontier:
             for ahead in (cell - size, cell + size, cell - 1, cell + 1):
-                if free >> ahead & 1 and ahead not in found:
-                    found[ahead] = found[cell] + 1
+                if free >> ahead & 1 and ahead not in steps:
+                    steps[ahead] = steps[cell] + 1
                     following.append(ahead)
         frontier = following
-    return found
+    return steps

@@ -50,13 +50,13 @@ def cost(cell: Cell, scale: Scale) -> Cost:
     recipe, benchmark = cell.recipe, BENCHMARKS[cell.recipe.env.name]
     settings, tests = recipe.evaluation, sum(benchmark.tests.get(level, 0) for level in recipe.evaluation.levels)
     trained = recipe.iterations * recipe.tasks_per_iteration * recipe.tree.budget
-    if learns := cell.preferences:  # it plays tasks that were demonstrated, or all
+    if learns := cell.preferences:  # ETO plays demonstrated tasks, or all tasks
         known = recipe.cold_start.demonstrations if learns.winner == "demonstrated" else benchmark.tasks
         trained = learns.iterations * learns.episodes * min(learns.tasks or known, known)
     watched = settings.dev_tasks * (-(-recipe.iterations // settings.every) if settings.every else 0)
-    asked = sum(tests * _episodes(options, recipe) for options in cell.evaluations)
+    evaluated = sum(tests * _episodes(options, recipe) for options in cell.evaluations)
     after = tests if trained else 0
-    steps = (trained + watched + asked + after) * min(benchmark.steps, recipe.tree.horizon)
+    steps = (trained + watched + evaluated + after) * min(benchmark.steps, recipe.tree.horizon)
     return Cost(steps * TOKENS[scale], steps)
 
 

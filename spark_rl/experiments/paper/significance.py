@@ -25,16 +25,16 @@ def signed_rank(differences: Sequence[float]) -> tuple[float, int]:
     Returns:
         p, and the number n of pairs that differ; p is 1 if n is 0.
     """
-    kept = [round(value, 9) for value in differences if round(value, 9)]  # values equal up to rounding count as equal
-    doubled = _doubled_ranks([abs(value) for value in kept])
-    above = sum(rank for rank, value in zip(doubled, kept, strict=True) if value > 0)
+    nonzero = [round(value, 9) for value in differences if round(value, 9)]  # values equal up to rounding count as equal
+    doubled = _doubled_ranks([abs(value) for value in nonzero])
+    above = sum(rank for rank, value in zip(doubled, nonzero, strict=True) if value > 0)
     counts = Counter({0: 1})
     for rank in doubled:
         shifted = Counter({total + rank: ways for total, ways in counts.items()})
         counts.update(shifted)
     tail = min(above, sum(doubled) - above)
     ways = sum(count for total, count in counts.items() if total <= tail)
-    return min(1.0, 2 * ways / 2 ** len(kept)), len(kept)
+    return min(1.0, 2 * ways / 2 ** len(nonzero)), len(nonzero)
 
 
 def _doubled_ranks(values: Sequence[float]) -> list[int]:
