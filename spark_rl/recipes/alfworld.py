@@ -14,7 +14,7 @@ __all__ = ["alfworld_qwen_1_5b", "alfworld_qwen_7b", "alfworld_tiny"]
 
 
 def alfworld_tiny() -> Recipe:
-    """A model from nothing on real ALFWorld games, after a cold start on a searching expert's paths; for a CPU.
+    """A model from scratch on real ALFWorld games, after a cold start on a searching expert's paths; for a CPU.
 
     Settings are those of `household`, but for the horizon and one head of keys and values: transcripts are long, and reading
     them is what generation waits for on a CPU. Making the 1,500 demonstrations takes more than half of the cold start's

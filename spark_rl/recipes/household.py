@@ -1,4 +1,4 @@
-"""The household world: the laptop's recipe, from nothing to a trained agent."""
+"""The household world: the laptop's recipe, from scratch to a trained agent."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ _HOUSES = Household(kinds=("place", "clean", "heat", "light"), receptacles=(9, 1
 
 
 def household() -> Recipe:
-    """SPARK on the household world with a model from nothing.
+    """SPARK on the household world with a model from scratch.
 
     The training types are those of L2's training split, so that one model can be asked on all three levels. Houses are
     small, and the task is said again at every turn: a model of 0.4 M parameters finds and copies names over short
@@ -63,7 +63,7 @@ def household_tiny() -> Recipe:
     """The household recipe at the size of a cell of the paper's tables: two to three minutes of one core.
 
     L2 asks for combinations of object and target that no training task has. (Task types never read about, as in
-    `household`, are never solved by a model from nothing, so that nothing could be compared there.)
+    `household`, are never solved by a model from scratch, so that nothing could be compared there.)
     """
     base = household()
     return replace(

@@ -17,7 +17,7 @@ SHORT = ("find-animal", "find-living-thing", "find-non-living-thing", "find-plan
 
 
 def scienceworld_tiny() -> Recipe:
-    """A model from nothing on four of the shortest types of task, which have many variations; for a CPU.
+    """A model from scratch on four of the shortest types of task, which have many variations; for a CPU.
 
     The expert shows 250 of the 584 training tasks, so that RL meets the others unsolved: after a cold start on all of them
     it has little left to learn. Other settings are those of `household`. `--env.kinds` takes other types; most need more

@@ -1,4 +1,4 @@
-"""Sokoban: the laptop's recipe, from nothing to an agent that pushes a box."""
+"""Sokoban: the laptop's recipe, from scratch to an agent that pushes a box."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ __all__ = ["sokoban_tiny"]
 
 
 def sokoban_tiny() -> Recipe:
-    """A model from nothing on small rooms with one box, L2 with two; for a CPU.
+    """A model from scratch on small rooms with one box, L2 with two; for a CPU.
 
     Settings are those of `household`. The board is a list of named cells: a name is two tokens, its noun and its number, so
     that a cell is one token wherever it is read or written. In the grid it is the place of a symbol, which so small a model

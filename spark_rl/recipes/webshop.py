@@ -15,7 +15,7 @@ __all__ = ["webshop_qwen_1_5b", "webshop_qwen_7b", "webshop_tiny"]
 
 
 def webshop_tiny() -> Recipe:
-    """A model from nothing in a generated shop, after a cold start; for a CPU.
+    """A model from scratch in a generated shop, after a cold start; for a CPU.
 
     No product of the test goals is one of a training goal, so that what to open must be read off the page; of a thousand
     products the demonstrations would teach the codes by heart, hence five thousand. Their 250 numbers are tokens, and what
