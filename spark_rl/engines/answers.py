@@ -1,11 +1,11 @@
-"""What a server has answered, kept: a file of JSON lines, found again by the hash of what was asked.
+"""Storage of a server's answers: a file of JSON lines, in which an answer is found by the hash of its request.
 
 Invariants
 ----------
-* An answer is on disk before anybody uses it, so that none is lost and none is asked for again.
-* Lines are only ever appended. A process killed while it wrote leaves half a line, which the next one cuts off.
-* One process at a time has the file.
-* A file holds answers, never what was asked, nor where, nor with which key.
+* An answer is on disk before it is used, so that no answer is lost and no request is sent twice.
+* Lines are only appended. A process that is killed while it writes leaves half a line; the next process cuts it off.
+* One process at a time has the file open.
+* A file holds answers, never the requests, the server's address or its key.
 """
 
 from __future__ import annotations
@@ -28,21 +28,21 @@ class Answer:
 
     text: str
     finish: str
-    """Why it ended: `stop`, `length`, `content_filter`, or what else the server says."""
+    """Why the answer ended: `stop`, `length`, `content_filter`, or another reason of the server."""
     prompt: int
-    """Tokens read; 0 where the server does not say, here and below."""
+    """Tokens read. This count and the two below are 0 where the server does not report them."""
     completion: int
     """Tokens written, hidden reasoning included."""
     cached: int
-    """Tokens of `prompt` that the server had kept."""
+    """Tokens of `prompt` that the server had in its cache."""
     model: str
-    """The model's name in the server's words."""
+    """The model's name as the server reports it."""
     date: str
-    """Day it came, `2026-01-31 UTC`."""
+    """Day of the answer, such as `2026-01-31 UTC`."""
 
 
 def key_of(asked: Mapping[str, object]) -> str:
-    """The hash that a request's answer is found by: that of its JSON, whatever the order of its fields."""
+    """The key of a request's answer: the hash of the request's JSON, which does not depend on the order of its fields."""
     text = json.dumps(asked, sort_keys=True, separators=(",", ":"), ensure_ascii=False)
     return hashlib.sha256(text.encode()).hexdigest()
 
@@ -75,21 +75,21 @@ class Answers:
         return len(self._known)
 
     def get(self, key: str) -> Answer | None:
-        """The answer to what has this key, if it has come."""
+        """The stored answer to the request with this key, or None."""
         return self._known.get(key)
 
     def put(self, key: str, answer: Answer) -> None:
-        """Keep an answer: on return it is on disk.
+        """Store an answer. On return the answer is on disk.
 
         Raises:
-            StorageError: it could not be written.
+            StorageError: the answer could not be written.
         """
         if self._lines is not None:
             self._lines.add([{"key": key, **asdict(answer)}])
         self._known[key] = answer
 
     def close(self) -> None:
-        """Let go of the file."""
+        """Close the file, so that another process can open it."""
         if self._lines is not None:
             self._lines.close()
 

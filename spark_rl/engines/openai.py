@@ -2,15 +2,15 @@
 
 Invariants
 ----------
-* What was answered is never asked again: an answer is kept (`answers.py`) before it is used, under the hash of all that
-  decides it. So a job that was killed goes on where it was, and the same job run twice costs once.
-* At most `concurrency` requests are under way. A limit, a server's error, a cut connection and a slow answer are asked
-  again by the client library, with its pauses; when its retries are spent the job stops and says so.
-* A request the server refuses for what it holds drops one trajectory, by name. An error's text never becomes an action.
+* No request is paid for twice: an answer is stored (`answers.py`) before it is used, under the hash of everything that
+  decides the answer. So a job that was killed resumes where it stopped, and a job that is run twice costs once.
+* At most `concurrency` requests are under way. After a rate limit, a server error, a lost connection or a timeout the client
+  library sends the request again, with pauses. When its retries are spent, the job stops with an error.
+* A request that the server refuses for its content drops one tree, which is named. An error's text never becomes an action.
 * Keys come from the environment and stay in this process.
 
-Each sample is a request of its own with its own seed: not every server gives several answers to one, and a sample's
-randomness does not depend on its neighbours. There are no token ids and no log-probabilities: what acts here is not trained.
+Each sample is a request of its own with its own seed, because not every server gives several answers to one request. So a
+sample's randomness does not depend on its neighbours. A server gives no token ids, so that its model cannot be trained.
 """
 
 from __future__ import annotations
@@ -41,11 +41,11 @@ __all__ = ["Endpoint", "OpenAIEngine", "Refused", "Server", "Usage", "connect", 
 T = TypeVar("T")
 
 REFUSALS = (400, 413, 422)
-"""Status codes that speak of what a request holds, not of the server or of who asks."""
+"""Status codes for a request whose content is refused; other codes concern the server or the key."""
 
 
 class Refused(PolicyFailure):
-    """The server does not answer this very request; others it may."""
+    """The server refuses this request, but may answer others."""
 
 
 @dataclass(frozen=True)
@@ -84,7 +84,7 @@ class Endpoint:
             good = False
         if not good:
             raise UsageError(f"base_url is {self.where}: it must be an address such as http://localhost:8000/v1")
-        if "@" in self.where:  # it would be told in errors
+        if "@" in self.where:  # error messages would show it
             raise UsageError(f"base_url holds a name or a password: put it into ${self.key_env}, which key_env names")
 
     @asynccontextmanager
@@ -102,48 +102,49 @@ class Endpoint:
             yield OpenAIEngine(server)
 
     def memory(self) -> int:
-        """None here."""
+        """0: the model runs on the server."""
         return 0
 
     @property
     def where(self) -> str:
-        """The address as it is asked; empty where it is the client library's own."""
+        """The server's address; empty where the client library uses its own."""
         return self.base_url or os.environ.get("OPENAI_BASE_URL", "")
 
     @property
     def extra(self) -> dict[str, object]:
-        """`body` as a value.
+        """`body`, parsed.
 
         Raises:
-            UsageError: it is no JSON object.
+            UsageError: `body` is no JSON object.
         """
         try:
-            found: object = json.loads(self.body or "{}")
+            value: object = json.loads(self.body or "{}")
         except ValueError as error:
             raise UsageError(f"body is no JSON ({error}): give an object such as '{{\"top_p\": 0.9}}'") from error
-        if not isinstance(found, dict):
+        if not isinstance(value, dict):
             raise UsageError(f"body is {self.body}: it must be a JSON object such as '{{\"top_p\": 0.9}}'")
-        return cast("dict[str, object]", found)
+        return cast("dict[str, object]", value)
 
 
 @dataclass
 class Usage:
-    """What was asked and what it came to; what an earlier process had asked is counted apart."""
+    """Requests and tokens of a job. Answers that an earlier process had stored are counted separately."""
 
     asked: int = 0
     """Answers that came over the network."""
     kept: int = 0
-    """Answers that were there already."""
+    """Answers that were stored already."""
     prompt: int = 0
     """Tokens read, for all answers."""
     completion: int = 0
     """Tokens written, for all answers."""
     new_prompt: int = 0
-    """Of them, for the answers that came over the network."""
+    """Tokens read, for the answers that came over the network."""
     new_completion: int = 0
+    """Tokens written, for the answers that came over the network."""
 
     def count(self, answer: Answer, *, new: bool) -> None:
-        """Add an answer that is used."""
+        """Count an answer that is used."""
         self.prompt, self.completion = self.prompt + answer.prompt, self.completion + answer.completion
         if new:
             self.asked += 1
@@ -153,24 +154,24 @@ class Usage:
 
     def line(self, endpoint: Endpoint) -> str:
         """Requests, tokens and cost in words."""
-        said = f"{self.asked} requests ({self.kept} more answered by what was kept), "
-        said += f"{self.prompt:,} tokens read, {self.completion:,} written"
+        text = f"{self.asked} requests ({self.kept} more answered by what was kept), "
+        text += f"{self.prompt:,} tokens read, {self.completion:,} written"
         if endpoint.price_in or endpoint.price_out:
             whole = self.prompt * endpoint.price_in + self.completion * endpoint.price_out
             new = self.new_prompt * endpoint.price_in + self.new_completion * endpoint.price_out
-            said += f", cost {whole / 1e6:.4f} ({new / 1e6:.4f} now)"
-        return said
+            text += f", cost {whole / 1e6:.4f} ({new / 1e6:.4f} now)"
+        return text
 
 
 class Server:
-    """One model of a server; made by `connect`."""
+    """One model of a server. `connect` creates it."""
 
     def __init__(self, client: AsyncOpenAI, model: str, endpoint: Endpoint, answers: Answers) -> None:
         self.model, self.endpoint, self.answers = model, endpoint, answers
         self.usage = Usage()
         self._client = client
         self._free = asyncio.Semaphore(endpoint.concurrency)
-        # The same request made twice at once waits for its own first answer.
+        # Of two equal requests at the same time, the second waits for the answer to the first.
         self._alone: defaultdict[str, asyncio.Lock] = defaultdict(asyncio.Lock)
         self._broken: PolicyFailure | None = None
 
@@ -184,7 +185,7 @@ class Server:
             more: further fields of the request, such as `seed` and `response_format`; None leaves a field out.
 
         Raises:
-            Refused: the server does not answer this request, for what it holds.
+            Refused: the server refuses this request for its content.
             PolicyFailure: the server cannot be reached, knows no such model or key, or fails again and again.
         """
         fields: dict[str, object] = {
@@ -194,7 +195,7 @@ class Server:
             **more,
         }
         body = {"model": self.model} | {k: v for k, v in (fields | self.endpoint.extra).items() if v is not None}
-        # A seed that is not sent still tells one sample from another.
+        # The seed distinguishes samples even where `body` removes it from the request.
         key = key_of(body | {"sample": more.get("seed")})
         async with self._alone[key]:
             answer = self.answers.get(key)
@@ -206,7 +207,7 @@ class Server:
         return answer
 
     async def _send(self, body: Mapping[str, object]) -> Answer:
-        """One request, sent again as often as it takes and is allowed."""
+        """Send one request, unless the server failed before."""
         if self._broken:  # others wait in line for a server that is gone
             raise self._broken
         try:
@@ -228,7 +229,7 @@ class Server:
                 response = await self._client.chat.completions.create(model=model, messages=messages, extra_body=rest)
                 answer = _answer(response)
             except openai.APIStatusError as error:
-                raise self._explained(error) from None  # the request that hangs on it holds the key
+                raise self._explained(error) from None  # the error's request holds the key
             except openai.APIConnectionError as error:
                 kind = "did not answer in time" if isinstance(error, openai.APITimeoutError) else "cannot be reached"
                 raise PolicyFailure(
@@ -236,7 +237,7 @@ class Server:
                     f"base_url and timeout ({self.endpoint.timeout:g} s) right? The same command goes on from here"
                 ) from None
             except ValueError:
-                answer = None  # the body is no JSON: the answer was cut on its way
+                answer = None  # the body is no JSON: the answer was cut off in transit
             if answer is not None:
                 return answer
         raise PolicyFailure(
@@ -245,24 +246,24 @@ class Server:
         )
 
     def _explained(self, error: APIStatusError) -> PolicyFailure:
-        """A status code in words, without the key."""
-        said = " ".join(str(error.message).split())[:300]
+        """The error for a status code, without the key."""
+        detail = " ".join(str(error.message).split())[:300]
         if key := os.environ.get(self.endpoint.key_env):
-            said = said.replace(key, "***")
+            detail = detail.replace(key, "***")
         place, code = self._client.base_url, error.status_code
         if code in REFUSALS:
-            return Refused(f"{place} refuses a request ({code}: {said})")
+            return Refused(f"{place} refuses a request ({code}: {detail})")
         if code in (401, 403):
             return PolicyFailure(f"{place} does not accept the key ({code}): put a valid one in ${self.endpoint.key_env}")
         if code == 404:
-            return PolicyFailure(f'{place} knows no model "{self.model}", or base_url is not right ({code}: {said})')
+            return PolicyFailure(f'{place} knows no model "{self.model}", or base_url is not right ({code}: {detail})')
         return PolicyFailure(
-            f"{place} failed {self.endpoint.retries + 1} times ({code}: {said}); the same command goes on from here"
+            f"{place} failed {self.endpoint.retries + 1} times ({code}: {detail}); the same command goes on from here"
         )
 
 
 def _answer(response: ChatCompletion) -> Answer | None:
-    """What a response says; None when it is no answer."""
+    """The answer in a response; None when the response holds none."""
     try:
         choice = response.choices[0]
         text, finish = choice.message.content, choice.finish_reason
@@ -283,12 +284,12 @@ def _answer(response: ChatCompletion) -> Answer | None:
 
 @asynccontextmanager
 async def connect(model: str, endpoint: Endpoint, answers: Path | None) -> AsyncGenerator[Server]:
-    """A model of a server, with what it has answered before.
+    """A connection to one model of a server, with its stored answers.
 
     Args:
-        model: its name there.
+        model: its name on the server.
         endpoint: the server.
-        answers: file that keeps the answers where the endpoint names none; None keeps them in memory.
+        answers: file of the stored answers where the endpoint names none; None keeps the answers in memory.
 
     Raises:
         MissingExtra: the client library is not installed.
@@ -301,19 +302,19 @@ async def connect(model: str, endpoint: Endpoint, answers: Path | None) -> Async
     if not model:
         raise UsageError("the teacher has no name: give --teacher MODEL, the name that its server knows")
     client = AsyncOpenAI(
-        # Servers of one's own ask for no key, and the library for any.
+        # A self-hosted server needs no key, but the library requires one.
         api_key=os.environ.get(endpoint.key_env) or "none",
         base_url=endpoint.where or None,
         timeout=endpoint.timeout,
         max_retries=endpoint.retries,
     )
-    with Answers(endpoint.answers or answers) as kept:
+    with Answers(endpoint.answers or answers) as stored:
         async with client:
-            yield Server(client, model, endpoint, kept)
+            yield Server(client, model, endpoint, stored)
 
 
 async def gather(work: Sequence[Awaitable[T]]) -> list[T]:
-    """Results of all, in their order. When one fails, those under way still end (they are paid for), then it is raised."""
+    """All results, in order. An error is raised only after the other requests have ended, because they are paid for."""
     done = await asyncio.gather(*work, return_exceptions=True)
     for result in done:
         if isinstance(result, BaseException):
@@ -323,7 +324,7 @@ async def gather(work: Sequence[Awaitable[T]]) -> list[T]:
 
 @dataclass
 class OpenAIEngine:
-    """Acts by asking a server, which knows its own weights."""
+    """Samples from the model of a server."""
 
     server: Server
     encoder: None = None
@@ -331,13 +332,13 @@ class OpenAIEngine:
     version: int = 0
 
     async def sample(self, requests: Sequence[Request]) -> list[list[Completion]]:
-        """One request for each seed; those the server refuses come back as such."""
+        """Send one request for each seed. A refused request gives a completion with `refused` set."""
         samples = [(request, seed) for request in requests for seed in request.seeds]
         done = iter(await gather([self._one(request, seed) for request, seed in samples]))
         return [[next(done) for _ in request.seeds] for request in requests]
 
     async def load_weights(self, version: int, weights: ModelState) -> None:
-        """Not possible.
+        """Raise an error: the weights of a server cannot be replaced.
 
         Raises:
             PolicyFailure: always.
@@ -345,7 +346,7 @@ class OpenAIEngine:
         raise PolicyFailure("the server's model cannot be given other weights: train with --engine local")
 
     def clear(self) -> None:
-        """Nothing is kept in this process."""
+        """Do nothing: this process holds no memory of the model."""
 
     def account(self) -> str:
         """Requests, tokens and cost in words."""
@@ -357,11 +358,11 @@ class OpenAIEngine:
                 request.messages,
                 max_tokens=request.max_tokens,
                 temperature=request.temperature,
-                seed=seed % 2**31,  # what every server takes
+                seed=seed % 2**31,  # the range that every server accepts
             )
         except Refused as error:
             return Completion("", refused=str(error))
-        # Tokens as the server counts them; kept answers cost what they cost when they came.
+        # Tokens as the server counts them; a stored answer keeps its original cost.
         cost = Cost(answer.completion, answer.prompt - answer.cached, answer.cached)
         if answer.finish == "content_filter":
             return Completion("", refused=f"{self.server.model} was stopped by its server's filter", cost=cost)

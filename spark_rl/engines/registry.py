@@ -8,5 +8,5 @@ ENGINES: dict[str, str] = {
     "local": "spark_rl.engines.local.settings:Local",
     "openai": "spark_rl.engines.openai:Endpoint",
 }
-"""Name on the command line (and in saved files) -> `module:Class` of its settings, the module that defines the class. A new
-engine is one file and one line here."""
+"""Name on the command line (and in saved files) -> `module:Class` of the engine's settings, with the module that defines the
+class. A new engine is one file and one line here."""

@@ -16,9 +16,10 @@ __all__ = ["alfworld_qwen_1_5b", "alfworld_qwen_7b", "alfworld_tiny"]
 def alfworld_tiny() -> Recipe:
     """A model from scratch on real ALFWorld games, after a cold start on a searching expert's paths; for a CPU.
 
-    Settings are those of `household`, but for the horizon and one head of keys and values: transcripts are long, and reading
-    them is what generation waits for on a CPU. Making the 1,500 demonstrations takes more than half of the cold start's
-    time; `spark-rl demos alfworld --recipe alfworld-tiny --count 1500` writes them once for many runs (`cold_start.data`).
+    Settings are those of `household`, but for the horizon and one head of keys and values: on a CPU, reading the long
+    transcripts takes most of the time of generation. Making the 1,500 demonstrations takes more than half of the cold
+    start's time; `spark-rl demos alfworld --recipe alfworld-tiny --count 1500` writes them once for many runs
+    (`cold_start.data`).
     """
     base = household()
     return replace(

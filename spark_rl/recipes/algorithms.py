@@ -1,11 +1,10 @@
 """Algorithms: functions from a recipe to the recipe under an algorithm, by name in one table.
 
-Each sets how trees grow and how they are credited, and leaves world, model, prompt and cold start alone, so that two
-algorithms on one recipe differ in nothing else; only `rlvmr` has modes of reasoning, and so a prompt and a cold start, of
-its own. The budget N (`tree.budget`) is the recipe's; forests of all algorithms have the same number of leaves at most.
-Where an algorithm credits whole trajectories against their group, the recipe's own `GroupMean` is kept with its settings
-(`by_length`), because they answer the recipe's loss and not the algorithm.
-`docs/algorithms.md` says what each is good for.
+Each algorithm sets how trees grow and how steps are credited, and leaves world, model, prompt and cold start alone, so that
+two algorithms on one recipe differ in nothing else. Only `rlvmr`, which has its own modes of reasoning, changes prompt and
+cold start. The budget N (`tree.budget`) is the recipe's; forests of all algorithms have the same number of leaves at most.
+Algorithms that credit whole trajectories against their group keep the recipe's own `GroupMean` with its settings
+(`by_length`), which belong to the recipe's loss. `docs/algorithms.md` says which purpose each algorithm serves.
 """
 
 from __future__ import annotations
@@ -85,7 +84,7 @@ def _forked(recipe: Recipe, branching: Branching) -> Recipe:
 
 
 def _reallocated(recipe: Recipe, branching: Branching) -> Recipe:
-    """Half the leaves are roots; the other half is one pool of all tasks, of which a task gets at most 2N leaves."""
+    """Half the leaves are roots; the other half is one pool for all tasks; a task holds at most 2N leaves."""
     shape = replace(recipe.tree, roots=_half(recipe), cap=2 * recipe.tree.budget)
     return replace(recipe, tree=shape, branching=branching, advantage=STEP_CREDIT)
 
@@ -105,8 +104,8 @@ def _group(recipe: Recipe) -> GroupMean:
 
 
 STEP_CREDIT = Sum(parts=(NodeValue(), Anchors(gamma=0.9, beta=0.5, sweeps=3, failed=False)))
-"""Node values against the root's, plus anchors with bootstrapped backup: each unique step once (docs/algorithms.md). What a
-refused action led to is no anchor, since all refusals are answered alike."""
+"""Node values against the root's, plus anchors with bootstrapped backup: each unique step counts once (docs/algorithms.md).
+The state after a refused action is no anchor, because all refusals have the same observation."""
 
 
 # -- algorithms -----------------------------------------------------------------------------------------------------
@@ -123,7 +122,7 @@ def released(recipe: Recipe) -> Recipe:
     Kept: forks as in `paper`; statistics over step rows, in which long trajectories count more; the price of a malformed
     answer (0.1) inside the normalised reward; dual clip 3, KL 0.01, entropy bonus 0.001; sampling at temperature 1.
     Left out as defects: groups filled up to N with random copies; forks of finished parents; groups of mixed tasks; an
-    action counted as valid because its form is; success read off the reward. Left out besides: mini-batches of 256 rows
+    action counted as valid because its form is; success read off the reward. Also left out: mini-batches of 256 rows
     (ours are whole trees) and the learning rate, which are the recipe's.
     """
     changed = _forked(recipe, ExploreTag(width=2, at="after"))
@@ -150,7 +149,7 @@ def random(recipe: Recipe) -> Recipe:
 
 
 def entropy(recipe: Recipe) -> Recipe:
-    """`paper` with forks where the policy is unsure of what to say, whatever it says about exploring."""
+    """`paper` with forks where the policy's entropy is high, whatever the mode of the step."""
     return replace(_forked(recipe, Entropy()), advantage=_group(recipe))
 
 
@@ -230,4 +229,4 @@ ALGORITHMS: dict[str, Callable[[Recipe], Recipe]] = {
     "strategic_chains": strategic_chains,
     "hybrid": hybrid,
 }
-"""Name -> what it does to a recipe."""
+"""Name -> function from a recipe to the recipe under the algorithm."""

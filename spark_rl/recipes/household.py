@@ -22,9 +22,9 @@ _HOUSES = Household(kinds=("place", "clean", "heat", "light"), receptacles=(9, 1
 def household() -> Recipe:
     """SPARK on the household world with a model from scratch.
 
-    The training types are those of L2's training split, so that one model can be asked on all three levels. Houses are
-    small, and the task is said again at every turn: a model of 0.4 M parameters finds and copies names over short
-    distances only. Evaluation samples at the temperature of the rollouts, so that what is measured is what is trained.
+    The training types are those of L2's training split, so that one model can be evaluated on all three levels. Houses
+    are small, and the prompt repeats the task at every turn, because a model of 0.4 M parameters finds and copies names
+    over short distances only. Evaluation samples at the temperature of the rollouts, so that it measures the trained policy.
     """
     return Recipe(
         name="household",
@@ -62,8 +62,8 @@ def quickstart() -> Recipe:
 def household_tiny() -> Recipe:
     """The household recipe at the size of a cell of the paper's tables: two to three minutes of one core.
 
-    L2 asks for combinations of object and target that no training task has. (Task types never read about, as in
-    `household`, are never solved by a model from scratch, so that nothing could be compared there.)
+    L2 asks for combinations of object and target that no training task has. (A model from scratch never solves
+    unseen task types, as in `household`, so that L2 could compare nothing.)
     """
     base = household()
     return replace(

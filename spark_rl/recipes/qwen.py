@@ -19,12 +19,12 @@ def qwen(name: str, env: World, size: Literal["1.5B", "7B"], prompt: Prompt = Pr
 
     120 iterations of 16 tasks, N = 8 leaves from M = 4 roots, B = 2, horizon 30; prompts with the last five steps, at most
     2048 tokens, answers at most 512; a cold start on 300 expert paths, without rows of more than `row` tokens; lr 1e-6,
-    KL 0.01, temperature 0.4. Evaluated on every task of L0 and L1. Where the paper is silent the released scripts are
-    followed (clip 0.2, dual clip 3, entropy 0.001; rows of 2048, 3000 and 6000 tokens for ALFWorld, ScienceWorld and
-    WebShop); they sample training at 1.0, not 0.4. Their mini-batches of 256 rows are here two whole trees.
+    KL 0.01, temperature 0.4. Evaluated on every task of L0 and L1. Where the paper says nothing, values are those of the
+    released scripts (clip 0.2, dual clip 3, entropy 0.001; rows of 2048, 3000 and 6000 tokens for ALFWorld, ScienceWorld and
+    WebShop); these scripts sample at 1.0 in training, not 0.4. Mini-batches are two whole trees instead of 256 rows.
 
-    All weights are trained, as in the paper, on 32-bit copies; layers are recomputed, which changes no number. What that
-    needs, and adapters for smaller devices, is in docs/real-models.md; `spark-rl train NAME --dry-run` says it for yours.
+    All weights are trained, as in the paper, on 32-bit copies; layers are recomputed, which changes no number. Memory
+    needs and adapters for smaller devices are in docs/real-models.md; `spark-rl train NAME --dry-run` estimates yours.
     """
     return Recipe(
         name=name,

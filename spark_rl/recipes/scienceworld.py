@@ -19,9 +19,9 @@ SHORT = ("find-animal", "find-living-thing", "find-non-living-thing", "find-plan
 def scienceworld_tiny() -> Recipe:
     """A model from scratch on four of the shortest types of task, which have many variations; for a CPU.
 
-    The expert shows 250 of the 584 training tasks, so that RL meets the others unsolved: after a cold start on all of them
-    it has little left to learn. Other settings are those of `household`. `--env.kinds` takes other types; most need more
-    than so small a model can learn from a few hundred tasks.
+    The expert shows 250 of the 584 training tasks, so that RL has tasks without a demonstration: after a cold start on all
+    tasks, RL has little left to learn. Other settings are those of `household`. `--env.kinds` takes other types; most are
+    too hard for so small a model to learn from a few hundred tasks.
     """
     base = household()
     return replace(

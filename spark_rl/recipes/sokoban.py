@@ -16,8 +16,8 @@ def sokoban_tiny() -> Recipe:
     """A model from scratch on small rooms with one box, L2 with two; for a CPU.
 
     Settings are those of `household`. The board is a list of named cells: a name is two tokens, its noun and its number, so
-    that a cell is one token wherever it is read or written. In the grid it is the place of a symbol, which so small a model
-    would have to count.
+    that a cell has the same tokens wherever it is read or written. In a grid, so small a model would have to count symbols
+    to find a cell.
     """
     base = household()
     return replace(
@@ -28,6 +28,6 @@ def sokoban_tiny() -> Recipe:
         tree=replace(base.tree, horizon=16),
         prompt=replace(base.prompt, context=Transcript()),
         iterations=15,
-        # Dense tags, as the first push decides most. From 1,600 demonstrations some seeds learn next to nothing.
+        # Dense tags, because the first push decides most. From 1,600 demonstrations some seeds learn next to nothing.
         cold_start=replace(base.cold_start, demonstrations=2400, tags="dense", slips=0.1, epochs=2),
     )

@@ -17,10 +17,10 @@ __all__ = ["webshop_qwen_1_5b", "webshop_qwen_7b", "webshop_tiny"]
 def webshop_tiny() -> Recipe:
     """A model from scratch in a generated shop, after a cold start; for a CPU.
 
-    No product of the test goals is one of a training goal, so that what to open must be read off the page; of a thousand
-    products the demonstrations would teach the codes by heart, hence five thousand. Their 250 numbers are tokens, and what
-    the vocabulary has room for beyond them are the phrases of a page, which halve its length. Pages hold four results with
-    short titles, and the request is said again at every turn: a model of half a million parameters copies names over short
+    Test goals and training goals share no product, so that the agent must read off the page which product to open. There are
+    five thousand products, because a model learns the codes of a thousand by heart. Their 250 numbers are tokens; the rest
+    of the vocabulary is phrases of a page, which halve its length. Pages hold four results with short titles, and the
+    prompt repeats the request at every turn, because a model of half a million parameters copies names over short
     distances only. Other settings are those of `household`.
     """
     base = household()
@@ -40,7 +40,7 @@ def webshop_tiny() -> Recipe:
 def webshop_qwen_1_5b() -> Recipe:
     """The paper's setting (`qwen`) on the small official catalogue: 1,000 products, made-up goals, 500 of them for testing.
 
-    Only a purchase with score 1 is paid, as in the released code. Its three levels are one, so one is tested.
+    Only a purchase with score 1 is paid, as in the released code. All levels have the same tasks, so only L0 is evaluated.
     """
     return _qwen("webshop-qwen-1-5b", "1.5B")
 

@@ -2,14 +2,14 @@
 
 Invariants
 ----------
-* A tree gets its own answers, in the order of its requests, whoever asks beside it.
-* In rounds, the policy is asked when every tree that is still growing waits for it, and sees what all of them ask as one
-  batch. The batch's order is a function of the trees alone. So an engine in this process sees large batches, and the same
+* A tree gets its own answers, in the order of its requests, whichever other trees ask at the same time.
+* In rounds, the policy is called when every tree that is still growing waits for it, with the requests of these trees as one
+  batch. The batch's order is a function of the trees alone. So an engine in this process gets large batches, and the same
   forest gives the same bits.
-* By itself, a tree waits for nobody: its next step is asked as soon as its environment has answered.
+* A tree that asks by itself does not wait for other trees: it asks for its next step as soon as its environment answers.
 
-In rounds, trees that draw completions again (`resampling`) are ahead of those that wait for their next round: of all that
-wait, those with the lowest turn are served.
+In rounds, the waiting trees with the lowest turn are served first. So trees that draw completions again (`resampling`) are
+served before those that wait for their next round.
 """
 
 from __future__ import annotations
@@ -31,19 +31,19 @@ Turn = tuple[int, int]
 LAST = 10**6
 """An attempt after all others of a round."""
 Answers = list[list[Completion]]
-"""One list a request, in the order of its seeds."""
+"""For each request, its completions in the order of its seeds."""
 
 
 class Asking(Protocol):
-    """The way to the policy of one phase of growth."""
+    """How trees reach the policy during one phase of growth."""
 
     async def ask(self, tree: int, turn: Turn, requests: Sequence[Request], ranks: Sequence[int]) -> Answers:
         """Answers to the requests of a tree.
 
         Args:
             tree: its index.
-            turn: where the tree is.
-            requests: none, to wait until no tree is at an earlier turn.
+            turn: the tree's round and attempt.
+            requests: what to sample; an empty list waits until no tree is at an earlier turn.
             ranks: place of each request in the batch of a round; equal ranks keep the order of the trees.
 
         Raises:
@@ -74,11 +74,11 @@ class Alone:
     clock: Clock
 
     async def ask(self, tree: int, turn: Turn, requests: Sequence[Request], ranks: Sequence[int]) -> Answers:
-        """At once."""
+        """Ask the policy at once."""
         return await _sample(self.policy, self.clock, requests)
 
     def leave(self, tree: int) -> None:
-        """Nobody waits for it."""
+        """Do nothing: no other tree waits for this one."""
 
 
 @dataclass
@@ -93,7 +93,7 @@ class _Waiting:
 
 @dataclass
 class Rounds:
-    """Trees ask together; `serve` has to run beside them."""
+    """Trees ask together. `serve` must run at the same time as the trees."""
 
     policy: Policy
     clock: Clock
@@ -105,14 +105,14 @@ class Rounds:
     _changed: asyncio.Event = field(default_factory=asyncio.Event)
 
     async def ask(self, tree: int, turn: Turn, requests: Sequence[Request], ranks: Sequence[int]) -> Answers:
-        """When it is the tree's turn."""
+        """Wait for the tree's turn, then return its answers."""
         waiting = _Waiting(turn, requests, ranks, asyncio.get_running_loop().create_future())
         self._waiting[tree] = waiting
         self._changed.set()
         return await waiting.answers
 
     def leave(self, tree: int) -> None:
-        """Do not wait for it any more."""
+        """Stop waiting for this tree."""
         self.trees.remove(tree)
         self._changed.set()
 

@@ -1,6 +1,6 @@
 """Wall-clock seconds by phase, where phases of several trees may overlap.
 
-Invariant: a phase's seconds are those in which at least one tree was in it, so that no second of a phase counts twice.
+Invariant: a phase's time is the time during which at least one tree was in the phase, so that no second counts twice in it.
 """
 
 from __future__ import annotations
@@ -18,7 +18,7 @@ __all__ = ["Clock"]
 
 @dataclass
 class Clock:
-    """Adds to `Spent.seconds`."""
+    """Measures the seconds of each phase and adds them to `Spent.seconds`."""
 
     spent: Spent
     _inside: Counter[str] = field(default_factory=Counter[str])

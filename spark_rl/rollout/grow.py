@@ -3,12 +3,12 @@
 Invariants
 ----------
 * Each tree has one task. A forest of T tasks never has more than T * budget leaves (`ledger`).
-* One recipe and seed grow one forest, whatever the policy's pace: every sample's seed and every rule's generator are derived
-  from names, and where trees compete for leaves while they grow, they take them round by round in their order.
+* One recipe and seed grow one forest, however fast the policy answers: every sample's seed and every rule's generator are
+  derived from names, and trees that compete for leaves take them round by round, in the order of the trees.
 * Rules that wait for outcomes plan over the whole forest (`when_idle`); then each tree is extended by its own forks.
 
-`grow_forest` lets every tree grow as a coroutine of its own (`tree`). A policy that wants large batches is asked in rounds;
-else each tree goes on as soon as it has its own answers (`asking`).
+`grow_forest` lets every tree grow as a coroutine of its own (`tree`). A policy that wants large batches is called in
+rounds; otherwise each tree goes on as soon as it has its own answers (`asking`).
 """
 
 from __future__ import annotations
@@ -32,7 +32,7 @@ from spark_rl.types import Forest, Fork, Task, Tree
 __all__ = ["grow_forest", "grow_tree"]
 
 Work = Callable[[GrowingTree, Asking, Callable[[], None]], Coroutine[Any, Any, None]]
-"""What a tree does in a phase: it is given the way to the policy, and what to call after each of its rounds."""
+"""The work of a tree in a phase. Arguments: the tree, its access to the policy, and a function to call after each round."""
 Planned = dict[int, list[tuple[int, Fork]]]
 """Granted forks by tree, each with its place in the plan; trees in the order in which the plan names them."""
 
@@ -72,10 +72,10 @@ async def grow_forest(
         policy: proposes steps.
         growth: shape, branching, prompt and sampling.
         seed: the run's seed.
-        iteration: the training iteration; another iteration, other samples.
+        iteration: the training iteration; each iteration draws other samples.
         encoder: turns messages into token ids; None for policies that read text.
         version: version of the weights that the policy samples from.
-        watch: called after each round: of all trees where the policy is asked in rounds, else of one tree.
+        watch: called after each round of all trees where the policy is called in rounds, otherwise of each tree.
 
     Returns:
         The forest, without the trees whose environment failed (they are named in `failures`).
@@ -117,7 +117,7 @@ async def _phase(
     work: Work,
     tell: Callable[[], None],
 ) -> None:
-    """Let trees grow until nothing is open in any of them."""
+    """Let trees grow until no tree has an open continuation."""
     if in_rounds(policy) or grove.ledger.shared(grove.growth.branching):
         rounds = Rounds(policy, grove.clock, [tree.index for tree in trees], tell)
         await _together([*(work(tree, rounds, lambda: None) for tree in trees), rounds.serve()])
@@ -131,7 +131,7 @@ def _extending(planned: Planned) -> Work:
 
 
 async def _together(work: Sequence[Coroutine[Any, Any, None]]) -> None:
-    """Run coroutines side by side; the first error ends the others and is raised as it is."""
+    """Run coroutines side by side; the first error cancels the others and is raised unchanged."""
     if len(work) == 1:
         await work[0]
         return
@@ -146,15 +146,15 @@ async def _together(work: Sequence[Coroutine[Any, Any, None]]) -> None:
 
 
 def _plan(forest: Forest, trees: Sequence[GrowingTree], grove: Grove, rng: random.Random) -> Planned:
-    """With no leaf open: what the rule wishes for and the budget grants; empty when growth has ended."""
+    """The forks that the rule wishes for when no leaf is open, and that the budget grants; empty when growth has ended."""
     ledger = grove.ledger
     if ledger.left <= 0 or ledger.counts_active or all(tree.failed for tree in trees):
         return {}
-    # A failed tree keeps its place, but there is nothing in it to fork, and nothing more that it may hold.
-    shown = [replace(one.tree, nodes=[], forks=[], cap=0) if one.failed else one.tree for one in trees]
+    # A failed tree keeps its place, but has no node to fork and may open no leaf.
+    visible = [replace(one.tree, nodes=[], forks=[], cap=0) if one.failed else one.tree for one in trees]
     planned: Planned = {}
     with grove.clock.phase("environment"):
-        for rank, fork in enumerate(grove.growth.branching.when_idle(replace(forest, trees=shown, left=ledger.left), rng)):
+        for rank, fork in enumerate(grove.growth.branching.when_idle(replace(forest, trees=visible, left=ledger.left), rng)):
             one = trees[fork.tree]
             if one.failed or (fork.node is not None and not one.may_fork(fork.node)):
                 continue
@@ -169,13 +169,13 @@ def _so_far(forest: Forest, trees: Sequence[GrowingTree]) -> Forest:
 
 
 def _finished(forest: Forest, trees: Sequence[GrowingTree]) -> Forest:
-    """The forest, its trees numbered without those that failed."""
+    """The forest without the trees that failed; the others are numbered anew."""
     failed = sorted((one for one in trees if one.failed), key=lambda one: (one.rounds, one.index))
     forest.failures = [one.failed for one in failed]
     forest.spent.failed += len(failed)
     if trees and len(failed) == len(trees):
         raise EnvironmentFailure(f"every tree failed; the first: {failed[0].failed}")
-    found = _so_far(forest, trees)
-    for index, tree in enumerate(found):
+    finished = _so_far(forest, trees)
+    for index, tree in enumerate(finished):
         tree.forks = [replace(fork, tree=index) for fork in tree.forks]
-    return found
+    return finished

@@ -1,10 +1,10 @@
-"""Who may open how many leaves.
+"""The budget of leaves: how many each tree may open.
 
 Invariants
 ----------
 * A tree never holds more leaves than its cap, counting every leaf that was ever created, and a forest of T tasks never more
   than T * budget. With `TreeShape.counted` "active", finished leaves are not charged.
-* Where the cap is not above the budget the forest's bound holds by itself, so that trees need not know of one another.
+* Where the cap is not above the budget, the forest's bound follows from the trees' caps, and trees do not compete.
 """
 
 from __future__ import annotations
@@ -19,7 +19,7 @@ __all__ = ["Ledger"]
 
 @dataclass
 class Ledger:
-    """The leaves of a forest that are not opened yet."""
+    """Counts the leaves that a forest may still open."""
 
     shape: TreeShape
     left: int
@@ -48,7 +48,7 @@ class Ledger:
         """Charge at most `wish` leaves to a tree and to the forest.
 
         Args:
-            tree: `opened` is raised by what is granted.
+            tree: the number of granted leaves is added to its `opened`.
             wish: how many are wanted.
             finished: leaves of the tree that are not charged any more.
 

@@ -1,7 +1,7 @@
-"""From a forest to numbers. Pure functions; `common.metrics` declares each name, for every log, report and table.
+"""Metrics of a forest: pure functions. `common.metrics` declares the name of each metric for logs, reports and tables.
 
-Fixed meanings: ratios of steps are over *unique* nodes; success, return and length are over
-trajectories; a repeated action is one taken earlier on the same trajectory at the same state key.
+Ratios of steps are over *unique* nodes; success, return and length are over trajectories. A repeated action is one that was
+taken earlier on the same trajectory at the same state key.
 """
 
 from __future__ import annotations
@@ -78,21 +78,20 @@ def step_ratios(trees: Sequence[Tree]) -> dict[str, float]:
 
 
 def coverage_gain(forest: Forest) -> float:
-    """Share of the granted continuations at whose fork the siblings came to different ends (mean return of leaves below).
+    """Share of the granted continuations at whose fork the siblings' mean returns differ (mean over the leaves below).
 
-    Only there does a fork tell more than its parent's outcome does. The siblings of a new root are the roots. 0 without
-    forks.
+    Only such a fork adds information to its parent's outcome. The siblings of a new root are the roots. 0 without forks.
     """
-    told = granted = 0
+    informative = granted = 0
     for tree in forest:
         if not tree.forks:
             continue
         worth, children = _mean_returns(tree), tree.children()
         for fork in tree.forks:
             ends = {worth[child] for child in children[_point(tree, fork)]}
-            told += fork.extra * (len(ends) > 1)
+            informative += fork.extra * (len(ends) > 1)
             granted += fork.extra
-    return told / granted if granted else 0.0
+    return informative / granted if granted else 0.0
 
 
 def _point(tree: Tree, fork: Fork) -> int:
@@ -120,7 +119,7 @@ def _interval(depth: int) -> str:
 
 
 def _by_interval(forest: Forest, depths: Sequence[int]) -> dict[str, float]:
-    """Share of the forks opened, and of the unique steps in explore mode, by interval; of those that somebody reached."""
+    """Share of the forks opened, and of the unique steps in explore mode, by interval; only intervals that were reached."""
     forks, intervals = Counter(map(_interval, depths)), explored(forest)
     return {
         **{f"fork_depth_{name}": forks[name] / max(len(depths), 1) for name in ("0", *intervals)},
@@ -130,20 +129,20 @@ def _by_interval(forest: Forest, depths: Sequence[int]) -> dict[str, float]:
 
 def explored(trees: Iterable[Tree]) -> dict[str, tuple[int, int]]:
     """Unique steps in explore mode, and all unique steps, by interval of steps (the paper's Table 9)."""
-    found: dict[str, tuple[int, int]] = {}
+    counts: dict[str, tuple[int, int]] = {}
     for tree in trees:
         for node in tree.nodes:
-            exploring, steps = found.get(name := _interval(node.depth), (0, 0))
-            found[name] = exploring + (node.mode == "explore"), steps + 1
-    return found
+            exploring, steps = counts.get(name := _interval(node.depth), (0, 0))
+            counts[name] = exploring + (node.mode == "explore"), steps + 1
+    return counts
 
 
 def summarise(forest: Forest, budget: int = 0) -> dict[str, float]:
     """The numbers of one iteration's rollout; counters as in `Spent`, seconds by phase.
 
     Args:
-        forest: what was grown.
-        budget: leaves a tree might have had on average; 0 leaves out the share of it that was used.
+        forest: the forest of the iteration.
+        budget: leaves that a tree may have on average; 0 leaves out `budget_used`.
     """
     trees = forest.trees
     leaves = [tree.nodes[leaf] for tree in trees for leaf in tree.leaves()]

@@ -1,4 +1,4 @@
-"""How one trajectory a task is played: what evaluation and the collecting of trajectories share."""
+"""Growth of one trajectory per task, for evaluation and for collecting trajectories."""
 
 from __future__ import annotations
 
@@ -10,6 +10,6 @@ __all__ = ["chains"]
 
 
 def chains(growth: Growth, temperature: float) -> Growth:
-    """One trajectory a task, at a temperature of its own, otherwise as in training."""
+    """The settings of training, but with one trajectory per task and another temperature."""
     shape = TreeShape(budget=1, roots=1, horizon=growth.shape.horizon)
     return Growth(shape, Chains(), growth.prompt, Sampling(temperature, growth.sampling.max_tokens))

@@ -1,10 +1,10 @@
-"""Asking again where an action is not to be taken twice.
+"""Resampling of steps whose action was already taken in the same state.
 
 Resampling and on-policyness: a step that is drawn again until its action is a new one comes from the policy *given* that the
 action is new. Its probabilities are p(a) / (1 - p(actions taken)). Its log-probabilities are stored as the policy's own, so
-the importance ratio starts at 1, while the group's outcomes are those of a policy that avoids what was tried: estimates of
-its siblings' value lean towards the rarer actions. Steps after it are on-policy. What was thrown away was still generated:
-its tokens are in `Cost.generated`, and again in `Cost.discarded`.
+the importance ratio starts at 1, while the group's outcomes are those of a policy that avoids the actions already taken:
+estimates of the siblings' values lean towards the rarer actions. Later steps are on-policy. The tokens of a discarded
+completion are counted in `Cost.generated` and in `Cost.discarded`.
 """
 
 from __future__ import annotations
@@ -18,7 +18,7 @@ from spark_rl.types import Completion, Cost, Parsed, Request
 __all__ = ["TRIES", "Ask", "resample"]
 
 TRIES = 4
-"""How often a repeated action is drawn again. Then it stays: where the policy is sure, nothing else will come."""
+"""How often a repeated action is drawn again. After that the action stays, because a policy that is sure gives no other."""
 
 Ask = Callable[[int, Sequence[Request], Sequence[int]], Awaitable[list[list[Completion]]]]
 """Asks the policy: number of the attempt, requests, and for each the position of the request that it repeats."""
@@ -31,15 +31,15 @@ async def resample(
     taken: Mapping[int, set[str]],
     read: Callable[[str], Parsed],
 ) -> None:
-    """Draw completions again, at most `TRIES` times each, whose action has been taken in their state.
+    """Draw a completion again, at most `TRIES` times, while its action has already been taken in its state.
 
     Args:
         ask: asks the policy again with other seeds.
-        requests: what was asked.
+        requests: the original requests.
         answers: the answers, changed in place; a new completion carries the cost of those that it replaces.
         taken: for the requests (by position) that exclude actions, those taken so far; accepted ones are added. Requests
             that continue one state share one set.
-        read: how a completion is read (`Prompt.parse`).
+        read: parses a completion (`Prompt.parse`).
     """
     waiting = [(index, number) for index in taken for number in range(requests[index].n)]
     for attempt in range(TRIES + 1):

@@ -1,11 +1,11 @@
-"""Environment states of one tree to fork from later.
+"""Environment states of one tree that later forks start from.
 
 Invariants
 ----------
-* A state that is reached is the state after the recorded steps: a copy of a kept one, or a replay of which every observation
-  was compared with the record.
-* A tree holds at most its share of `KEPT_STATES`, whatever the forest's size. `Spent.states_kept` says how many states the
-  forest came to hold.
+* `reach` gives the state after the recorded steps: a copy of a stored state, or a replay whose every observation is compared
+  with the record.
+* A tree holds at most its share of `KEPT_STATES`, whatever the forest's size. `Spent.states_kept` counts the states
+  that the forest stored.
 """
 
 from __future__ import annotations
@@ -19,19 +19,19 @@ from spark_rl.types import Observation, Spent, Tree
 __all__ = ["KEPT_STATES", "States"]
 
 KEPT_STATES = 8192
-"""Most states that a forest holds for later forks; the oldest of a tree make room and are reached again by replay."""
+"""Most states that a forest holds for later forks. A full tree drops its oldest state; replay reaches that state again."""
 
 
 class States:
-    """What one tree keeps, by node. Only states of worlds whose `fork_cost` is cheap are given to `keep`."""
+    """The stored states of one tree, by node. Only states of worlds whose `fork_cost` is cheap are given to `keep`."""
 
     def __init__(self, world: World, spent: Spent, most: int = KEPT_STATES) -> None:
-        """Keep at most so many states."""
+        """Store at most `most` states."""
         self._world, self._spent, self._most = world, spent, max(most, 1)
         self._kept: OrderedDict[int, tuple[Environment, Observation]] = OrderedDict()
 
     def keep(self, node: int, state: Environment, observation: Observation) -> None:
-        """Hold the state after a node (-1: the start)."""
+        """Store the state after a node (-1: the start)."""
         previous = self._kept.pop(node, None)
         self._kept[node] = (state, observation)
         if previous is None and len(self._kept) > self._most:
@@ -42,10 +42,10 @@ class States:
             previous[0].close()
 
     def reach(self, tree: Tree, node: int) -> tuple[Environment, Observation]:
-        """A fresh copy of the state after a node (-1: the start), and what was observed there.
+        """A fresh copy of the state after a node (-1: the start), and its observation.
 
         Raises:
-            ReplayMismatch: the world answered otherwise than it did when the tree was grown.
+            ReplayMismatch: the world gave another observation than when the tree was grown.
         """
         if (kept := self._kept.get(node)) is not None:
             self._spent.env_forks += 1
@@ -58,7 +58,7 @@ class States:
         return state, observation
 
     def close(self) -> None:
-        """Let go of all."""
+        """Close all stored states."""
         for state, _ in self._kept.values():
             state.close()
         self._kept.clear()

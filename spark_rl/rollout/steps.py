@@ -1,6 +1,6 @@
-"""A step of a tree: what the policy is asked, what the environment answers, and the node that records both.
+"""A step of a tree: the request to the policy, the action in the environment, and the node that records both.
 
-Invariant: a step changes nothing but its own copy of the state. What is recorded is what was sampled, id for id.
+Invariant: a step changes only its own copy of the state. A node records exactly the sampled token ids.
 """
 
 from __future__ import annotations
@@ -18,12 +18,12 @@ from spark_rl.types import Completion, Node, Observation, Parsed, Request, Tree
 __all__ = ["Asker", "Name", "Open", "Taken", "accepted", "carry_out", "excluded", "overlapping", "record", "request_of"]
 
 Name = tuple[int, int, str, int]
-"""Run seed, iteration, task id, and how many trees of that task came before: what a tree's seeds are derived from."""
+"""Run seed, iteration, task id, and how many trees of that task came before. A tree's seeds are derived from it."""
 T = TypeVar("T")
 
 
 class Asker(Protocol):
-    """What a request depends on besides its tree."""
+    """The settings that a request depends on besides its tree."""
 
     growth: Growth
     encoder: Encoder | None
@@ -41,7 +41,7 @@ class Open:
     exclude: bool = False
     """Whether actions that were taken in this state are drawn again."""
     rank: int = 0
-    """Its place among what all trees open at once; 0 for the place of its tree."""
+    """Its place among the forks that all trees open at once; 0 where the order of the trees decides."""
 
 
 @dataclass(frozen=True)
@@ -53,26 +53,26 @@ class Taken:
     states: list[Environment]
     observations: list[Observation]
     shown: list[tuple[str, ...]]
-    """What the next prompts show of admissible actions."""
+    """The admissible actions that the next prompts list."""
 
 
 async def overlapping(environment: Environment, work: Callable[[], T]) -> T:
-    """What calls of an environment answer; in a thread where they wait for another process, so that trees overlap."""
+    """The result of `work`. It runs in a thread where the environment waits for another process, so that trees overlap."""
     if isinstance(environment, OutOfProcess) and environment.out_of_process:
         return await asyncio.to_thread(work)
     return work()
 
 
 def request_of(tree: Tree, index: int, name: Name, item: Open, first: int, asker: Asker) -> Request:
-    """What the policy is asked at an open state.
+    """The request to the policy at an open state.
 
     Args:
         tree: the tree so far.
         index: its place in the forest.
-        name: what its seeds are derived from.
+        name: the tree's name, from which the seeds are derived.
         item: the open state.
-        first: how many children of the state were asked for before.
-        asker: prompt, sampling, and what turns messages into token ids.
+        first: how many children of the state were requested before.
+        asker: the settings of growth, and the encoder.
     """
     growth = asker.growth
     rendered = growth.prompt.render(tree, item.parent, asker.encoder)
@@ -94,19 +94,19 @@ def request_of(tree: Tree, index: int, name: Name, item: Open, first: int, asker
 
 
 def excluded(tree: Tree, items: Sequence[Open]) -> dict[int, set[str]]:
-    """Actions taken in the states of the continuations (by position) that exclude them; one set a state."""
-    found: dict[int, set[str]] = {}
+    """Actions taken in the states of the continuations (by position) that exclude them; one set for each state."""
+    actions: dict[int, set[str]] = {}
     for item in items:
-        if item.exclude and item.parent not in found:
-            found[item.parent] = {node.action for node in tree.nodes if node.parent == item.parent}
-    return {index: found[item.parent] for index, item in enumerate(items) if item.exclude}
+        if item.exclude and item.parent not in actions:
+            actions[item.parent] = {node.action for node in tree.nodes if node.parent == item.parent}
+    return {index: actions[item.parent] for index, item in enumerate(items) if item.exclude}
 
 
 def accepted(answer: list[Completion], state: Environment) -> list[Completion]:
-    """The completions for a state, none of them refused; else the state is closed.
+    """Return the completions for a state if none was refused; otherwise close the state.
 
     Raises:
-        PolicyFailure: one was refused.
+        PolicyFailure: a completion was refused.
     """
     for completion in answer:
         if completion.refused:
@@ -116,7 +116,7 @@ def accepted(answer: list[Completion], state: Environment) -> list[Completion]:
 
 
 def carry_out(item: Open, actions: Sequence[str], *, show: bool) -> Taken:
-    """Take each action in its own copy of a state; the state itself is the last copy where copies are dear.
+    """Take each action in its own copy of a state; where copies are expensive, the state itself serves as the last copy.
 
     Args:
         item: the open state.
@@ -142,12 +142,12 @@ def record(
     """The node of a step.
 
     Args:
-        item: the state that it was taken in.
-        request: what was asked.
-        number: which of the request's samples it is.
-        completion: what was sampled.
-        parsed: how that is read.
-        taken: what came of the actions of all samples.
+        item: the state before the step.
+        request: the request to the policy.
+        number: index of the step among the request's samples.
+        completion: the sampled completion.
+        parsed: the completion, parsed.
+        taken: the results of the actions of all samples.
     """
     seen = taken.observations[number]
     return Node(

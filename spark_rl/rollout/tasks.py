@@ -13,9 +13,9 @@ __all__ = ["choose_tasks"]
 
 
 def choose_tasks(tasks: Sequence[Task], count: int, *, seed: int, iteration: int) -> list[Task]:
-    """The tasks of an iteration (from 1): epoch after epoch through the split, each in a fresh order.
+    """The tasks of an iteration (from 1). Each epoch goes through the whole split, in a new order.
 
-    A function of the iteration alone, so that a resumed run needs no cursor of its own.
+    The choice depends on seed and iteration alone, so that a resumed run needs no saved position.
 
     Raises:
         UsageError: the split is empty.

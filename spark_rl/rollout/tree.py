@@ -1,16 +1,16 @@
-"""One tree while it grows: a coroutine that waits for nothing but its own answers.
+"""One tree while it grows: a coroutine that waits only for its own answers.
 
 Invariants
 ----------
-* A finished trajectory is never forked, nor a step at the horizon.
+* A finished trajectory and a step at the horizon are never forked.
 * Every step that was carried out is a node: `Spent.env_steps` is the number of nodes (of trees that did not fail).
 * Every sample's seed comes from (run seed, iteration, task, path), the rule's generator from (run seed, iteration, task). So
-  a tree does not depend on what grows beside it.
-* What an environment raises drops this tree, which is named and counted. Wrong settings still stop the run.
+  a tree does not depend on other trees.
+* An error of an environment drops its tree, which is named and counted. Wrong settings still stop the run.
 
-A round takes the open continuations, asks for them, carries out each action in its own copy of the state, and asks the rule
-where to fork. `grow` opens the roots; `extend` opens forks that were planned for the whole forest. Both run rounds until
-nothing is open, so a process elsewhere can be asked for the same two things.
+A round takes the open continuations, samples a completion for each, carries out each action in its own copy of the state,
+and asks the rule where to fork. `grow` opens the roots; `extend` opens forks that were planned for the whole forest. Both
+run rounds until no continuation is open.
 """
 
 from __future__ import annotations
@@ -43,7 +43,7 @@ class Grove:
     encoder: Encoder | None
     ledger: Ledger
     trees: int
-    """How many there are; each keeps its share of the states."""
+    """Number of trees; each stores its share of the states."""
     spent: Spent = field(default_factory=Spent)
     clock: Clock = field(init=False)
 
@@ -53,12 +53,12 @@ class Grove:
 
 @dataclass
 class _Guard:
-    """Turns what an environment raises into one dropped, named tree; what it is entered for is time of the environment."""
+    """Turns an error of an environment into one dropped, named tree, and counts the block as time of the environment."""
 
     task: str
     clock: Clock
     failed: str = ""
-    """Why the tree was dropped; empty while it was not."""
+    """Why the tree was dropped; empty for a tree that was not."""
 
     @contextmanager
     def __call__(self) -> Generator[None]:
@@ -81,14 +81,14 @@ class _Branch:
 
 
 class GrowingTree:
-    """A tree, with what the rollout must remember of it and the record does not."""
+    """A tree, with the state of the rollout that its record does not hold."""
 
     def __init__(self, index: int, task: Task, name: Name, grove: Grove) -> None:
         """A tree without a node; `index` is its place in the forest."""
         self.index, self.name, self.grove = index, name, grove
         self.tree = Tree(task, "", cap=grove.ledger.cap, horizon=grove.growth.shape.horizon)
         self.rounds = self.pending = 0
-        """Rounds carried out so far, and continuations that are open."""
+        """Finished rounds, and open continuations."""
         self._open: list[Open] = []
         self._guarded = _Guard(task.id, grove.clock)
         self._rng = random.Random(derive(*name, "branching"))
@@ -100,11 +100,11 @@ class GrowingTree:
 
     @property
     def failed(self) -> str:
-        """Why it was dropped; empty while it was not."""
+        """Why the tree was dropped; empty for a tree that was not."""
         return self._guarded.failed
 
     async def grow(self, asking: Asking, after_round: Callable[[], None]) -> None:
-        """Reset a fresh environment, open the roots, and grow until nothing is open."""
+        """Reset a new environment, open the roots, and grow until no continuation is open."""
         shape = self.grove.growth.shape
         with self._guarded():
             environment = self.grove.world.make()
@@ -116,18 +116,18 @@ class GrowingTree:
         await self._run(asking, after_round)
 
     async def extend(self, forks: Sequence[tuple[int, Fork]], asking: Asking, after_round: Callable[[], None]) -> None:
-        """Open granted forks, each with its place in the plan, and grow until nothing is open."""
+        """Open granted forks, each with its place in the plan, and grow until no continuation is open."""
         with self._guarded():
             for rank, fork in forks:
                 self._reopen(fork, rank)
         await self._run(asking, after_round)
 
     def may_fork(self, node: int) -> bool:
-        """Whether anything may follow a step."""
+        """Whether a step may be continued."""
         return not self.tree.nodes[node].done and self.tree.nodes[node].depth < self.grove.growth.shape.horizon
 
     def close(self) -> None:
-        """Let go of every state."""
+        """Close every state."""
         with self._guarded():
             self._states.close()
         for item in self._open:
@@ -136,7 +136,7 @@ class GrowingTree:
         self._open, self.pending = [], 0
 
     async def _run(self, asking: Asking, after_round: Callable[[], None]) -> None:
-        """Rounds until nothing is open, or the environment has failed."""
+        """Run rounds until no continuation is open or the environment has failed."""
         turn = 0
         try:
             while self._open and not self.failed:
@@ -164,7 +164,7 @@ class GrowingTree:
         self.pending = sum(item.count for item in self._open)
 
     async def _answers(self, items: Sequence[Open], asking: Asking, turn: int) -> tuple[Answers, list[Request]]:
-        """What the policy says to every open continuation, and what it was asked; all of it is charged."""
+        """The policy's answers for the open continuations, and the requests. The cost of every completion is charged."""
         prompt = self.grove.growth.prompt
         with self.grove.clock.phase("prompt"):
             requests: list[Request] = []
@@ -201,10 +201,10 @@ class GrowingTree:
         return branches
 
     def _fork(self, branches: Sequence[_Branch]) -> None:
-        """Ask the rule about every fresh step, and open what follows."""
+        """Ask the rule about every new step, and open the continuations."""
         if self.grove.ledger.counts_active:
             self._finished += sum(not self.may_fork(branch.node) for branch in branches)
-        # The budget is first come, first served: in a random order, so that no root is favoured.
+        # The budget is first come, first served. The order is random, so that no root is favoured.
         for branch in self._rng.sample(branches, len(branches)):
             with self._guarded():
                 if not self.failed and self.may_fork(branch.node):
@@ -213,7 +213,7 @@ class GrowingTree:
                     branch.state.close()
 
     def _wish(self, branch: _Branch) -> None:
-        """Ask the rule about a fresh step and open its continuations."""
+        """Ask the rule about a new step and open its continuations."""
         extra, exclude = 0, False
         fork = self.grove.growth.branching.after_step(self.tree, self.index, branch.node, self._rng)
         if fork is not None and (granted := self.grove.ledger.grant(self.tree, fork.extra, finished=self._finished)):
@@ -225,7 +225,7 @@ class GrowingTree:
         self._open.append(Open(branch.node, 1 + extra, branch.state, branch.observation, exclude))
 
     def _reopen(self, fork: Fork, rank: int = 0) -> None:
-        """Open a granted fork from a state that has been passed already."""
+        """Open a granted fork from an earlier state."""
         parent = -1 if fork.node is None else fork.node
         if fork.node is not None and fork.at == "decision":
             parent = self.tree.nodes[fork.node].parent

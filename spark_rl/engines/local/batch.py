@@ -1,13 +1,13 @@
-"""One running batch of the local engine: prompts are fed job by job, then all rows advance together, a token a step.
+"""One running batch of the local engine: prompts are fed job by job, then all rows advance together, one token a step.
 
 Invariants
 ----------
-* A sample's tokens depend on its prompt, its seed and the weights, not on the rows beside it.
-* Slots that the batch holds in the cache are released when it ends; after an error the engine clears the cache.
+* A sample's tokens depend on its prompt, its seed and the weights, not on the other rows.
+* Slots that the batch holds in the cache are released when the batch ends; after an error the engine clears the cache.
 
-A job's longest known prefix is loaded from what is kept under its parent's address, the rest of the prompt is fed (jobs of
-like length together), and the row is repeated for its samples. Rows that have ended are dropped when they are half of the
-batch.
+A job's longest cached prefix is loaded from the cache entry under its parent's address. The model reads the rest of the
+prompt (jobs of similar length together), and the row is repeated for the job's samples. Ended rows are dropped when they are
+half of the batch.
 """
 
 from __future__ import annotations
@@ -37,7 +37,7 @@ ROOM = 32
 
 @dataclass(slots=True)
 class Sample:
-    """One completion to draw, and where it goes."""
+    """One completion to draw, with its place among the answers."""
 
     request: int
     number: int
@@ -50,18 +50,18 @@ class Sample:
 
 @dataclass(slots=True)
 class Job:
-    """One prompt, once, however many samples follow it."""
+    """One prompt with all its samples."""
 
     ids: Ints
     samples: list[Sample] = field(default_factory=list[Sample])
     parents: list[tuple[int, ...]] = field(default_factory=list[tuple[int, ...]])
     slots: Ints = field(default_factory=lambda: NOTHING.slots)
-    """Pool slots, held by the job, of the known prefix, and once it is kept, of the whole prompt."""
+    """Pool slots that the job holds: those of the cached prefix, later those of the whole prompt."""
     kept: bool = False
     known: int = 0
-    """Tokens of the prompt whose keys and values were kept."""
+    """Tokens of the prompt whose keys and values were cached."""
     misses: int = 0
-    """Parents under whose address nothing was kept any more."""
+    """Parents whose cache entry was evicted."""
 
     @property
     def columns(self) -> int:
@@ -78,7 +78,7 @@ class Machine(Protocol):
     cache: PrefixCache
     slab: Slab
     context: int | None
-    """Most tokens of prompt and completion together; None for no bound."""
+    """Most tokens of prompt and completion together; None means no bound."""
     stops: NDArray[np.bool_]
     """Which token ids end a turn."""
     version: int
@@ -108,7 +108,7 @@ class _Passes:
             self.slab.store(self.engine.cache.pool, where, to)
 
     def additive(self, visible: torch.Tensor) -> torch.Tensor:
-        """The mask as models add it to their scores. The least number, not infinity: no row may become NaN."""
+        """The mask that models add to their scores. Hidden cells get the least finite number, so that no row becomes NaN."""
         dtype = self.engine.layout.dtype
         return torch.zeros(visible.shape, dtype=dtype, device=self.device).masked_fill_(~visible, torch.finfo(dtype).min)
 
@@ -117,14 +117,14 @@ class _Passes:
 
 
 class Batch:
-    """One running batch: its jobs, and the tokens that its samples come to."""
+    """One running batch: its jobs, and the tokens of its samples."""
 
     def __init__(self, engine: Machine, jobs: list[Job]) -> None:
         self.engine, self.cache, self.slab = engine, engine.cache, engine.slab
         self.passes = _Passes(engine)
         for job in jobs:
             self._recall(job)
-        # Like numbers of new tokens side by side, so that they are fed together with little padding.
+        # Jobs with similar numbers of new tokens stand side by side, so that they are fed together with little padding.
         self.jobs = sorted(jobs, key=lambda job: len(job.ids) - len(job.slots))
         self.owners = np.repeat(np.arange(len(jobs)), [len(job.samples) for job in self.jobs])
         """The job of each sample."""
@@ -137,7 +137,7 @@ class Batch:
         self.lengths = np.zeros(len(self.samples), np.int64)
 
     def run(self) -> Iterator[tuple[Sample, Completion]]:
-        """Prefill, decode, keep; each sample with its completion."""
+        """Read the prompts, draw the tokens and fill the cache. Yields each sample with its completion."""
         self.slab.open(len(self.samples), self.longest + min(int(self.limits.max()), ROOM) + 1)
         logits = self._prefill()
         self._keep_prompts()
@@ -151,32 +151,32 @@ class Batch:
             ids = self.tokens[index, : self.lengths[index]].tolist()
             text = engine.tokenizer.decode(ids[:-1] if engine.stops[ids[-1]] else ids, clean_up_tokenization_spaces=False)
             logprobs = self.logprobs[index, : len(ids)].tolist()
-            # They decide where to fork and train nothing: four decimals keep saved forests small.
+            # Entropies decide where to fork and train nothing: four decimals keep saved forests small.
             entropies = self.entropies[index, : len(ids)].round(4).tolist()
             cost = self._cost(index)
             yield sample, Completion(text, tuple(ids), tuple(logprobs), tuple(entropies), engine.version, cost=cost)
 
     def _cost(self, index: int) -> Cost:
-        """What a sample cost: the first of a job bears what was computed for the job's prompt."""
+        """The cost of a sample. The first sample of a job bears the cost of the job's prompt."""
         job, generated = self.jobs[int(self.owners[index])], int(self.lengths[index])
         if self.samples[index] is not job.samples[0]:
             return Cost(generated, reused=len(job.ids))
         return Cost(generated, len(job.ids) - job.known, job.known, job.misses)
 
     def _recall(self, job: Job) -> None:
-        """Find the longest kept prefix and hold its slots; the last prompt token is always fed, for its logits."""
+        """Find the longest cached prefix and hold its slots. The last prompt token is always fed, for its logits."""
         best = NOTHING.slots
         for parent in job.parents:
             entry = self.cache.find(parent)
             if entry is None:
-                job.misses += len(parent) > 1  # before the first step, nothing can have been kept
+                job.misses += len(parent) > 1  # before the first step, nothing can have been cached
             elif (length := min(shared_prefix(entry.ids, job.ids), len(job.ids) - 1)) > len(best):
                 best = entry.slots[:length]
         self.cache.hold(best)
         job.slots, job.known = best, len(best)
 
     def _prefill(self) -> torch.Tensor:
-        """Feed what is not known of each prompt; logits after the last token, [jobs, vocabulary]."""
+        """Feed the part of each prompt that is not cached. Returns the logits after the last token, [jobs, vocabulary]."""
         known = [job.slots for job in self.jobs]
         if width := max(map(len, known)):
             slots = np.zeros((len(known), width), np.int64)  # slot 0 is padding
@@ -187,7 +187,7 @@ class Batch:
         return torch.cat([self._feed(first, last, fresh[last - 1]) for first, last in _spans(fresh)])
 
     def _feed(self, first: int, last: int, queries: int) -> torch.Tensor:
-        """Run what is new of some rows' prompts, padded on the left to `queries`; logits after the last token."""
+        """Feed the new tokens of some rows, padded on the left to `queries`. Returns the logits after the last token."""
         columns = self.slab.data.shape[2]
         ids, positions = np.zeros((2, last - first, queries), np.int64)
         cells = np.empty((last - first, queries), np.int64)
@@ -228,7 +228,7 @@ class Batch:
 
 
 class _Decoding:
-    """Draws tokens until every row has ended. Row i holds sample `rows[i]`, `ends[i]` tokens so far."""
+    """Draws tokens until every row has ended. Row i holds sample `rows[i]` and has `ends[i]` tokens so far."""
 
     def __init__(self, batch: Batch) -> None:
         self.batch, self.passes, self.slab = batch, batch.passes, batch.slab
@@ -243,7 +243,7 @@ class _Decoding:
         seeds = np.array([sample.seed % 2**64 for sample in batch.samples], np.uint64)
         temperatures = np.array([sample.temperature for sample in batch.samples], np.float32)
         temperature = self.passes.tensor(temperatures)[:, None]
-        # Where the next token of each row goes, which is also its position.
+        # The column of each row's next token, which is also the token's position.
         self.ends = self.passes.tensor(np.array([len(job.ids) for job in batch.jobs]))[owners]
         self._measure()
         logits, alive = logits[owners], np.ones(len(batch.samples), bool)
@@ -276,7 +276,7 @@ class _Decoding:
         self.mask = self.passes.additive(torch.arange(columns, device=self.passes.device) < self.ends[:, None])
 
     def _advance(self, token: torch.Tensor, width: int) -> torch.Tensor:
-        """Feed one token a row; logits, [rows, vocabulary]. Ended rows go along until they are dropped."""
+        """Feed one token a row. Returns the logits, [rows, vocabulary]. Ended rows are fed too until they are dropped."""
         if width >= (columns := self.slab.data.shape[2]):
             self.slab.widen(columns + max(ROOM, columns // 2))
             self._measure()
@@ -290,7 +290,7 @@ class _Decoding:
         return logits
 
     def _retire(self, leaving: NDArray[np.bool_]) -> None:
-        """Keep prompt and completion of ended rows; the last token has no keys and values yet, for it was never fed."""
+        """Cache prompt and completion of ended rows, without the last token, which was never fed."""
         batch, columns = self.batch, self.slab.data.shape[2]
         cells: list[NDArray[np.int64]] = []
         slots: list[Ints] = []
@@ -305,7 +305,7 @@ class _Decoding:
             cells.append(np.arange(len(job.ids), len(ids)) + row * columns)
             slots.append(new)
         self.passes.store(cells, slots)
-        for new in slots:  # only now: one slot must not be written for two rows
+        for new in slots:  # after the loop, so that no slot is written for two rows
             batch.cache.release(new)
 
 

@@ -1,14 +1,14 @@
-"""Keys and values: a `Slab` to work in, a `PrefixCache` to keep them in between calls.
+"""Keys and values: a `Slab` holds those of the running batch, a `PrefixCache` keeps them between calls.
 
 Invariants
 ----------
-* What is kept is exact: an entry is token ids and the keys and values computed for them, and is used only as far as the
-  ids of a prompt agree with it.
-* Every token of a tree is kept once. A sequence is a list of slots in one pool; sequences that share a prefix share its
+* The cache is exact: an entry holds token ids and the keys and values computed for them, and is used only as far as its
+  ids agree with those of the prompt.
+* Every token of a tree is stored once. A sequence is a list of slots in one pool; sequences that share a prefix share its
   slots, and a slot is free when no entry and no running batch holds it.
-* Memory is bounded by the number of slots. Entries leave by least recent use, never by time, so that the same calls give
-  the same cache.
-* Cells that no token was written to are finite: attention multiplies them by zero.
+* Memory is bounded by the number of slots. The least recently used entry is evicted first, whatever the clock says, so that
+  the same calls give the same cache.
+* Cells without a token hold finite numbers, because attention multiplies them by zero.
 """
 
 from __future__ import annotations
@@ -47,7 +47,7 @@ class Layout:
 
     @classmethod
     def of(cls, model: PreTrainedModel) -> Layout:
-        """Found by running one token, which holds for any architecture.
+        """Read the layout off the forward pass of one token, which works for any architecture.
 
         Raises:
             UsageError: the model keeps something other than plain keys and values of all positions.
@@ -76,8 +76,8 @@ class Layout:
 class Slab(Cache):
     """Keys and values of a running batch, written in place: row by row, token i of a row in column i.
 
-    A forward pass is aimed first: which rows it covers, which cells its new tokens go to, how many columns it sees.
-    The last column of a row is nobody's: padding is written there and never read.
+    Before a forward pass, `aim` sets its rows, the cells of its new tokens and the number of visible columns. The last
+    column of a row holds no token: padding is written there and never read.
     """
 
     def __init__(self, layout: Layout) -> None:
@@ -90,10 +90,10 @@ class Slab(Cache):
         return torch.zeros(numbers, dtype=self.layout.dtype, device=self.layout.device)
 
     def open(self, rows: int, columns: int) -> None:
-        """Make room for a new batch; what the cells hold is left over, and finite."""
+        """Make room for a new batch. The cells keep old numbers, which are finite."""
         shape = (2 * self.layout.layers, rows, columns, self.layout.heads * self.layout.width)
         if (numbers := int(np.prod(shape))) > self.buffer.numel():
-            self.buffer = self._zeros(numbers + numbers // 2)  # transcripts grow: not anew at every turn
+            self.buffer = self._zeros(numbers + numbers // 2)  # room to grow: transcripts get longer at every turn
         self.data = self.buffer[:numbers].view(shape)
         self.aim(0, 0, torch.zeros(0, dtype=torch.long, device=self.layout.device), 0)
 
@@ -116,7 +116,7 @@ class Slab(Cache):
         self.first, self.last, self.cells, self.width = first, last, cells, width
 
     def select(self, rows: torch.Tensor, width: int) -> None:
-        """Row i becomes what row `rows[i]` was, its first `width` columns."""
+        """Replace row i by row `rows[i]`, in the first `width` columns."""
         self.data[:, : len(rows), :width] = self.data[:, rows, :width]
 
     # The two methods that models call.
@@ -152,7 +152,7 @@ class Slab(Cache):
 
 
 class Entry(NamedTuple):
-    """A kept sequence."""
+    """A cached sequence."""
 
     ids: Ints
     """Token ids."""
@@ -171,7 +171,7 @@ def shared_prefix(left: Ints, right: Ints) -> int:
 
 
 class PrefixCache:
-    """Kept sequences by address, over a pool of slots."""
+    """Cached sequences by address, over a pool of slots."""
 
     def __init__(self, layout: Layout, size: int) -> None:
         """Room for as many tokens as fit `size` bytes (memory is touched only when slots are used)."""
@@ -199,20 +199,20 @@ class PrefixCache:
         return self._pool
 
     def find(self, address: Hashable) -> Entry | None:
-        """What is kept under the address, which counts as a use."""
+        """The entry under the address; the call counts as a use."""
         if (entry := self.entries.get(address)) is not None:
             self.entries.move_to_end(address)
         return entry
 
     def put(self, address: Hashable, entry: Entry) -> None:
-        """Keep a sequence, whose slots somebody holds, under the address, in place of what is there."""
+        """Store a sequence under the address, in place of an older one. The caller holds the sequence's slots."""
         self.hold(entry.slots)
         if (old := self.entries.pop(address, None)) is not None:
             self.release(old.slots)
         self.entries[address] = entry
 
     def reserve(self, count: int) -> Ints | None:
-        """`count` slots, held once by the caller; None when the running batch leaves too few to evict for."""
+        """`count` slots, held once for the caller; None when the running batch holds too many for that."""
         while self.left < count <= self.capacity and self.entries:
             _, oldest = self.entries.popitem(last=False)
             self.release(oldest.slots)
@@ -224,7 +224,7 @@ class PrefixCache:
         return slots
 
     def hold(self, slots: Ints) -> None:
-        """Keep slots from being given out; they are distinct."""
+        """Keep distinct slots from being given out."""
         self.held[slots] += 1
 
     def release(self, slots: Ints) -> None:

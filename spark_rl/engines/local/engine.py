@@ -4,15 +4,15 @@ Invariants
 ----------
 * A sample depends on its prompt, its seed and the weights, not on its neighbours: its uniform numbers are a hash of its
   seed and the position, inverted through the cumulated tempered distribution.
-* What is kept changes what is computed, never what comes out (up to rounding): log-probabilities are those of a plain
-  forward pass, and the same calls give the same bits.
+* The cache changes how much is computed, never the result (up to rounding): log-probabilities are those of a plain forward
+  pass, and the same calls give the same bits.
 * `prefilled + reused` is the number of prompt tokens, summed over the samples.
 
-A call goes prompt by prompt, not sample by sample: requests with equal prompts are one job. A job's longest known prefix
-is loaded from what is kept under its parent's address, the rest of the prompt is fed (jobs of like length together), and
-the row is repeated for its samples. Then all rows advance together, a token a step; finished rows are dropped when
-they are half of the batch. The parent's address keeps the prompt, for siblings that come later; a sample's address keeps
-prompt and completion, for the steps that follow.
+Requests with equal prompts are one job. A job's longest cached prefix is loaded from the cache entry under its parent's
+address. The model reads the rest of the prompt (jobs of similar length together), and the row is repeated for the job's
+samples. Then all rows advance together, one token a step; finished rows are dropped when they are half of the batch. The
+cache stores the prompt under the parent's address, for later siblings, and prompt and completion under the sample's
+address, for the steps that follow.
 """
 
 from __future__ import annotations
@@ -41,12 +41,12 @@ BATCH_TOKENS = 131072
 class LocalEngine:
     """Samples from a causal language model on the CPU or one GPU.
 
-    The model may be the learner's own: then `load_weights` copies nothing. Sampling puts it in evaluation mode. What is kept
-    moves log-probabilities by rounding errors, so whoever wants the same bits again clears before.
+    The model may be the learner's own: then `load_weights` copies nothing. Sampling puts the model in evaluation mode.
+    Cached keys and values change log-probabilities by rounding errors: call `clear` first to get the same bits again.
     """
 
     in_rounds = True
-    """A large batch a round costs little more than a small one."""
+    """Trees ask in rounds, because a large batch costs little more than a small one."""
 
     def __init__(
         self,
@@ -64,10 +64,10 @@ class LocalEngine:
             tokenizer: decodes completions and names the end of a turn.
             cache_bytes: most memory of the keys and values kept between calls; 0 keeps nothing.
             batch_tokens: most tokens, room for completions included, in one running batch.
-            version: of the model's weights.
+            version: version of the model's weights.
 
         Raises:
-            UsageError: the model's architecture or attention implementation is not one the engine can run.
+            UsageError: the engine cannot run the model's architecture or attention implementation.
         """
         attention: object = getattr(model.config, "_attn_implementation", None)  # its only name, which is private
         if attention not in ("sdpa", "eager"):
@@ -82,15 +82,15 @@ class LocalEngine:
         self.slab = Slab(self.layout)
 
     def clear(self) -> None:
-        """Forget all keys and values: the weights have changed, or memory is wanted elsewhere."""
+        """Forget all keys and values: the weights have changed, or their memory is needed elsewhere."""
         self.cache.clear()
         self.slab = Slab(self.layout)
 
     async def load_weights(self, version: int, weights: ModelState) -> None:
-        """Take over weights, but for those that are the model's own, and forget all keys and values.
+        """Copy weights into the model (those that share its memory are not copied), and forget all keys and values.
 
         Raises:
-            PolicyFailure: they are of another model.
+            PolicyFailure: the weights are of another model.
         """
         own = self.model.state_dict()
         if own.keys() != weights.keys() or any(own[name].shape != weights[name].shape for name in own):
@@ -105,9 +105,9 @@ class LocalEngine:
         self.clear()
 
     async def sample(self, requests: Sequence[Request]) -> list[list[Completion]]:
-        """Completions in the order of requests and seeds; ends of turn are sampled tokens, cut from the text only.
+        """Completions in the order of requests and seeds. The end of a turn is a sampled token, removed from the text only.
 
-        A completion ends with its turn, at `max_tokens`, or where the model's context does.
+        A completion stops at the end of its turn, at `max_tokens`, or at the end of the model's context.
 
         Raises:
             UsageError: a request has no token ids.
@@ -148,7 +148,7 @@ class LocalEngine:
         return [job for job in jobs.values() if job.samples]
 
     def _batches(self, jobs: list[Job]) -> Iterator[list[Job]]:
-        """Jobs of like length together, each batch within `batch_tokens` (a job that exceeds it goes alone)."""
+        """Jobs of similar length together, each batch within `batch_tokens` (a job that exceeds it goes alone)."""
         batch: list[Job] = []
         rows = columns = 0
         for job in sorted(jobs, key=lambda job: len(job.ids)):

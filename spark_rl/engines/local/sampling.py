@@ -1,6 +1,6 @@
 """Drawing tokens: a hash of each sample's own seed, inverted through the cumulated distribution.
 
-What a sample draws depends on its seed, the position and its own logits, so it is the same in any company.
+What a sample draws depends on its seed, the position and its own logits, and on no other sample of the batch.
 """
 
 from __future__ import annotations
@@ -36,8 +36,8 @@ def draw(
         numbers: [rows], in [0, 1).
 
     Returns:
-        Token ids, their log-probabilities and the entropies (nats) of what they were drawn from, at the temperature (at 1
-        where it is 0), all [rows].
+        Token ids, their log-probabilities and the entropies (nats) of their distributions, all [rows]. Both are taken at the
+        temperature, or at 1 where the temperature is 0.
     """
     greedy = temperature == 0
     logprobs = torch.log_softmax(logits.float() / temperature.masked_fill(greedy, 1.0), dim=-1)

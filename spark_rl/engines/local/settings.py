@@ -1,4 +1,4 @@
-"""The local engine as a component of a recipe: plain settings, so that recipes need no torch to hold one."""
+"""The local engine as a component of a recipe: plain settings, so that a recipe does not import torch."""
 
 from __future__ import annotations
 
@@ -28,7 +28,7 @@ class Local:
 
     @asynccontextmanager
     async def open(self, source: ModelSource) -> AsyncGenerator[Engine]:
-        """An engine around the model in memory, or one that is loaded.
+        """An engine around the model in memory, or around a model that is loaded by its name.
 
         Raises:
             UsageError: there is no such model, or the engine cannot run its architecture.
@@ -44,5 +44,5 @@ class Local:
             engine.clear()
 
     def memory(self) -> int:
-        """Bytes of the keys and values that are kept."""
+        """Most bytes of the cached keys and values."""
         return int(self.cache_gb * 2**30)

@@ -24,20 +24,20 @@ __all__ = ["InProcess", "open_executor"]
 
 
 class InProcess:
-    """Lets trees grow beside a policy: an engine, or one that needs no model.
+    """Grows trees in the process of the policy: an engine, or a policy without a model.
 
-    Each forest starts with an empty cache, so that its log-probabilities do not depend, not even by rounding, on what grew
-    before. It leaves none, so that the memory is free for the update.
+    Each forest starts with an empty cache, so that its log-probabilities do not depend on earlier forests, not even by
+    rounding. The cache is cleared after each forest, so that its memory is free for the update.
     """
 
     def __init__(self, world: World, policy: Policy, *, engine: Engine | None = None) -> None:
-        """`policy` acts; `engine` is the model behind it, where there is one and the policy is not the engine itself."""
+        """`policy` acts; `engine` is the engine behind the policy, where the policy is not the engine itself."""
         self.world, self.policy = world, policy
         self.engine = policy if engine is None and isinstance(policy, Engine) else engine
 
     @property
     def encoder(self) -> Encoder | None:
-        """The engine's; None where the policy reads text."""
+        """The engine's encoder; None where the policy reads text."""
         return self.engine.encoder if self.engine else None
 
     async def grow(
@@ -79,13 +79,13 @@ async def open_executor(
     *,
     around: Callable[[Policy], Policy] = lambda policy: policy,
 ) -> AsyncGenerator[InProcess]:
-    """Where the trees of a command grow, until the block ends: the one way from a recipe's engine to an executor.
+    """The executor of a command, until the block ends: the one way from a recipe's engine to an executor.
 
     Args:
         settings: the recipe's engine.
         world: makes the environments.
-        source: which model.
-        around: may put another policy before the engine (a vote).
+        source: the model.
+        around: may wrap the engine in another policy (a vote).
 
     Raises:
         MissingExtra: the engine's library is not installed.
