@@ -2,7 +2,7 @@
 
 One training iteration, with the contract of each part in brackets:
 
-    tasks          World.tasks hands out what the agent is asked                                   [World]
+    tasks          World.tasks gives the tasks to train on                                         [World]
     forest         Executor.grow lets trees grow: per step of a tree
                        the prompt is written                                                       [Context]
                        the model answers                                                           [Policy, Engine]
@@ -197,11 +197,11 @@ class Demonstrates(Protocol):
 
 @runtime_checkable
 class SeveralExperts(Protocol):
-    """A world with several experts, of which it hands out the one that its setting `solver` names."""
+    """A world with several experts; its setting `solver` names the one that `expert` returns."""
 
     @property
     def solver(self) -> str:
-        """Name of the expert, kept with its demonstrations."""
+        """Name of the expert, saved with its demonstrations."""
         ...
 
 
@@ -222,7 +222,7 @@ class FindsTasks(Protocol):
         """The task with this id.
 
         Raises:
-            UsageError: there is none.
+            UsageError: no task has this id.
         """
         ...
 
@@ -250,7 +250,7 @@ class Unlimited(Protocol):
     """A world whose agent's episodes have limits that recordings of the original do not have (`spark-rl env replay`)."""
 
     def unlimited(self) -> World:
-        """The same world without them."""
+        """The same world without these limits."""
         ...
 
 
@@ -264,7 +264,7 @@ class Describes(Protocol):
 
 
 class Fetched(Protocol):
-    """What was found of a world's data."""
+    """The result of fetching a world's data."""
 
     @property
     def root(self) -> Path:
@@ -273,7 +273,7 @@ class Fetched(Protocol):
 
     @property
     def broken(self) -> Any:
-        """Whether, or what, is missing or damaged; false when all is well."""
+        """What is missing or damaged, or whether anything is; false when the data are complete."""
         ...
 
     @property
@@ -295,13 +295,13 @@ class Fetches(Protocol):
     """A world whose data are fetched and verified by `spark-rl env fetch`."""
 
     def fetch(self, source: Path | None, to: Path | None, *, link: bool, tell: Watcher) -> Fetched:
-        """Get the data and look at every piece.
+        """Get the data and verify every file.
 
         Args:
             source: an archive or a folder; None downloads.
             to: where to put them; None where the world looks for them.
             link: link to a folder instead of copying it.
-            tell: told how it goes.
+            tell: receives the progress.
         """
         ...
 
@@ -323,7 +323,7 @@ class Policy(Protocol):
         Each completion says what it cost (`Completion.cost`).
 
         Raises:
-            PolicyFailure: it cannot answer at all. One completion that is refused says so itself (`Completion.refused`).
+            PolicyFailure: the policy cannot answer at all. A single refused completion has `Completion.refused` set instead.
         """
         ...
 
@@ -334,7 +334,7 @@ class InRounds(Protocol):
 
     @property
     def in_rounds(self) -> bool:
-        """Whether what all trees ask is collected into one call a round."""
+        """Whether the requests of all trees are collected into one call a round."""
         ...
 
 
@@ -343,7 +343,7 @@ class Slipping(Protocol):
     """An expert that knows what a beginner would do wrong (`policies.scripted.Slips`)."""
 
     def mistake(self, request: Request) -> Completion | None:
-        """A beginner's step here; None where it has none to show."""
+        """A beginner's step in this situation; None where the expert knows of none."""
         ...
 
 
@@ -353,32 +353,32 @@ class Engine(Policy, Protocol):
 
     @property
     def encoder(self) -> Encoder | None:
-        """Turns messages into the token ids that it reads; None where a server reads text, which cannot be trained."""
+        """Turns messages into token ids; None for a server, which reads text and cannot be trained."""
         ...
 
     @property
     def version(self) -> int:
-        """Version of the weights that it samples from (`Learner.version`)."""
+        """Version of the weights that the engine samples from (`Learner.version`)."""
         ...
 
     async def load_weights(self, version: int, weights: ModelState) -> None:
-        """Sample from these weights from now on, and forget what was computed with others.
+        """Sample from these weights from now on, and forget all results of earlier weights.
 
         Called between forests, never while one grows.
 
         Raises:
-            PolicyFailure: the weights are not of its model, or it cannot change them.
+            PolicyFailure: the weights are of another model, or the engine cannot change its weights.
         """
         ...
 
     def clear(self) -> None:
-        """Give back the memory that was kept for the forest that has just grown."""
+        """Free the memory that the engine holds for the forest that has just grown."""
         ...
 
 
 @runtime_checkable
 class Accounts(Protocol):
-    """An engine that costs money or is worth a line at the end of a command."""
+    """An engine whose requests and cost a command reports at its end."""
 
     def account(self) -> str:
         """Requests, tokens and cost so far, in words."""
@@ -427,7 +427,7 @@ class LanguageModel(Protocol):
         ...
 
     def parameters(self) -> Iterator[nn.Parameter]:
-        """All weights, shared ones once."""
+        """All weights; a shared weight appears once."""
         ...
 
     def modules(self) -> Iterator[nn.Module]:
@@ -502,7 +502,7 @@ class Tokenizer(Protocol):
         ...
 
     def apply_chat_template(self, conversation: Sequence[Message], /, *, tokenize: bool, add_generation_prompt: bool) -> str:
-        """The messages as one text, up to where the assistant starts to answer if asked for."""
+        """The messages as one text; `add_generation_prompt` adds the start of the assistant's answer."""
         ...
 
     def decode(self, ids: Sequence[int], /, *, clean_up_tokenization_spaces: bool = ...) -> str:
@@ -540,8 +540,8 @@ class EngineSettings(Protocol):
         Called by `rollout.executors.open_executor`, inside the command's one event loop.
 
         Raises:
-            MissingExtra: its library is not installed.
-            UsageError: it cannot run this model.
+            MissingExtra: the engine's library is not installed.
+            UsageError: the engine cannot run this model.
         """
         ...
 
@@ -637,14 +637,14 @@ class Branching(Protocol):
     """
 
     def after_step(self, tree: Tree, index: int, node: int, rng: random.Random) -> Fork | None:
-        """Asked once for each step that may still be continued; `index` is the tree's place in its forest."""
+        """Called once for each step that may still be continued; `index` is the tree's place in its forest."""
         ...
 
     def when_idle(self, forest: Forest, rng: random.Random) -> list[Fork]:
-        """Asked when no leaf is open; called again after its forks have run, until none of its wishes is granted.
+        """Called when no leaf is open, and again after its forks have run, until none of its wishes is granted.
 
         `forest.left` and each tree's `cap - opened` say how many leaves may still be opened. A tree whose environment failed
-        is shown empty, with a cap of 0.
+        appears empty, with a cap of 0.
         """
         ...
 
@@ -661,7 +661,7 @@ class PlansOnly(Protocol):
 
 @runtime_checkable
 class WithWidth(Protocol):
-    """A rule with a branching factor, by which `--choose` with `--among steps` asks as well."""
+    """A rule with a branching factor, which `--choose` with `--among steps` uses too."""
 
     @property
     def width(self) -> int:
@@ -695,7 +695,7 @@ class Growth:
 
 
 class Grows(Protocol):
-    """What evaluations and collections need of an executor."""
+    """The part of an executor that evaluations and collections use."""
 
     async def grow(self, tasks: Sequence[Task], growth: Growth, *, seed: int, iteration: int) -> Forest:
         """One tree for each task, each node with the version of the weights that sampled it.
@@ -714,11 +714,11 @@ class Executor(Grows, Protocol):
     """
 
     async def load_weights(self, version: int, weights: ModelState) -> None:
-        """The policy that grows from now on.
+        """Let trees grow under these weights from now on.
 
         Args:
-            version: of the weights (`Learner.version`).
-            weights: by name; the executor copies what it does not share with the learner.
+            version: version of the weights (`Learner.version`).
+            weights: the weights by name; the executor copies those that it does not share with the learner.
         """
         ...
 
@@ -729,7 +729,7 @@ class Learner(Protocol):
 
     @property
     def version(self) -> int:
-        """Version of the weights: the number of iterations that they have been through."""
+        """Version of the weights: the number of iterations that they were trained for."""
         ...
 
     def has_signal(self, tree: Tree) -> bool:
@@ -749,18 +749,18 @@ class Learner(Protocol):
         ...
 
     def save(self, folder: Path, iteration: int, *, success: float | None = None) -> Path:
-        """Write the checkpoint after `iteration` finished iterations; `success` is that on the development slice.
+        """Write the checkpoint after `iteration` finished iterations; `success` is the success rate on development tasks.
 
         Raises:
-            StorageError: it cannot be written; nothing of it is left.
+            StorageError: the checkpoint cannot be written; no part of it is left.
         """
         ...
 
     def load(self, path: Path | None) -> int:
-        """Go on from a checkpoint, or begin without one (None); returns how many iterations are finished.
+        """Resume from a checkpoint, or start without one (None). Returns the number of finished iterations.
 
         Raises:
-            StorageError: it cannot be read.
+            StorageError: the checkpoint cannot be read.
         """
         ...
 
@@ -769,7 +769,7 @@ class Learner(Protocol):
 
 
 class Watcher(Protocol):
-    """Told how a job is going, and asked nothing: what is computed never depends on who watches."""
+    """Receives the progress of a job. Results never depend on the watcher."""
 
     def phase(self, name: str, total: int | None = None, done: int = 0) -> None:
         """A phase begins; `done` of its `total` parts (None: not known) were finished earlier."""
@@ -795,9 +795,9 @@ class Tracker(Protocol):
     """
 
     def log(self, row: Mapping[str, float]) -> None:
-        """Take in a row; `iteration` is its step."""
+        """Record a row; its `iteration` is the step."""
         ...
 
     def close(self) -> None:
-        """Write what is held back."""
+        """Write the rows that are still buffered."""
         ...

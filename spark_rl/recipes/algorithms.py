@@ -167,8 +167,8 @@ def rlvmr(recipe: Recipe) -> Recipe:
     """RLVMR (arXiv 2507.22844): N chains; group credit plus that of its four modes, A = A_group + 0.5 A_mode.
 
     Prompt and cold start are its own: the agent plans, explores, reflects or monitors, and demonstrations say so by rule
-    (`policies.four_modes`). They explore at every step of a search, and slip at least now and then, as only what follows a
-    refused step can be a reflection. Left out: a model that writes the demonstrations' reasons.
+    (`policies.four_modes`). They explore at every step of a search, and at least some steps are wrong, because only the step
+    after a refused one can be a reflection. Left out: a model that writes the demonstrations' reasons.
     """
     changed = rlvmr_tags(recipe)
     slips = max(recipe.cold_start.slips, RLVMR_SLIPS)
@@ -190,7 +190,7 @@ def rloo(recipe: Recipe) -> Recipe:
 def dapo(recipe: Recipe) -> Recipe:
     """DAPO (arXiv 2503.14476): `grpo` with a higher upper clip, no divergence, and no groups without signal.
 
-    Further tasks are grown in their place. Its soft punishment of overlong answers is left out: the horizon ends them.
+    Groups of further tasks replace them. DAPO's soft penalty on overlong answers is left out: the horizon ends trajectories.
     """
     return replace(
         _chains(recipe, _group(recipe)),

@@ -134,12 +134,12 @@ class Rounds:
     async def _serve(self, trees: list[int]) -> None:
         """Answer these trees as one batch."""
         served = [self._waiting[tree] for tree in trees]
-        asked = [(place, number) for place, one in enumerate(served) for number in range(len(one.requests))]
-        asked.sort(key=lambda one: served[one[0]].ranks[one[1]])  # stable
+        order = [(place, number) for place, one in enumerate(served) for number in range(len(one.requests))]
+        order.sort(key=lambda one: served[one[0]].ranks[one[1]])  # stable
         answers: list[list[list[Completion]]] = [[[] for _ in one.requests] for one in served]
-        if asked:
-            batch = [served[place].requests[number] for place, number in asked]
-            for (place, number), answer in zip(asked, await _sample(self.policy, self.clock, batch), strict=True):
+        if order:
+            batch = [served[place].requests[number] for place, number in order]
+            for (place, number), answer in zip(order, await _sample(self.policy, self.clock, batch), strict=True):
                 answers[place][number] = answer
         for tree, one, answer in zip(trees, served, answers, strict=True):
             del self._waiting[tree]
