@@ -305,7 +305,7 @@ class _Decoding:
             cells.append(np.arange(len(job.ids), len(ids)) + row * columns)
             slots.append(new)
         self.passes.store(cells, slots)
-        for new in slots:  # after the loop, so that no slot is written for two rows
+        for new in slots:  # after all rows, so that no slot is given to two of them
             batch.cache.release(new)
 
 
