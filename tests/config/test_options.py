@@ -219,7 +219,7 @@ def test_help_documents_every_field(capsys):
         assert f"--{option}" in text
     assert "--branching explore-tag|probability|chains|" in text
     assert "--model DIRECTORY|NAME" in text
-    assert "N: leaves a tree on average" in text
+    assert "N: leaves of a tree on average" in text
     assert "noqa" not in text
 
 
