@@ -24,7 +24,7 @@ from spark_rl.errors import UsageError
 if TYPE_CHECKING:
     from _typeshed import DataclassInstance
 
-__all__ = ["by_option", "current", "decode", "encode"]
+__all__ = ["by_option", "current", "decode", "default_of", "encode"]
 
 
 @overload
@@ -114,7 +114,7 @@ def current(data: object) -> Json:
     settings = {key: current(item) for key, item in saved.items()}
     if place := saved_names().get(name):
         parts = [f for f in fields(load_object(place, "type")) if f.init]
-        full = {f.name: settings.get(f.name, encode(_default(f))) for f in parts if f.name in settings or _has_default(f)}
+        full = {f.name: settings.get(f.name, encode(default_of(f))) for f in parts if f.name in settings or _has_default(f)}
         settings = full | settings
     return {"type": name, **settings}
 
@@ -146,5 +146,6 @@ def _has_default(setting: Field[object]) -> bool:
     return setting.default is not MISSING or setting.default_factory is not MISSING
 
 
-def _default(setting: Field[object]) -> object:
+def default_of(setting: Field[object]) -> object:
+    """The default of a field; `MISSING` where the field has none."""
     return setting.default if setting.default_factory is MISSING else setting.default_factory()

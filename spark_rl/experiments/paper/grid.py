@@ -17,10 +17,11 @@ import hashlib
 import json
 import shlex
 from collections.abc import Iterable, Iterator, Mapping, Sequence
-from dataclasses import MISSING, Field, dataclass, field, fields, is_dataclass, replace
+from dataclasses import MISSING, dataclass, field, fields, is_dataclass, replace
 from typing import TYPE_CHECKING, cast
 
 from spark_rl.common.jsons import Json
+from spark_rl.config.codec import default_of
 from spark_rl.config.old_names import hashed_name, hashed_settings
 from spark_rl.config.options import parse_recipe
 from spark_rl.config.recipe import Recipe
@@ -209,8 +210,4 @@ def _hashed(value: object) -> Json:
 
 def _changes(value: DataclassInstance) -> dict[str, object]:
     """The fields of a dataclass that are not at their defaults."""
-    return {f.name: getattr(value, f.name) for f in fields(value) if f.init and getattr(value, f.name) != _default(f)}
-
-
-def _default(setting: Field[object]) -> object:
-    return setting.default if setting.default_factory is MISSING else setting.default_factory()
+    return {f.name: getattr(value, f.name) for f in fields(value) if f.init and getattr(value, f.name) != default_of(f)}
