@@ -1,6 +1,6 @@
 """What keeping keys and values along the tree saves: one saved forest grown again, and played by plain `generate`.
 
-    python benchmarks/rollout.py [--run RUN] [--tasks 8] [--horizon 30] [--repeats 3]
+    python benchmarks/rollout.py [--run RUN | --model DIR [--recipe NAME]] [--tasks 8] [--horizon 30] [--repeats 3]
 
     spark-rl    `LocalEngine` through `grow_forest`: the whole rollout, environments and prompts included
     generate    one left-padded `transformers` call a round on the recorded prompts: a row a sample, every prompt read
@@ -10,7 +10,8 @@ Both run one model, on one thread, and end in the same tokens: the forest grown 
 and `generate` is forced to the recorded completions and must find their log-probabilities. They take turns; CPU-seconds
 are medians. Without --run, a model is made for each context with a short cold start of the household recipe; it
 wins little but writes proper steps. With --run, the run's own model and context are used, and the earliest of its forests
-whose weights are still there.
+whose weights are still there. With --model, a pretrained model grows a forest of chains of a recipe as it comes, without a
+cold start; prompts and their lengths are those of the recipe.
 """
 
 from __future__ import annotations
@@ -36,6 +37,7 @@ from spark_rl.learning.prepare import prepare
 from spark_rl.models.load import load_model, load_tokenizer
 from spark_rl.prompting.transcript import Transcript
 from spark_rl.prompting.window import Window
+from spark_rl.recipes import load_recipe
 from spark_rl.recipes.household import household
 from spark_rl.rollout.executors.in_process import InProcess
 from spark_rl.rollout.tasks import choose_tasks
@@ -45,20 +47,23 @@ from spark_rl.types import Forest, Node
 
 SHORT = 8
 """Epochs of the short cold start: few demonstrations have to be seen often."""
-TOLERANCE = 1e-3
+TOLERANCE = {torch.float32: 1e-3, torch.bfloat16: 0.5}
 """Most that a log-probability may differ between the engines: rounding of another order of sums, and no more."""
 
 
 class Forced(LogitsProcessor):
     """Leaves each row only the token it must say next; a row that has said all is left alone."""
 
-    def __init__(self, completions: torch.Tensor, width: int) -> None:
+    def __init__(self, completions: torch.Tensor, width: int, temperature: float) -> None:
         """Take completions [rows, longest], padded on the right, and the padded length of the prompts."""
-        self.completions, self.width = completions, width
+        self.completions, self.width, self.temperature = completions, width, temperature
+        self.found: list[torch.Tensor] = []
+        """Log-probabilities of the tokens, [rows] a step."""
 
     def __call__(self, input_ids: torch.Tensor, scores: torch.Tensor) -> torch.Tensor:
         """Scores [rows, vocabulary] with all else forbidden."""
         token = self.completions[:, input_ids.shape[1] - self.width, None]
+        self.found.append((scores.float() / self.temperature).log_softmax(-1).gather(-1, token)[:, 0])
         return torch.full_like(scores, -torch.inf).scatter_(1, token, 0.0)
 
 
@@ -78,6 +83,7 @@ def generate(model: Any, pad: int, forest: Forest, temperature: float) -> float:
         prompts = torch.tensor([[pad] * (width - len(node.prompt)) + list(node.prompt) for node in nodes])
         mask = torch.tensor([[0] * (width - len(node.prompt)) + [1] * len(node.prompt) for node in nodes])
         said = torch.tensor([list(node.completion) + [pad] * (longest - len(node.completion)) for node in nodes])
+        forced = Forced(said, width, temperature)
         output = model.generate(
             input_ids=prompts,
             attention_mask=mask,
@@ -86,14 +92,11 @@ def generate(model: Any, pad: int, forest: Forest, temperature: float) -> float:
             top_k=0,
             max_new_tokens=longest,
             pad_token_id=pad,
-            logits_processor=LogitsProcessorList([Forced(said, width)]),
-            output_logits=True,
-            return_dict_in_generate=True,
+            logits_processor=LogitsProcessorList([forced]),
         )
-        if not torch.equal(output.sequences[:, width:], said):
+        if not torch.equal(output[:, width:], said):
             raise SystemExit("generate did not say the recorded completions, so the engines did not do the same work")
-        scores = torch.stack(output.logits, 1).div_(temperature).log_softmax(-1)
-        found = scores.gather(-1, said[:, :, None])[:, :, 0]
+        found = torch.stack(forced.found, 1)
         for row, node in zip(found, nodes, strict=True):
             worst = max(worst, (row[: len(node.logprobs)] - torch.tensor(node.logprobs)).abs().max().item())
     return worst
@@ -103,8 +106,9 @@ def measure(run: Run, repeats: int) -> None:
     """Play the saved forest in turns and print its rows of the table."""
     iteration, weights = replayable(run)
     forest, recipe = load_forest(run.directory, iteration), run.recipe
-    model, tokenizer = load_model(weights), load_tokenizer(weights)
+    model, tokenizer = load_model(weights, dtype=recipe.weights.dtype), load_tokenizer(weights)
     executor = InProcess(recipe.env, LocalEngine(model, tokenizer, cache_bytes=recipe.engine.memory()))
+    gaps: list[float] = []
 
     def ours() -> None:
         tasks = [tree.task for tree in forest]
@@ -115,8 +119,10 @@ def measure(run: Run, repeats: int) -> None:
             )
 
     def plain() -> None:
-        if not (worst := generate(model, tokenizer.eos_token_id, forest, recipe.sampling.temperature)) < TOLERANCE:
+        worst = generate(model, tokenizer.eos_token_id, forest, recipe.sampling.temperature)
+        if not worst < TOLERANCE[model.dtype]:
             raise SystemExit(f"generate's log-probabilities are off by {worst:.1e}: the engines did not do the same work")
+        gaps.append(worst)
 
     ours()
     generate(model, tokenizer.eos_token_id, replace(forest, trees=forest.trees[:1]), recipe.sampling.temperature)
@@ -135,6 +141,7 @@ def measure(run: Run, repeats: int) -> None:
             f"| {middle:.2f} [{min(laps):.2f}, {max(laps):.2f}] | {baseline / middle:.1f}x |",
             flush=True,
         )
+    print(f"largest difference of a log-probability: {max(gaps):.1e} ({model.dtype})", flush=True)
 
 
 def alternate(actions: list[Callable[[], None]], repeats: int) -> list[list[float]]:
@@ -184,20 +191,37 @@ def describe(run: Run) -> str:
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--run", type=Path, help="run directory to take model and forest from")
-    for option, value in (("tasks", 8), ("horizon", 30), ("repeats", 3), ("demonstrations", 150), ("seed", 0)):
+    parser.add_argument("--model", help="pretrained model that plays as it comes")
+    parser.add_argument("--recipe", default="alfworld-smollm", help="recipe of which --model grows a forest")
+    parser.add_argument("--dtype", default="bfloat16", help="precision of --model")
+    for option, value in (("tasks", 8), ("horizon", 0), ("repeats", 3), ("demonstrations", 150), ("seed", 0)):
         parser.add_argument(f"--{option}", type=int, default=value)
     args = parser.parse_args()
+    horizon = args.horizon or (4 if args.model else 30)
     torch.set_num_threads(1)
     hush()
     with tempfile.TemporaryDirectory(prefix="spark-rl-rollout-") as scratch:
         runs = [Run.open(args.run)] if args.run else []
-        for context in () if args.run else (Window(), Transcript(repeat_task=True)):
+        if args.model:
+            recipe = load_recipe(args.recipe)
+            recipe = replace(
+                recipe,
+                model=args.model,
+                weights=replace(recipe.weights, dtype=args.dtype),
+                seed=args.seed,
+                tasks_per_iteration=args.tasks,
+                tree=replace(recipe.tree, roots=recipe.tree.budget, horizon=horizon),
+                cold_start=replace(recipe.cold_start, demonstrations=0),
+                threads=1,
+            )
+            runs.append(grown(recipe, Path(scratch) / "pretrained"))
+        for context in () if args.run or args.model else (Window(), Transcript(repeat_task=True)):
             recipe = household()
             recipe = replace(
                 recipe,
                 seed=args.seed,
                 tasks_per_iteration=args.tasks,
-                tree=replace(recipe.tree, horizon=args.horizon),
+                tree=replace(recipe.tree, horizon=horizon),
                 prompt=replace(recipe.prompt, context=context),
                 cold_start=replace(recipe.cold_start, demonstrations=args.demonstrations, epochs=SHORT),
                 threads=1,

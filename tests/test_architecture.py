@@ -53,7 +53,9 @@ HEAVY = {
 }  # fmt: skip
 MAY_BE_HEAVY = {
     "models.load", "models.new", "models.tokenizer", "models.adapters", "models.threads",
-    "engines.local.batch", "engines.local.cache", "engines.local.engine", "engines.local.sampling",
+    "engines.local.attention", "engines.local.batch", "engines.local.cache", "engines.local.decoding",
+    "engines.local.engine", "engines.local.levels", "engines.local.packing", "engines.local.passes",
+    "engines.local.sampling",
     "server.app", "runs.checkpoints",
     "learning.learner", "learning.memory", "learning.optimizer", "learning.prepare", "learning.trainer", "learning.update",
     "learning.finetuning.sft", "learning.finetuning.dpo", "learning.finetuning.eto",

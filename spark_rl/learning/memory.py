@@ -187,9 +187,11 @@ def need(recipe: Recipe, model: Shape) -> Need:
         reference=p * model.bytes if updates and recipe.loss.kl and not adapted else 0,
         start=start,
         cache=recipe.engine.memory(),
-        # The slab of keys and values grows by half at a time. Each leaf has a row of logits, and probabilities in two 32-bit
-        # rows and one 64-bit row.
-        batch=3 * sampled * model.cached * model.bytes // 2 + min(leaves, sampled // row + 1) * model.vocabulary * 20,
+        # The slabs of keys and values grow by a quarter at a time. Each leaf has a row of logits and two 32-bit rows. On the
+        # CPU 16-bit weights are packed for sampling.
+        batch=5 * sampled * model.cached * model.bytes // 4
+        + min(leaves, sampled // row + 1) * model.vocabulary * (8 + model.bytes)
+        + (p * model.bytes if model.bytes == 2 and not device_of(weights.device).startswith("cuda") else 0),
         activations=updates * activation_bytes(model, cells, weights),
         logits=updates * _logit_bytes(model, completions, model.bytes),
     )
@@ -225,14 +227,18 @@ def _cold_start(recipe: Recipe, model: Shape, adapted: int, cells: int) -> int:
     return held + activation_bytes(model, tokens, recipe.weights) + logits
 
 
+def device_of(device: str) -> str:
+    """The device that a setting means: `auto` is CUDA where there is a CUDA device."""
+    return ("cuda" if torch.cuda.is_available() else "cpu") if device == "auto" else device
+
+
 def device_bytes(device: str) -> tuple[str, int]:
     """Name and memory of the device that a run takes.
 
     Raises:
         UsageError: the device is CUDA, and there is none.
     """
-    if device == "auto":
-        device = "cuda" if torch.cuda.is_available() else "cpu"
+    device = device_of(device)
     if device.startswith("cuda"):
         if not torch.cuda.is_available():
             raise UsageError(f'weights.device is "{device}", but there is no CUDA device: use cpu or auto')

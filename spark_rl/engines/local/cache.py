@@ -1,4 +1,4 @@
-"""Keys and values: a `Slab` holds those of the running batch, a `PrefixCache` keeps them between calls.
+"""Keys and values that are kept between calls: sequences by address, over one pool of slots.
 
 Invariants
 ----------
@@ -8,7 +8,6 @@ Invariants
   slots, and a slot is free when no entry and no running batch holds it.
 * Memory is bounded by the number of slots. The least recently used entry is evicted first, whatever the clock says, so that
   the same calls give the same cache.
-* Cells without a token hold finite numbers, because attention multiplies them by zero.
 """
 
 from __future__ import annotations
@@ -22,12 +21,12 @@ from typing import NamedTuple
 import numpy as np
 import torch
 from numpy.typing import NDArray
-from transformers import Cache, DynamicCache, PreTrainedModel
+from transformers import DynamicCache, PreTrainedModel
 from transformers.cache_utils import DynamicLayer
 
 from spark_rl.errors import UsageError
 
-__all__ = ["Entry", "Layout", "PrefixCache", "Slab", "shared_prefix"]
+__all__ = ["Entry", "Layout", "PrefixCache", "shared_prefix"]
 
 Ints = NDArray[np.int32]
 
@@ -71,84 +70,6 @@ class Layout:
     def bytes(self) -> int:
         """Bytes of one token."""
         return 2 * self.layers * self.heads * self.width * self.dtype.itemsize
-
-
-class Slab(Cache):
-    """Keys and values of a running batch, written in place: row by row, token i of a row in column i.
-
-    Before a forward pass, `aim` sets its rows, the cells of its new tokens and the number of visible columns. The last
-    column of a row holds no token: padding is written there and never read.
-    """
-
-    def __init__(self, layout: Layout) -> None:
-        super().__init__(layers=[])
-        self.layout = layout
-        self.buffer = self._zeros(0)
-        self.open(0, 0)
-
-    def _zeros(self, numbers: int) -> torch.Tensor:
-        return torch.zeros(numbers, dtype=self.layout.dtype, device=self.layout.device)
-
-    def open(self, rows: int, columns: int) -> None:
-        """Make room for a new batch. The cells keep old numbers, which are finite."""
-        shape = (2 * self.layout.layers, rows, columns, self.layout.heads * self.layout.width)
-        if (numbers := int(np.prod(shape))) > self.buffer.numel():
-            self.buffer = self._zeros(numbers + numbers // 2)  # room to grow: transcripts get longer at every turn
-        self.data = self.buffer[:numbers].view(shape)
-        self.aim(0, 0, torch.zeros(0, dtype=torch.long, device=self.layout.device), 0)
-
-    def widen(self, columns: int) -> None:
-        """Give every row more columns, keeping what it holds."""
-        old = self.data
-        self.buffer = self._zeros(old[..., :1, :].numel() * columns)
-        self.open(old.shape[1], columns)
-        self.data[:, :, : old.shape[2] - 1] = old[:, :, :-1]
-
-    def aim(self, first: int, last: int, cells: torch.Tensor, width: int) -> None:
-        """Where the next forward pass reads and writes.
-
-        Args:
-            first: its first row.
-            last: one past its last row.
-            cells: [(last - first) * queries], row * columns + column of each new token.
-            width: columns it sees.
-        """
-        self.first, self.last, self.cells, self.width = first, last, cells, width
-
-    def select(self, rows: torch.Tensor, width: int) -> None:
-        """Replace row i by row `rows[i]`, in the first `width` columns."""
-        self.data[:, : len(rows), :width] = self.data[:, rows, :width]
-
-    # The two methods that models call.
-
-    def update(
-        self, key_states: torch.Tensor, value_states: torch.Tensor, layer_idx: int, *args: object, **kwargs: object
-    ) -> tuple[torch.Tensor, torch.Tensor]:
-        """Write new keys and values ([rows, heads, queries, width]) and return all visible ones, as views."""
-        return self._write(2 * layer_idx, key_states), self._write(2 * layer_idx + 1, value_states)
-
-    def get_seq_length(self, layer_idx: int = 0) -> int:
-        """Columns seen."""
-        return self.width
-
-    def _write(self, index: int, states: torch.Tensor) -> torch.Tensor:
-        heads, width = self.layout.heads, self.layout.width
-        plane = self.data[index]
-        plane.view(-1, heads * width).index_copy_(0, self.cells, states.transpose(1, 2).reshape(-1, heads * width))
-        return plane[self.first : self.last, : self.width].view(-1, self.width, heads, width).transpose(1, 2)
-
-    # Exchange with the pool.
-
-    def load(self, pool: torch.Tensor, slots: torch.Tensor) -> None:
-        """Copy pool slots ([rows, width]) to the first columns of the first rows."""
-        rows, width = slots.shape
-        for plane, kept in zip(self.data, pool, strict=True):
-            plane[:rows, :width] = kept.index_select(0, slots.flatten()).view(rows, width, -1)
-
-    def store(self, pool: torch.Tensor, cells: torch.Tensor, slots: torch.Tensor) -> None:
-        """Copy cells to pool slots."""
-        for plane, kept in zip(self.data, pool, strict=True):
-            kept.index_copy_(0, slots, plane.view(-1, plane.shape[-1]).index_select(0, cells))
 
 
 class Entry(NamedTuple):

@@ -8,11 +8,10 @@ Invariants
   pass, and the same calls give the same bits.
 * `prefilled + reused` is the number of prompt tokens, summed over the samples.
 
-Requests with equal prompts are one job. A job's longest cached prefix is loaded from the cache entry under its parent's
-address. The model reads the rest of the prompt (jobs of similar length together), and the row is repeated for the job's
-samples. Then all rows advance together, one token a step; finished rows are dropped when they are half of the batch. The
-cache stores the prompt under the parent's address, for later siblings, and prompt and completion under the sample's
-address, for the steps that follow.
+Requests with equal prompts are one job. A job's longest cached prefix is found under its parent's address, and what the jobs
+of a batch have in common is read once (`batch`). Then all rows advance together, one token a step (`decoding`). The cache
+stores the prompt under the parent's address, for later siblings. It stores prompt and completion under the sample's address,
+for the steps that follow. Attention is the engine's own (`attention`); all else is the model's own code.
 """
 
 from __future__ import annotations
@@ -26,8 +25,12 @@ from numpy.typing import NDArray
 from transformers import PreTrainedModel
 
 from spark_rl.contracts import ModelState, Tokenizer
-from spark_rl.engines.local.batch import Batch, Job, Sample
-from spark_rl.engines.local.cache import Layout, PrefixCache, Slab
+from spark_rl.engines.local.attention import check_attention
+from spark_rl.engines.local.batch import Batch
+from spark_rl.engines.local.cache import Layout, PrefixCache
+from spark_rl.engines.local.jobs import Job, Sample
+from spark_rl.engines.local.levels import Slab
+from spark_rl.engines.local.packing import Packing
 from spark_rl.errors import PolicyFailure, PromptTooLong, UsageError
 from spark_rl.prompting.encoder import ChatEncoder
 from spark_rl.types import Completion, Request
@@ -78,13 +81,19 @@ class LocalEngine:
         text_config = model.config.get_text_config()  # pyright: ignore[reportUnknownMemberType]  its arguments have no types
         self.context: int | None = getattr(text_config, "max_position_embeddings", None)
         self.stops = _stops(model, tokenizer)
+        check_attention(model, self.layout)
         self.cache = PrefixCache(self.layout, cache_bytes)
-        self.slab = Slab(self.layout)
+        self.slabs = self._slabs()
+        self.packing: Packing | None = None
 
     def clear(self) -> None:
-        """Forget all keys and values: the weights have changed, or their memory is needed elsewhere."""
+        """Forget all that was computed of the weights: they have changed, or the memory is needed elsewhere."""
         self.cache.clear()
-        self.slab = Slab(self.layout)
+        self.slabs = self._slabs()
+        self.packing = None
+
+    def _slabs(self) -> tuple[Slab, Slab, Slab]:
+        return Slab(self.layout), Slab(self.layout), Slab(self.layout)
 
     async def load_weights(self, version: int, weights: ModelState) -> None:
         """Copy weights into the model (those that share its memory are not copied), and forget all keys and values.
@@ -115,9 +124,11 @@ class LocalEngine:
             PolicyFailure: the model's output is not finite.
         """
         self.model.eval()
+        if self.packing is None:
+            self.packing = Packing(self.model)
         answers = [[Completion("")] * request.n for request in requests]
         try:
-            with torch.no_grad():
+            with torch.no_grad(), self.packing.used():
                 for jobs in self._batches(self._jobs(requests)):
                     for sample, completion in Batch(self, jobs).run():
                         answers[sample.request][sample.number] = completion

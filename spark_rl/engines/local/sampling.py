@@ -11,6 +11,9 @@ from numpy.typing import NDArray
 
 __all__ = ["draw", "uniform"]
 
+BLOCK = 256
+"""Tokens that are summed at once to find the drawn token."""
+
 
 def uniform(seeds: NDArray[np.uint64], position: int) -> NDArray[np.float64]:
     """One number in [0, 1) for each seed at a position of its completion: SplitMix64 of both (Steele et al. 2014)."""
@@ -40,14 +43,36 @@ def draw(
         temperature, or at 1 where the temperature is 0.
     """
     greedy = temperature == 0
-    logprobs = torch.log_softmax(logits.float() / temperature.masked_fill(greedy, 1.0), dim=-1)
-    probabilities = logprobs.exp()
-    cumulated = probabilities.cumsum(-1, dtype=torch.float64)
-    target = torch.as_tensor(numbers, device=logits.device)[:, None] * cumulated[:, -1:]
-    # "right" never lands on a token of probability zero.
-    token = torch.searchsorted(cumulated, target, right=True).clamp_(max=logits.shape[-1] - 1)
-    token = torch.where(greedy, logprobs.argmax(-1, keepdim=True), token)
-    chosen = logprobs.gather(-1, token)[:, 0]
-    # A token of probability zero adds nothing, where 0 * -inf would be NaN; log-probabilities are not needed any more.
-    entropy = probabilities.mul_(logprobs.clamp_(min=torch.finfo(logprobs.dtype).min)).sum(-1).neg_()
-    return token[:, 0], chosen, entropy
+    # Minus infinity times a probability of zero would be NaN in the entropy; the least finite number gives zero.
+    scores = logits.float().clamp(min=torch.finfo(torch.float32).min)
+    if bool((temperature != 1).any()):
+        scores /= temperature.masked_fill(greedy, 1.0)
+    probabilities = scores.softmax(-1)
+    most, best = probabilities.max(-1, keepdim=True)
+    normaliser = scores.gather(-1, best) - most.log()
+    token = torch.where(greedy, best, _invert(probabilities, torch.as_tensor(numbers, device=logits.device)[:, None]))
+    chosen = scores.gather(-1, token) - normaliser
+    entropy = normaliser - torch.bmm(probabilities[:, None], scores[:, :, None])[:, 0]
+    return token[:, 0], chosen[:, 0], entropy[:, 0].clamp(min=0.0)
+
+
+def _invert(probabilities: torch.Tensor, numbers: torch.Tensor) -> torch.Tensor:
+    """The first token up to which the probabilities sum to more than each number ([rows, 1]) of the whole; [rows, 1].
+
+    Blocks of tokens are summed first, so that long sums in 64 bits are over blocks alone.
+    """
+    rows, vocabulary = probabilities.shape
+    blocks = -(-vocabulary // BLOCK)
+    if blocks * BLOCK > vocabulary:
+        probabilities = torch.nn.functional.pad(probabilities, (0, blocks * BLOCK - vocabulary))
+    parts = probabilities.view(rows, blocks, BLOCK)
+    upto = parts.sum(-1).cumsum(-1, dtype=torch.float64)
+    target = numbers * upto[:, -1:]
+    # "right" never lands on a block or token of probability zero.
+    block = torch.searchsorted(upto, target, right=True).clamp_(max=blocks - 1)
+    before = torch.where(block > 0, upto.gather(-1, (block - 1).clamp(min=0)), 0.0)
+    within = parts[torch.arange(rows, device=block.device), block[:, 0]].cumsum(-1, dtype=torch.float64)
+    # The sum of a block is rounded, so the target may lie past its last token.
+    last = torch.searchsorted(within, within[:, -1:].contiguous())
+    place = torch.minimum(torch.searchsorted(within, target - before, right=True), last)
+    return (block * BLOCK + place).clamp_(max=vocabulary - 1)

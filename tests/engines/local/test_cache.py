@@ -8,7 +8,7 @@ import torch
 from hypothesis import given
 from hypothesis import strategies as st
 
-from spark_rl.engines.local.cache import Entry, Layout, PrefixCache, Slab, shared_prefix
+from spark_rl.engines.local.cache import Entry, Layout, PrefixCache, shared_prefix
 
 LAYOUT = Layout(layers=2, heads=2, width=3, dtype=torch.float32, device=torch.device("cpu"), argument="cache")
 
@@ -90,38 +90,3 @@ def test_every_slot_is_free_or_held_and_none_twice(calls: list[tuple[int, int, i
             holders[item.slots] += 1
         assert (holders == kept.held).all()
         assert sorted(kept.free[: kept.left]) == list(np.flatnonzero(holders[1:] == 0) + 1)
-
-
-def test_a_slab_writes_in_place_and_shows_what_it_was_aimed_at() -> None:
-    slab = Slab(LAYOUT)
-    slab.open(rows=3, columns=5)
-    states = torch.arange(2 * 2 * 2 * 3, dtype=torch.float32).view(2, 2, 2, 3)  # rows 1 and 2, two new tokens each
-    slab.aim(1, 3, torch.tensor([5, 6, 12, 13]), width=4)  # row 1 at columns 0, 1; row 2 at columns 2, 3
-    keys, values = slab.update(states, states + 100, 1)
-    assert keys.shape == (2, 2, 4, 3)
-    assert torch.equal(keys[0, :, :2], states[0])
-    assert torch.equal(keys[1, :, 2:4], states[1])
-    assert torch.equal(values[1, :, 2:4], states[1] + 100)
-    assert not slab.data[0].any()  # layer 0 is untouched
-    slab.select(torch.tensor([2, 2, 1]), width=4)
-    slab.widen(9)
-    slab.aim(0, 3, torch.tensor([8, 17, 26]), width=4)
-    keys, _ = slab.update(torch.zeros(3, 2, 1, 3), torch.zeros(3, 2, 1, 3), 1)
-    assert torch.equal(keys[0, :, 2:4], states[1])
-    assert torch.equal(keys[1, :, 2:4], states[1])
-    assert torch.equal(keys[2, :, :2], states[0])
-
-
-def test_slab_and_pool_exchange_cells() -> None:
-    kept, slab = cache(8), Slab(LAYOUT)
-    slab.open(2, 4)
-    slab.data.copy_(torch.randn_like(slab.data))
-    before = slab.data.clone()
-    slots = kept.reserve(3)
-    assert slots is not None
-    slab.store(kept.pool, torch.tensor([1, 2, 6]), torch.from_numpy(slots).long())
-    slab.open(2, 4)
-    slab.load(kept.pool, torch.tensor([[slots[2], slots[0]], [0, slots[1]]]))
-    assert torch.equal(slab.data[:, 0, :2], torch.stack([before[:, 1, 2], before[:, 0, 1]], 1))
-    assert torch.equal(slab.data[:, 1, 1], before[:, 0, 2])
-    assert not slab.data[:, 1, 0].any()  # padding

@@ -13,7 +13,10 @@ import pytest
 import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
+from torch import nn
 from transformers import (
+    BloomConfig,
+    BloomForCausalLM,
     GPT2Config,
     GPT2LMHeadModel,
     GPTNeoXConfig,
@@ -29,6 +32,7 @@ from transformers import (
 
 from spark_rl.contracts import Policy
 from spark_rl.engines.local.engine import LocalEngine
+from spark_rl.engines.local.packing import Packing
 from spark_rl.errors import PolicyFailure, PromptTooLong, UsageError
 from spark_rl.types import Completion, Cost, Observation, Request, Task
 
@@ -67,6 +71,11 @@ def gpt2() -> PreTrainedModel:
     torch.manual_seed(0)
     size = {"vocab_size": VOCABULARY, "n_embd": 32, "n_layer": 2, "n_head": 4, "n_positions": 512}
     return GPT2LMHeadModel(GPT2Config(**size, **WIDE))
+
+
+def halved() -> PreTrainedModel:
+    model: Any = qwen2().eval()
+    return model.to(torch.bfloat16)
 
 
 QWEN2 = qwen2()
@@ -248,6 +257,17 @@ def test_counters_by_hand() -> None:
     assert (engine.spent.prefilled, engine.spent.misses) == (33, 1)
 
 
+def test_what_prompts_have_in_common_is_read_once() -> None:
+    rng = random.Random(2)
+    head, trees = words(rng, 20), [words(rng, 30) for _ in range(2)]
+    asked = [request((*head, *tree, *words(rng, 5)), (0, 1)) for tree in trees for _ in range(3)]
+    engine = policy()
+    answers = ask(engine, asked)
+    assert engine.spent.prefilled == 20 + 2 * 30 + 6 * 5
+    assert engine.spent.prefilled + engine.spent.reused == 12 * 55
+    assert_exact(QWEN2, asked, answers)
+
+
 def test_stop_tokens_end_a_completion_and_stay_out_of_its_text() -> None:
     model = qwen2().eval()
     assert model.generation_config
@@ -369,7 +389,7 @@ def test_sampling_leaves_training_possible() -> None:
 
 
 def test_half_precision_runs() -> None:
-    model = qwen2(dtype=torch.bfloat16).eval()
+    model = halved()
     asked = [request(words(random.Random(i), 5 + i), (i,)) for i in range(4)]
     for item, (completion,) in zip(asked, ask(policy(model), asked), strict=True):
         assert completion.logprobs == pytest.approx(plain(model, item.prompt or (), completion.ids or (), 1.0), abs=0.2)
@@ -392,6 +412,24 @@ def test_a_model_that_the_engine_cannot_run_is_refused() -> None:
     sliding = MistralConfig(**SHAPE, **WIDE, intermediate_size=64, num_key_value_heads=2, sliding_window=8)
     with pytest.raises(UsageError, match='full attention in every layer, unlike type "mistral"'):
         policy(MistralForCausalLM(sliding))
+
+
+def test_a_model_with_attention_of_its_own_is_refused() -> None:
+    model = BloomForCausalLM(BloomConfig(vocab_size=VOCABULARY, hidden_size=32, n_layer=2, n_head=4, **WIDE))
+    with pytest.raises(UsageError, match='attention of type "bloom", which does not use transformers\' AttentionInterface'):
+        policy(model)
+
+
+def test_packed_weights_give_the_bits_of_plain_ones() -> None:
+    model = halved()
+    asked = [request(words(random.Random(i), 5 + i), (i, i + 9)) for i in range(4)]
+    packed, plainly = policy(model), policy(model)
+    plainly.packing = Packing(nn.Module())
+    assert ask(packed, asked) == ask(plainly, asked)
+    assert packed.packing is not None
+    assert packed.packing.products
+    assert not plainly.packing.products
+    assert "forward" not in model.lm_head.__dict__
 
 
 def test_weights_that_diverged_are_reported_and_nothing_of_them_is_kept() -> None:
