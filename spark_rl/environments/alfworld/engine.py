@@ -39,9 +39,10 @@ from typing import Any
 
 from spark_rl.environments.alfworld.games import Games
 from spark_rl.environments.alfworld.memo import install
+from spark_rl.environments.alfworld.translations import translation
 from spark_rl.errors import EnvironmentFailure, MissingExtra, ReplayMismatch
 
-__all__ = ["LOCK", "Engine", "Engines", "Place", "Shown", "State", "engine_for", "has_registry", "require"]
+__all__ = ["LOCK", "Engine", "Engines", "Place", "Shown", "State", "has_registry", "require", "undisturbed"]
 
 LOCK = threading.RLock()
 """Held around every use of an engine."""
@@ -150,8 +151,13 @@ class Engine:
         self._first: State | None = None
         self._now: State | None = None
 
-    def load(self, games: Games, task_id: str) -> None:
+    def load(self, games: Games, task_id: str, *, cache: int = 0) -> None:
         """Load a game.
+
+        Args:
+            games: the set of games.
+            task_id: which of them.
+            cache: most megabytes of translated games on disk; 0: the disk is not used.
 
         Raises:
             EnvironmentFailure: it is missing or the engine cannot read it; the message names it.
@@ -161,7 +167,9 @@ class Engine:
         self._loading = next(self._loadings)
         game = games.read(task_id)
         try:
-            with _undisturbed():
+            with undisturbed():
+                if cache:
+                    translation(game["pddl_domain"], game["pddl_problem"], cache)  # from disk into memory
                 # The engine gets the game as a value: it would leave a file open.
                 self._env.load(game)
                 self._name_objects()
@@ -178,7 +186,7 @@ class Engine:
         if self._first is None:
             raise EnvironmentFailure("no game is loaded")
         if not self.restore(self._first):
-            with _undisturbed():
+            with undisturbed():
                 self._first = self._reset()
         return self._first
 
@@ -216,7 +224,7 @@ class Engine:
         pddl2sas = importlib.import_module("fast_downward.interface").pddl2sas
         facts = self._env._pddl_state
         problem = simplify(facts.pddl_problem, [thing for thing, _ in self._held()])
-        with _undisturbed():
+        with undisturbed():
             _, text = pddl2sas(facts._logic.domain, problem, optimize=True)
             self._env.downward_lib.load_sas_replan(text.encode())
             return tuple(facts.replan(self._env._entity_infos))
@@ -270,25 +278,6 @@ _engines: dict[tuple[Games, str], Engine] = {}
 """Engines by the game they have loaded, the one used longest ago first."""
 
 
-def engine_for(games: Games, task_id: str, *, limit: int, memoise: bool) -> Engine:
-    """The engine that has this game loaded. Needs `LOCK`.
-
-    Where no engine has loaded it, a new one does; where there are `limit` engines, the one used longest ago does.
-
-    Raises:
-        EnvironmentFailure: the game is missing or the engine cannot read it.
-    """
-    game = games, task_id
-    if (engine := _engines.pop(game, None)) is None:
-        if memoise:
-            install()
-        engine = _engines.pop(next(iter(_engines))) if len(_engines) >= limit else Engine()
-    _engines[game] = engine  # even if the loading fails: a library cannot be unloaded, only used again
-    if engine.game != game:
-        engine.load(games, task_id)
-    return engine
-
-
 @dataclass(frozen=True)
 class Engines:
     """The engines of this process, which play a set of games. Equal values share loaded engines."""
@@ -297,6 +286,8 @@ class Engines:
     limit: int = 32
     """Most engines of this process."""
     memoise: bool = True
+    cache: int = 0
+    """Most megabytes of translated games on disk, with `memoise`; 0: none."""
 
     def start(self, task_id: str) -> Place:
         """The place at which a game starts.
@@ -305,7 +296,7 @@ class Engines:
             EnvironmentFailure: the game is missing or corrupt.
         """
         with LOCK:
-            state = self._engine(task_id).start()
+            state = self.engine(task_id).start()
         return Place(task_id, (), state.shown, state)
 
     def step(self, place: Place, action: str) -> Place:
@@ -320,9 +311,25 @@ class Engines:
             state = self._reach(place).step(action)
         return Place(place.task_id, (*place.actions, action), state.shown, state)
 
+    def engine(self, task_id: str) -> Engine:
+        """The engine that has a game loaded. Needs `LOCK`.
+
+        Where no engine has loaded it, a new one does; where there are `limit` engines, the one used longest ago does.
+
+        Raises:
+            EnvironmentFailure: the game is missing or the engine cannot read it.
+        """
+        game = self.games, task_id
+        if (engine := _engines.pop(game, None)) is None:
+            engine = _engines.pop(next(iter(_engines))) if len(_engines) >= self.limit else Engine()
+        _engines[game] = engine  # even if the loading fails: a library cannot be unloaded, only used again
+        if engine.game != game:
+            engine.load(self.games, task_id, cache=self.cache if self.memoise and install() else 0)
+        return engine
+
     def _reach(self, place: Place) -> Engine:
         """The game's engine, brought to the state of this place."""
-        engine = self._engine(place.task_id)
+        engine = self.engine(place.task_id)
         if place.state is not None and engine.restore(place.state):
             return engine
         state = engine.start()
@@ -336,9 +343,6 @@ class Engines:
         place.state = state  # forks of this place need not replay
         return engine
 
-    def _engine(self, task_id: str) -> Engine:
-        return engine_for(self.games, task_id, limit=self.limit, memoise=self.memoise)
-
 
 def _copied(table: Mapping[object, Set[object]], first: _Table) -> _Table:
     """A frozen copy that shares unchanged sets with the copy made at the start."""
@@ -351,8 +355,8 @@ def _forget_facts() -> None:
 
 
 @contextlib.contextmanager
-def _undisturbed() -> Generator[None]:
-    """Restore `sys.argv` and `sys.stdout`, which the translator overwrites, and drop the translator's output.
+def undisturbed() -> Generator[None]:
+    """For the translator: restore `sys.argv` and `sys.stdout`, which the translator overwrites, and drop its output.
 
     Garbage collection is off meanwhile: over the translator's many small objects it takes two fifths of the time in vain.
     """

@@ -38,6 +38,7 @@ class AlfworldEnvironment:
         *,
         limit: int = 32,
         memoise: bool = True,
+        cache: int = 0,
         workers: int = 0,
         timeout: float = 60.0,
         accept_put: bool = False,
@@ -48,13 +49,14 @@ class AlfworldEnvironment:
             games: the set of games.
             limit: most engines, in this process or over all workers.
             memoise: cache the engines' pure work.
+            cache: most megabytes of translated games on disk, with `memoise`; 0: none.
             workers: processes that hold the engines; 0: this process.
             timeout: seconds that a worker has for a call.
             accept_put: take `put X in/on Y` as `move X to Y`.
         """
         require()
         self.fork_cost: Literal["cheap", "replay"] = "cheap" if has_registry() else "replay"
-        engines = Engines(games, -(-limit // max(workers, 1)), memoise)
+        engines = Engines(games, -(-limit // max(workers, 1)), memoise, cache)
         self._engines = Workers(engines, workers, timeout) if workers else engines
         self.out_of_process = workers > 0
         self._accept_put = accept_put

@@ -18,8 +18,7 @@ import re
 from collections.abc import Collection, Sequence
 from dataclasses import dataclass, field
 
-from spark_rl.environments.alfworld.engine import LOCK, engine_for
-from spark_rl.environments.alfworld.games import Games
+from spark_rl.environments.alfworld.engine import LOCK, Engines
 from spark_rl.environments.alfworld.walkthrough import Tags, explain
 from spark_rl.errors import PolicyFailure
 from spark_rl.prompting.parsing import respond
@@ -38,11 +37,8 @@ _ASKED = re.compile(r"\(objectType\s+\?\S+\s+(\w+)\)")
 class PlannerExpert:
     """An expert that follows the planner; `walkthrough.explain` gives modes and reasons."""
 
-    games: Games
+    engines: Engines
     tags: Tags = "sparse"
-    limit: int = 32
-    """Most engines of this process."""
-    memoise: bool = True
     _plans: dict[tuple[str, tuple[str, ...]], tuple[str, ...]] = field(
         default_factory=dict[tuple[str, tuple[str, ...]], tuple[str, ...]], init=False, repr=False
     )
@@ -66,7 +62,7 @@ class PlannerExpert:
 
     def _plan(self, task: str, path: tuple[str, ...]) -> tuple[str, ...]:
         with LOCK:
-            engine = engine_for(self.games, task, limit=self.limit, memoise=self.memoise)
+            engine = self.engines.engine(task)
             engine.start()
             for action in path:
                 engine.step(action)

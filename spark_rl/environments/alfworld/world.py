@@ -15,7 +15,10 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Literal
 
+from spark_rl.common.helpers import cores
 from spark_rl.contracts import Policy, Watcher
+from spark_rl.environments.alfworld.ahead import Translator, translate_ahead
+from spark_rl.environments.alfworld.engine import Engines
 from spark_rl.environments.alfworld.environment import AlfworldEnvironment
 from spark_rl.environments.alfworld.fetch import fetch
 from spark_rl.environments.alfworld.games import KINDS, FolderGames, Games, find_root
@@ -55,7 +58,9 @@ class Alfworld:
     engines: int = 32
     """Most engines, some 7 MB each. With more games in play at once, states are rebuilt by replay (some 0.1 s each)."""
     memoise: bool = True
-    """Cache the engine's pure work (`alfworld/memo.py`): the same texts, some 15 times faster. Holds for the process."""
+    """Cache the engine's pure work (`alfworld/memo.py`): the same texts, some 40 times faster. Holds for the process."""
+    cache: int = 256
+    """Most megabytes of translated games in the user's cache folder, some 0.05 a game, with `memoise`; 0: none."""
     workers: int = 0
     """Processes that hold the engines; 0: this process does. A worker that hangs or dies is replaced, and replays."""
     timeout: float = 60.0
@@ -66,7 +71,7 @@ class Alfworld:
     """The expert: one that searches from observations, or one with full knowledge: the stored solution, the planner."""
 
     def __post_init__(self) -> None:
-        for name, least in (("train_tasks", 0), ("dev_tasks", 0), ("engines", 1), ("workers", 0)):
+        for name, least in (("train_tasks", 0), ("dev_tasks", 0), ("engines", 1), ("workers", 0), ("cache", 0)):
             if (value := getattr(self, name)) < least:
                 raise UsageError(f"alfworld: {name} is {value}; give {least} or more")
         if not self.timeout > 0:
@@ -123,10 +128,16 @@ class Alfworld:
             self.source(),
             limit=self.engines,
             memoise=self.memoise,
+            cache=self.cache,
             workers=self.workers,
             timeout=self.timeout,
             accept_put=self.accept_put,
         )
+
+    def preload(self, tasks: Sequence[Task]) -> None:
+        """Begin to translate the games of tasks, where another core may do so and the disk keeps the translations."""
+        if self.memoise and self.cache and cores() > 1:
+            translate_ahead(Translator(self.source(), self.cache), [task.id for task in tasks])
 
     def expert(self, tags: Literal["sparse", "dense"] = "sparse") -> Policy:
         """The expert that `solver` names; `tags` sets how often it explores."""
@@ -134,7 +145,7 @@ class Alfworld:
             return SearchExpert(self.make, tags)
         if self.solver == "walkthrough":
             return Walkthrough(self.source().read, tags)
-        return PlannerExpert(self.source(), tags, limit=self.engines, memoise=self.memoise)
+        return PlannerExpert(Engines(self.source(), self.engines, self.memoise, self.cache), tags)
 
     def plan(self, task: Task) -> str:
         """A task's steps in words.
