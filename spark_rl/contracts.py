@@ -78,6 +78,7 @@ __all__ = [
     "OutOfProcess",
     "PlansOnly",
     "Policy",
+    "Preloads",
     "PromptFormat",
     "Restarts",
     "SelectsTasks",
@@ -233,6 +234,18 @@ class SelectsTasks(Protocol):
 
     def demonstrable(self, tasks: Sequence[Task], horizon: int) -> Iterable[Task]:
         """Those of the tasks that the expert can solve within `horizon` steps, in the order to play them."""
+        ...
+
+
+@runtime_checkable
+class Preloads(Protocol):
+    """A world whose tasks take long to start, and that can get them ready while something else goes on.
+
+    Called with the tasks of the next iteration before an update, with those of the next batch during an evaluation.
+    """
+
+    def preload(self, tasks: Sequence[Task]) -> None:
+        """Begin to get tasks ready that will soon be played, and return at once; no result depends on it."""
         ...
 
 

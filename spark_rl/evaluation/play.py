@@ -16,6 +16,7 @@ from spark_rl.evaluation.episodes import Played, Shard, episode
 from spark_rl.evaluation.lookahead import Choose, ahead
 from spark_rl.evaluation.results import LevelResult, conclude
 from spark_rl.rollout.playing import chains
+from spark_rl.rollout.tasks import preload
 from spark_rl.types import Forest, Task
 
 __all__ = ["evaluate", "measure", "play"]
@@ -90,18 +91,19 @@ async def play(
     how = ahead(growth, temperature) if choose else chains(growth, temperature)
     played = Played() if played is None else played
     parts = [(sample, tasks[i : i + batch]) for sample in range(samples) for i in range(0, len(tasks), batch)]
-    done = tried = 0
-    for index, (sample, part) in enumerate(parts):
-        if played.holds(part, sample):
-            done += len(part)
-        elif shard is None or shard.holds(index):
-            try:
-                forest = await executor.grow(part, how, seed=seed, iteration=sample)
-            except EnvironmentFailure as error:  # in every task of this batch
-                forest = Forest([], failures=[str(error)])
-            _add(played, part, sample, forest, choose)
-            done, tried = done + len(part), tried + len(part)
-            advance(done)
+    done = sum(len(part) for sample, part in parts if played.holds(part, sample))
+    mine = [part for index, part in enumerate(parts) if shard is None or shard.holds(index)]
+    left = [(sample, part) for sample, part in mine if not played.holds(part, sample)]
+    tried = 0
+    for index, (sample, part) in enumerate(left):
+        preload(executor, [task for _, following in left[index + 1 : index + 2] for task in following])
+        try:
+            forest = await executor.grow(part, how, seed=seed, iteration=sample)
+        except EnvironmentFailure as error:  # in every task of this batch
+            forest = Forest([], failures=[str(error)])
+        _add(played, part, sample, forest, choose)
+        done, tried = done + len(part), tried + len(part)
+        advance(done)
     if tried and not played.episodes:
         raise EnvironmentFailure(f"the environment failed in all of {tried} episodes; the first: {played.failures[0]}")
     return played

@@ -18,7 +18,7 @@ from dataclasses import dataclass
 
 from spark_rl.common.running import run as run_loop
 from spark_rl.config.recipe import Recipe
-from spark_rl.contracts import Executor, LanguageModel, Learner, ModelSource, Tokenizer, Tracker, Watcher
+from spark_rl.contracts import Executor, LanguageModel, Learner, ModelSource, Preloads, Tokenizer, Tracker, Watcher
 from spark_rl.data.leaks import refuse_held_out
 from spark_rl.errors import TrainingDiverged, UsageError
 from spark_rl.evaluation.play import measure
@@ -28,6 +28,7 @@ from spark_rl.learning.learner import LocalLearner
 from spark_rl.learning.prepare import prepare, set_threads
 from spark_rl.rollout.executors.in_process import open_executor
 from spark_rl.rollout.metrics import summarise
+from spark_rl.rollout.tasks import choose_tasks, preload
 from spark_rl.runs import checkpoints
 from spark_rl.runs.run import Run
 from spark_rl.runs.trackers import trackers
@@ -60,6 +61,7 @@ async def _train(run: Run, watcher: Watcher, make_learner: MakeLearner) -> None:
         refuse_held_out(run, recipe.evaluation.levels, recipe.env)
         watcher.note(f"memory: {memory.check(recipe).total / 1e9:.1f} GB at most")
         set_threads(run, watcher)
+        preload(recipe.env, _first_tasks(run))
         model, tokenizer = await prepare(run, watcher)
         learner = make_learner(run, model, tokenizer, watcher.note)
         source = ModelSource(loaded=(model, tokenizer))
@@ -100,8 +102,7 @@ class _Session:
                     f"iteration {iteration}: {error} (optimizer.learning_rate in {self.run.directory}/recipe.json), then go "
                     f"on from the last good checkpoint with --resume {self.run.directory}"
                 ) from error
-            every = recipe.evaluation.every
-            if every and (iteration % every == 0 or iteration == recipe.iterations):
+            if self._is_developed(iteration):
                 row |= await self._development()
             self.run.log(row)
             for copy in self.copies:
@@ -123,10 +124,21 @@ class _Session:
         recipe, started = self.recipe, time.perf_counter()
         forest = await dynamic_sampling.grow(self.executor, tasks, recipe, iteration, self.learner.has_signal)
         self.run.save_forest(forest)
+        preload(self.executor, self._coming(iteration, tasks))
         row = {"iteration": float(iteration), **summarise(forest, recipe.tree.budget)}
         row |= self.learner.update(forest.trees, iteration)
         await self.executor.load_weights(self.learner.version, self.learner.weights())
         return row | {"seconds": time.perf_counter() - started}
+
+    def _coming(self, iteration: int, tasks: Sequence[Task]) -> list[Task]:
+        """The tasks that are played after the update of an iteration; none where the world does not want to know."""
+        recipe = self.recipe
+        if not isinstance(recipe.env, Preloads):
+            return []
+        coming = list(self._development_tasks()) if self._is_developed(iteration) else []
+        if iteration == recipe.iterations:
+            return coming + _test_tasks(recipe)
+        return coming + choose_tasks(tasks, recipe.tasks_per_iteration, seed=recipe.seed, iteration=iteration + 1)
 
     def _save(self, iteration: int, success: float | None) -> None:
         """Write a checkpoint when one is due, after the last iteration, and for a new best on the development slice."""
@@ -144,8 +156,16 @@ class _Session:
 
     async def _development(self) -> dict[str, float]:
         """Metrics on the development slice. It shares no task with a test split, so it may be evaluated often."""
-        tasks = self.recipe.env.tasks(self.recipe.evaluation.dev_level, "dev")
-        return development(await self._evaluate(tasks[: self.recipe.evaluation.dev_tasks or None]))
+        return development(await self._evaluate(self._development_tasks()))
+
+    def _development_tasks(self) -> Sequence[Task]:
+        settings = self.recipe.evaluation
+        return self.recipe.env.tasks(settings.dev_level, "dev")[: settings.dev_tasks or None]
+
+    def _is_developed(self, iteration: int) -> bool:
+        """Whether the development slice is evaluated after an iteration."""
+        every = self.recipe.evaluation.every
+        return bool(every) and (iteration % every == 0 or iteration == self.recipe.iterations)
 
     async def evaluate_levels(self, moment: str) -> None:
         """Evaluate every test task of every level once; does nothing if the run already has the result."""
@@ -157,3 +177,17 @@ class _Session:
             self.watcher.phase(f"evaluate {level} {moment}", len(tasks))
             results[level] = await self._evaluate(tasks, self.watcher.advance)
         self.run.save_evaluation(moment, results)
+
+
+def _first_tasks(run: Run) -> list[Task]:
+    """The tasks that a new run plays first: those of the first evaluation, then those of the first iteration."""
+    recipe = run.recipe
+    if run.evaluations() or not isinstance(recipe.env, Preloads):
+        return []
+    first = choose_tasks(recipe.env.tasks(recipe.level, "train"), recipe.tasks_per_iteration, seed=recipe.seed, iteration=1)
+    return [*_test_tasks(recipe), *(first if recipe.iterations else [])]
+
+
+def _test_tasks(recipe: Recipe) -> list[Task]:
+    """The test tasks of all levels, each once."""
+    return list({task.id: task for level in recipe.evaluation.levels for task in recipe.env.tasks(level, "test")}.values())

@@ -1,4 +1,4 @@
-"""Which tasks an iteration trains on."""
+"""Which tasks an iteration trains on, and getting tasks ready before they are played."""
 
 from __future__ import annotations
 
@@ -6,10 +6,11 @@ import random
 from collections.abc import Sequence
 
 from spark_rl.common.seeding import derive
+from spark_rl.contracts import Preloads
 from spark_rl.errors import UsageError
 from spark_rl.types import Task
 
-__all__ = ["choose_tasks"]
+__all__ = ["choose_tasks", "preload"]
 
 
 def choose_tasks(tasks: Sequence[Task], count: int, *, seed: int, iteration: int) -> list[Task]:
@@ -30,3 +31,9 @@ def choose_tasks(tasks: Sequence[Task], count: int, *, seed: int, iteration: int
         random.Random(derive(seed, epoch, "tasks")).shuffle(order)
         chosen += order[offset : offset + count - len(chosen)]
     return chosen
+
+
+def preload(of: object, tasks: Sequence[Task]) -> None:
+    """Let a world, or the world of an executor, begin to get tasks ready, if it can (`contracts.Preloads`)."""
+    if isinstance(of, Preloads) and tasks:
+        of.preload(tasks)

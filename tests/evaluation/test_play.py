@@ -45,6 +45,11 @@ class Expert:
 
     world: World = WORLD
     asked: list[list[str]] = field(default_factory=list)
+    told: list[list[str]] = field(default_factory=list)
+    """The tasks that it could get ready, in front of each batch."""
+
+    def preload(self, tasks: Sequence[Task]) -> None:
+        self.told.append([task.id for task in tasks])
 
     async def grow(self, tasks: Sequence[Task], growth: Growth, *, seed: int, iteration: int) -> Forest:
         self.asked.append([task.id for task in tasks])
@@ -75,6 +80,7 @@ def play(executor, tasks=TASKS, batch=64, growth=RECIPE.growth, **settings):
 def test_every_task_is_played_exactly_once(batch):
     executor, done = Expert(), []
     result = play(executor, batch=batch, advance=done.append)
+    assert executor.told == executor.asked[1:]
     assert [task for part in executor.asked for task in part] == [task.id for task in TASKS]
     assert max(map(len, executor.asked)) <= batch
     assert done == [min(n, 7) for n in range(batch, 7 + batch, batch)]

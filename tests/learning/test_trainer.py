@@ -5,11 +5,12 @@ from __future__ import annotations
 import math
 import shutil
 from collections.abc import Callable, Sequence
-from dataclasses import replace
+from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import Any
+from typing import Any, ClassVar
 
 import pytest
+import tiny
 import torch
 from tiny import RECIPE, Log, finished, start, untimed
 from transformers import set_seed
@@ -19,6 +20,7 @@ from spark_rl import load_forest
 from spark_rl.advantage.group import GroupMean
 from spark_rl.common.progress import Quiet
 from spark_rl.contracts import LanguageModel, Learner, ModelState, Tokenizer
+from spark_rl.environments.household import Household
 from spark_rl.errors import TrainingDiverged
 from spark_rl.learning import learner
 from spark_rl.learning.batch import pack
@@ -33,7 +35,7 @@ from spark_rl.prompting.transcript import Transcript
 from spark_rl.prompting.window import Window
 from spark_rl.runs import checkpoints
 from spark_rl.runs.run import Run
-from spark_rl.types import Tree
+from spark_rl.types import Task, Tree
 
 QUIET = Quiet(None)
 
@@ -118,6 +120,39 @@ def test_one_recipe_and_seed_give_one_run_and_another_seed_another(tmp_path):
     trees, others = load_forest(run.directory, 1), load_forest(other.directory, 1)
     assert {tree.task.id for tree in trees} != {tree.task.id for tree in others}
     assert not equal(weights(other.checkpoints / "000001"), weights(run.checkpoints / "000002"))
+
+
+@dataclass(frozen=True)
+class Announced(Household):
+    """The household, told which tasks come next; it remembers the calls in a list that is not a setting."""
+
+    calls: ClassVar[list[list[str]]] = []
+
+    def preload(self, tasks: Sequence[Task]) -> None:
+        """Remember the tasks."""
+        self.calls.append([task.id for task in tasks])
+
+
+def test_a_world_hears_of_the_next_tasks_and_nothing_else_changes(tmp_path):
+    whole, _ = finished()
+    Announced.calls.clear()
+    run = start(tmp_path / "run", env=Announced(**vars(tiny.WORLD)), evaluation=RECIPE.evaluation)
+    train(run, QUIET)
+    assert_same(run, whole)
+    assert run.evaluations() == whole.evaluations()
+
+    def ids(tasks: Sequence[Task]) -> list[str]:
+        return [task.id for task in tasks]
+
+    tests = ids([*run.recipe.env.tasks("L0", "test"), *run.recipe.env.tasks("L1", "test")])
+    trained = {i: [tree.task.id for tree in load_forest(run.directory, i)] for i in (1, 2, 3, 4)}
+    development = ids(run.recipe.env.tasks("L0", "dev"))
+    assert len(tests) == len(set(tests)) == 10
+    first, batches, rest = Announced.calls[0], Announced.calls[1:3], Announced.calls[3:]
+    assert first == [*tests, *trained[1]]
+    assert batches == [tests[3:5], tests[8:10]]  # the second batches of both levels, in batches of three
+    assert rest[:4] == [trained[2], [*development, *trained[3]], trained[4], [*development, *tests]]
+    assert rest[4:] == batches
 
 
 # -- another learner ----------------------------------------------------------------------------------------------------

@@ -18,6 +18,7 @@ from spark_rl.contracts import (
 )
 from spark_rl.errors import PolicyFailure
 from spark_rl.rollout.grow import grow_forest
+from spark_rl.rollout.tasks import preload
 from spark_rl.types import Forest, Task
 
 __all__ = ["InProcess", "open_executor"]
@@ -59,6 +60,10 @@ class InProcess:
         finally:
             if self.engine:
                 self.engine.clear()
+
+    def preload(self, tasks: Sequence[Task]) -> None:
+        """Let the world begin to get tasks ready, if it can."""
+        preload(self.world, tasks)
 
     async def load_weights(self, version: int, weights: ModelState) -> None:
         """Hand the weights to the engine.
