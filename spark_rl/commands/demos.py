@@ -47,6 +47,8 @@ class _Demos:
     """How often the expert says explore: at true pivots only, or at every search step."""
     slips: float = 0.0
     """Probability of a wrong step. Wrong steps are not trained on; the policy learns to recover from them."""
+    processes: int = 0
+    """Most processes that play, if it takes longer than a few seconds; 0: one for each core. The result is the same."""
 
 
 def demos(call: Call) -> int:
@@ -60,7 +62,7 @@ def demos(call: Call) -> int:
     options = call.options(default)
     options.play.refuse(default.play, "an expert demonstrates, not a model", *ONLY_MODELS)
     how, growth = options.play, options.play.single
-    at_least("", options, tasks=0)
+    at_least("", options, tasks=0, processes=0)
     if options.count < 1:
         raise UsageError(f"--count is {options.count}: it must be at least 1")
     if options.expert:
@@ -78,6 +80,7 @@ def demos(call: Call) -> int:
                 shown=options.tasks,
                 tags=options.tags,
                 slips=options.slips,
+                processes=options.processes,
                 advance=watcher.advance,
             )
         )

@@ -170,9 +170,11 @@ class Recipe:
     log: Log = Log()
     threads: int = 0
     """Threads of a matrix product; 0 measures at the start and takes the fastest. The choice is saved with the run."""
+    processes: int = 0
+    """Most processes that play the demonstrations of the cold start, which do not depend on it; 0: one for each core."""
 
     def __post_init__(self) -> None:
-        at_least("", self, iterations=0, tasks_per_iteration=1, threads=0)
+        at_least("", self, iterations=0, tasks_per_iteration=1, threads=0, processes=0)
         if self.prompt.instructions in ("react", "plain"):
             raise UsageError(
                 f"prompt.instructions is {self.prompt.instructions}, which is for models that are prompted and not trained: "

@@ -12,26 +12,25 @@ mistakes (`slips`) are in the prompts, since the steps after them teach how to r
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from contextlib import aclosing
 from dataclasses import replace
 from itertools import islice
 from typing import Literal
 
-from spark_rl.branching.chains import Chains
+from spark_rl.common.helpers import cores
 from spark_rl.common.seeding import derive
-from spark_rl.contracts import Demonstrates, Encoder, Growth, SelectsTasks, SeveralExperts, World
+from spark_rl.contracts import Demonstrates, Encoder, SelectsTasks, SeveralExperts, World
+from spark_rl.data.batches import Batch, Expert, played
 from spark_rl.data.format import Demonstration, Origin, origin
 from spark_rl.errors import UsageError
-from spark_rl.policies.four_modes import in_modes
-from spark_rl.policies.scripted import Slips
 from spark_rl.prompting.prompt import Prompt
-from spark_rl.rollout.grow import grow_forest
-from spark_rl.types import Sampling, Tree, TreeShape
+from spark_rl.types import Task, Tree
 
 __all__ = ["as_demonstrations", "collect", "texts", "tokenize"]
 
-BATCH = 32
-"""Number of tasks that are played at once: at most ALFWorld's `engines`, since a game that loses its engine loads again."""
+BATCH = 8
+"""Number of tasks that are played at once, and by one process."""
 ATTEMPTS = 4
 """Most passes over the training split to collect the requested number of demonstrations."""
 
@@ -47,6 +46,7 @@ async def collect(
     shown: int = 0,
     tags: Literal["sparse", "dense"] = "sparse",
     slips: float = 0.0,
+    processes: int = 0,
     advance: Callable[[int], None] = lambda _: None,
 ) -> list[Demonstration]:
     """Let the world's expert play training tasks until it has won `count` episodes.
@@ -61,40 +61,42 @@ async def collect(
         shown: number of different tasks to play, drawn by the seed; 0 means all.
         tags: how often the expert explores.
         slips: probability that a step is a slip.
+        processes: most processes that play; 0: as many as there are cores. The demonstrations do not depend on it.
         advance: receives the number of demonstrations so far.
 
     Raises:
         UsageError: the world has no expert, or the expert does not win often enough.
+        EnvironmentFailure: the environment failed in every episode of a batch, or the processes that play die.
     """
     if not isinstance(world, Demonstrates):
         raise UsageError(
             f"{world.name} has no expert: set cold_start.demonstrations 0 and give a model that is cold-started"
         )
-    growth = Growth(TreeShape(budget=1, roots=1, horizon=horizon), Chains(), prompt, Sampling(1.0))
     solver = world.solver if isinstance(world, SeveralExperts) else "expert"
     of_expert = origin(world, level, "expert", f"{world.name} {solver}")
     tasks = sorted(world.tasks(level, "train"), key=lambda task: derive(seed, task.id, "shown"))[: shown or None]
+    expert = Expert(world, of_expert, horizon, prompt, seed, tags, slips)
+    batches = _batches(world, tasks, min(BATCH, max(count, 1)), horizon, seed)
     won: list[Demonstration] = []
+    async with aclosing(played(expert, batches, lambda: count - len(won), processes or cores())) as found:
+        async for some in found:
+            won += some
+            advance(min(len(won), count))
+            if len(won) >= count:
+                return won[:count]
+    raise UsageError(
+        f"the expert of {world.name} won {len(won)} of {ATTEMPTS * len(tasks)} episodes within {horizon} steps, "
+        f"fewer than the {count} demonstrations that it should give: ask for fewer or raise tree.horizon"
+    )
+
+
+def _batches(world: World, tasks: Sequence[Task], size: int, horizon: int, seed: int) -> Iterator[Batch]:
+    """The tasks in batches, `ATTEMPTS` times in another order."""
     for attempt in range(ATTEMPTS):
         drawn = sorted(tasks, key=lambda task, attempt=attempt: derive(seed, attempt, task.id, "demonstrations"))
         order = iter(world.demonstrable(drawn, horizon) if isinstance(world, SelectsTasks) else drawn)
-        while len(won) < count and (batch := list(islice(order, min(BATCH, count - len(won))))):
-            policy = Slips(world.expert(tags), slips)
-            forest = await grow_forest(batch, world, in_modes(policy, prompt, world), growth, seed=seed, iteration=attempt)
-            for tree in forest:
-                if tree.nodes[-1].success:
-                    slipped = [(tree.task.id, node.path) in policy.slipped for node in tree.nodes]
-                    wrong = frozenset(i for i, slip in enumerate(slipped) if slip)
-                    won.append(Demonstration(tree, wrong, of_expert))
-            advance(min(len(won), count))
-        if len(won) >= count:
-            return won[:count]
-    if len(won) < count:
-        raise UsageError(
-            f"the expert of {world.name} won {len(won)} of {ATTEMPTS * len(tasks)} episodes within {horizon} steps, "
-            f"fewer than the {count} demonstrations that it should give: ask for fewer or raise tree.horizon"
-        )
-    return won[:count]
+        while batch := list(islice(order, size)):
+            yield attempt, batch
 
 
 def as_demonstrations(trees: Iterable[Tree], origin: Origin) -> list[Demonstration]:

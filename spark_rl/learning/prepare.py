@@ -74,6 +74,7 @@ async def _collect(recipe: Recipe, watcher: Watcher) -> list[Demonstration]:
         shown=recipe.cold_start.tasks,
         tags=recipe.cold_start.tags,
         slips=recipe.cold_start.slips,
+        processes=recipe.processes,
         advance=watcher.advance,
     )
 
