@@ -111,6 +111,19 @@ def test_alfworld_answers_as_the_stock_engine():
         assert any(measure in line for line in lines)
 
 
+def test_alfworld_demonstrations_are_the_same_from_any_number_of_processes():
+    pytest.importorskip("textworld", reason="ALFWorld's engine is the extra alfworld")
+    lines = output("alfworld.py", "--generated", "--demonstrations", "9")
+    assert lines[0] == "9 demonstrations of alfworld-tiny, equal in all rows"
+    assert sum("True" in line or "False" in line for line in lines) == 4
+
+
+def test_alfworld_shows_the_phases_of_a_run():
+    lines = output("alfworld.py", "--run", finished()[0].directory)
+    assert lines[0].startswith("4 iterations, ")
+    assert {"environment", "generate", "update"} <= {line.split()[1] for line in lines if len(line.split()) > 2}
+
+
 def test_walkthroughs_win_on_four_games_of_each_type(alfworld_games, tmp_path):
     pytest.importorskip("textworld", reason="ALFWorld's engine is the extra alfworld")
     root = alfworld_games / "json_2.1.1"

@@ -186,6 +186,22 @@ def test_nothing_is_translated_ahead_where_nobody_could_use_it(monkeypatch: pyte
     assert not ahead._running
 
 
+@pytest.mark.parametrize("objects", [8, pytest.param(40, marks=pytest.mark.slow)])
+def test_the_translation_is_that_of_the_stock_translator_to_the_byte(objects: int) -> None:
+    source = replace(WORLD, objects=objects).source()
+    games = [source.read(task.id) for task in source.split("valid_seen")[::20]]
+    found: list[list[Translation]] = []
+    for installs in (True, False):
+        assert memo.install()
+        if not installs:
+            memo.uninstall()
+        with undisturbed():
+            found.append([translations._translate(game["pddl_domain"], game["pddl_problem"]) for game in games])
+    assert memo.install()
+    assert len({name for each in found[0] for name, _ in each.actions}) > 10
+    assert found[0] == found[1]
+
+
 def test_what_is_there_is_not_translated_again(translated: list[str], folder: Path) -> None:
     game = WORLD.source().read(WORLD.tasks("L1", "test")[0].id)
     with undisturbed():

@@ -11,8 +11,9 @@ The stock engine translates each game into the planner's language four times bef
 grammar templates at every step, writes every admissible command anew at every step, and deep-copies the names of all
 entities for every symbol it expands. Instead
 
-* a game is translated once (`translations`). The engine also asks for a second kind of translation, which only serves
-  planning. It gets none (`Engine.plan` calls the stock translator);
+* a game is translated once (`translations`), and what can be reached in it is found faster (`datalog`). The engine also
+  asks for a second kind of translation, which only serves planning. It gets the first kind: correct, but slow to plan with
+  (`Engine.plan` therefore calls the stock translator);
 * the grammars of two games differ in the sentence of the task. The rest is parsed once;
 * a parsed template and a parsed query are cached by their text;
 * a command is written once for each operator of the planner, and again where facts that its template reads have changed;
@@ -29,6 +30,7 @@ from __future__ import annotations
 import copy
 import functools
 import importlib
+import importlib.metadata
 import re
 from collections import Counter, defaultdict
 from collections.abc import Callable, Iterator, Mapping, Sequence
@@ -37,6 +39,7 @@ from itertools import starmap
 from types import CodeType
 from typing import Any, NamedTuple, Protocol, TypedDict
 
+from spark_rl.environments.alfworld.datalog import PLANNER, reached
 from spark_rl.environments.alfworld.translations import translation
 
 __all__ = ["VERSION", "install", "uninstall"]
@@ -75,6 +78,9 @@ def install() -> bool:
     pddl = importlib.import_module("textworld.envs.pddl.logic")
     text = importlib.import_module("textworld.envs.pddl.textgen")
     logic = importlib.import_module("textworld.logic")
+    translator = importlib.import_module("fast_downward.translate.build_model")
+    if importlib.metadata.version("fast_downward_textworld") == PLANNER:
+        _replace(translator, "compute_model", functools.partial(reached, translator=translator))
     _replace(text, "_parse_and_convert", _parse_once(text._parse_and_convert))
     _replace(text, "deepcopy", _copy_symbols)
     _replace(text, "copy_context", _copy_context)
