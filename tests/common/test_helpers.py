@@ -121,7 +121,8 @@ def test_a_closed_helper_ends_in_the_middle_of_a_call_and_does_not_start_again(h
 @pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGKILL])
 def test_no_helper_outlives_its_parent(number: signal.Signals) -> None:
     script = f"""
-        import os, sys
+        import os, signal, sys
+        signal.signal(signal.SIGINT, signal.default_int_handler)  # it is ignored where the tests run in the background
         sys.path.insert(0, {str(HERE)!r})
         from test_helpers import Helper, open_calls
         helper = Helper(open_calls, "")
@@ -134,7 +135,10 @@ def test_no_helper_outlives_its_parent(number: signal.Signals) -> None:
         assert parent.stdout is not None
         pid = int(parent.stdout.readline())
         parent.send_signal(number)
-        assert parent.wait(60) != 0
+        try:
+            assert parent.wait(60) != 0
+        finally:
+            parent.kill()
     for _ in range(600):
         try:
             os.kill(pid, 0)

@@ -159,7 +159,8 @@ def test_helpers_that_die_again_and_again_are_told(monkeypatch: pytest.MonkeyPat
 
 def test_an_interruption_leaves_no_helper(tmp_path: Path) -> None:
     script = f"""
-        import os, sys
+        import os, signal, sys
+        signal.signal(signal.SIGINT, signal.default_int_handler)  # it is ignored where the tests run in the background
         sys.path.insert(0, {str(HERE)!r})
         os.environ["PARENT"] = str(os.getpid())
         import test_batches as tests
@@ -181,7 +182,10 @@ def test_an_interruption_leaves_no_helper(tmp_path: Path) -> None:
         assert parent.stdout is not None
         pids = [int(parent.stdout.readline()) for _ in range(2)]
         parent.send_signal(signal.SIGINT)
-        _, said = parent.communicate(timeout=60)
+        try:
+            _, said = parent.communicate(timeout=60)
+        finally:
+            parent.kill()
     assert said.strip().endswith("KeyboardInterrupt")
     assert "never retrieved" not in said
     for pid in pids:
