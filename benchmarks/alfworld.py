@@ -1,11 +1,16 @@
 """ALFWorld's text engine: step, reset and fork, against the stock engine and against replay, on the same games and actions.
 
     python benchmarks/alfworld.py [--data FOLDER] [--games 12] [--generated] [--workers 1]
+    python benchmarks/alfworld.py --demonstrations 100 [--processes 2]
+    python benchmarks/alfworld.py --run RUN
 
 CPU milliseconds, medians, one thread. Stock is TextWorld's environment with ALFWorld's names and nothing of ours, in a
 process of its own; its only way to fork is to reset and take the actions again. Both follow the stored solution up to its
-last step and then look around until step `DEPTH`, and their answers must be equal. With `--workers` ours is measured once
-more through worker processes, by the clock on the wall.
+last step and then look around until step `DEPTH`, and their answers must be equal. Ours is measured without and with
+translations on disk (`kept`). With `--workers` it is measured once more through worker processes, by the clock on the wall.
+
+`--demonstrations` plays demonstrations of `alfworld-tiny` in one and in several processes, each without and with kept
+translations; all must be equal to the byte. `--run` prints which share of a run's iterations each phase took.
 """
 
 from __future__ import annotations
@@ -13,6 +18,7 @@ from __future__ import annotations
 import argparse
 import hashlib
 import json
+import os
 import subprocess
 import sys
 import tempfile
@@ -20,7 +26,7 @@ import time
 from collections.abc import Callable
 from functools import partial
 from pathlib import Path
-from statistics import median
+from statistics import fmean, median
 from typing import Any
 
 from rich.console import Console
@@ -154,17 +160,27 @@ def main() -> None:
     parser.add_argument("--games", type=int, default=12, help="how many games")
     parser.add_argument("--generated", action="store_true", help="generated games, which need no data")
     parser.add_argument("--workers", type=int, default=0, help="measure this many worker processes too")
-    parser.add_argument("--part", choices=("ours", "stock", "workers"), help=argparse.SUPPRESS)
+    parser.add_argument("--part", choices=("ours", "stock", "kept", "workers"), help=argparse.SUPPRESS)
     parser.add_argument("--into", type=Path, help=argparse.SUPPRESS)
+    parser.add_argument("--demonstrations", type=int, default=0, help="play so many demonstrations instead")
+    parser.add_argument("--processes", type=int, default=2, help="the number of processes that play them")
+    parser.add_argument("--run", type=Path, help="show the phases of this run's iterations instead")
     options = parser.parse_args()
+    if options.run:
+        phases(options.run)
+        return
+    if options.demonstrations:
+        demonstrations(options)
+        return
     if options.part:
         options.into.write_text(json.dumps(part(options)))
         return
     sides: dict[str, dict[str, Any]] = {}
     with tempfile.TemporaryDirectory() as folder:
-        for side in ("stock", "ours", *(("workers",) if options.workers else ())):
-            into = Path(folder) / side
-            subprocess.run([sys.executable, __file__, *sys.argv[1:], "--part", side, "--into", into], check=True)
+        for side in ("stock", "ours", "kept", *(("workers",) if options.workers else ())):
+            into, cache = Path(folder) / side, {"XDG_CACHE_HOME": f"{folder}/cache"}
+            command = [sys.executable, __file__, *sys.argv[1:], "--part", side, "--into", into]
+            subprocess.run(command, check=True, env=os.environ | cache)
             sides[side] = json.loads(into.read_text())
     if len({found["said"] for found in sides.values()}) > 1:
         raise SystemExit("the engines did not answer the same")
@@ -179,6 +195,44 @@ def show(sides: dict[str, dict[str, Any]], options: argparse.Namespace) -> None:
     console = Console(highlight=False)
     head = f"{options.games} games, depth {DEPTH}, medians of CPU milliseconds (workers: wall clock); same answers"
     console.print(head, soft_wrap=True)
+    console.print(table)
+
+
+def demonstrations(options: argparse.Namespace) -> None:
+    """Play demonstrations in several ways and print what each took."""
+    table = Table("processes", "translations kept", "CPU seconds", "seconds")
+    files: set[bytes] = set()
+    with tempfile.TemporaryDirectory() as folder:
+        for processes in (1, options.processes):
+            for kept in (False, True):
+                out = Path(folder) / f"{processes}.jsonl"
+                command = [sys.executable, "-m", "spark_rl", "demos", "alfworld", "--recipe", "alfworld-tiny", "--yes"]
+                command += ["--count", str(options.demonstrations), "--processes", str(processes), "--out", str(out)]
+                command += ["--env.games", "generated" if options.generated else "official", "--env.data", options.data]
+                before, begun = os.times(), time.perf_counter()
+                cache = {"XDG_CACHE_HOME": f"{folder}/cache {processes}"}
+                subprocess.run(command, check=True, env=os.environ | cache, stdout=subprocess.DEVNULL)
+                after = os.times()
+                spent = after.children_user + after.children_system - before.children_user - before.children_system
+                table.add_row(str(processes), str(kept), f"{spent:.1f}", f"{time.perf_counter() - begun:.1f}")
+                files.add(out.read_bytes())
+    if len(files) > 1:
+        raise SystemExit("the demonstrations differ")
+    console = Console(highlight=False)
+    console.print(f"{options.demonstrations} demonstrations of alfworld-tiny, equal in all rows", soft_wrap=True)
+    console.print(table)
+
+
+def phases(run: Path) -> None:
+    """Print the mean seconds of each phase of a run's iterations."""
+    rows = [json.loads(line) for line in (run / "metrics.jsonl").read_text().splitlines()]
+    whole = fmean(row["seconds"] for row in rows)
+    table = Table("phase", "seconds", "share")
+    for name in [name for name in rows[0] if name.startswith("seconds_")]:
+        mean = fmean(row.get(name, 0.0) for row in rows)
+        table.add_row(name.removeprefix("seconds_"), f"{mean:.2f}", f"{mean / whole:.0%}")
+    console = Console(highlight=False)
+    console.print(f"{len(rows)} iterations, {whole:.1f} s each in the mean", soft_wrap=True)
     console.print(table)
 
 

@@ -1,7 +1,8 @@
 """ALFWorld: household tasks on the real text engine.
 
-`world` assigns games to levels and splits, `games` reads them, `environment` is an episode, `engine` the text engine, and
-`memo` makes the engine fast. Experts: `search` plays from observations, `walkthrough` follows the stored solutions,
+`world` assigns games to levels and splits, `games` reads them, `environment` is an episode, `engine` the text engine, in this
+process or in `workers`. `memo` makes the engine fast; `translations` keeps what loading a game computes, `datalog` computes it
+faster, `ahead` in advance. Experts: `search` plays from observations, `walkthrough` follows the stored solutions,
 `planner` plans from any state.
 """
 

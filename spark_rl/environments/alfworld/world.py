@@ -58,7 +58,7 @@ class Alfworld:
     engines: int = 32
     """Most engines, some 7 MB each. With more games in play at once, states are rebuilt by replay (some 0.1 s each)."""
     memoise: bool = True
-    """Cache the engine's pure work (`alfworld/memo.py`): the same texts, some 40 times faster. Holds for the process."""
+    """Cache the engine's pure work (`alfworld/memo.py`): the same texts, some 100 times faster. Holds for the process."""
     cache: int = 256
     """Most megabytes of translated games in the user's cache folder, some 0.05 a game, with `memoise`; 0: none."""
     workers: int = 0
