@@ -1,6 +1,7 @@
 """Beside a peer: whole iterations of spark-rl and of TRL's `GRPOTrainer` on one household world, in CPU-seconds.
 
-    python benchmarks/peer.py --run RUN [--tasks 4] [--samples 8] [--horizon 20] [--iterations 3] [--evaluate 0] [--json OUT]
+    python benchmarks/peer.py --run RUN [--tasks 4] [--samples 8] [--horizon 20] [--iterations 3] [--evaluate 0]
+        [--algorithms grpo paper] [--json OUT]
 
     TRL     `GRPOTrainer`: its `environment_factory` plays the world, `generate` samples
     grpo    spark-rl with independent trajectories: the same work, so this is the pair to compare
@@ -42,7 +43,7 @@ import asyncio
 import statistics
 import tempfile
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 
@@ -151,7 +152,15 @@ class Result:
 
 
 def compare(
-    recipe: Recipe, folder: Path, scratch: Path, *, iterations: int, rows: int, evaluate: int = 0, judged: int = 60
+    recipe: Recipe,
+    folder: Path,
+    scratch: Path,
+    *,
+    iterations: int,
+    rows: int,
+    algorithms: Sequence[str] = ALGORITHMS,
+    evaluate: int = 0,
+    judged: int = 60,
 ) -> Result:
     """Let all sides take turns.
 
@@ -161,11 +170,12 @@ def compare(
         scratch: an empty folder.
         iterations: measured iterations of each side, beside one to warm up.
         rows: trajectories in TRL's backward pass.
+        algorithms: those of spark-rl.
         evaluate: iterations between evaluations; 0 for none.
         judged: development tasks of an evaluation.
     """
-    ours = {name: Ours(with_algorithm(recipe, name), folder, scratch / name) for name in ALGORITHMS}
-    result = Result({side: [] for side in (PEER, *ALGORITHMS)}, {side: {} for side in (PEER, *ALGORITHMS)})
+    ours = {name: Ours(with_algorithm(recipe, name), folder, scratch / name) for name in algorithms}
+    result = Result({side: [] for side in (PEER, *ours)}, {side: {} for side in (PEER, *ours)})
     judge = Judge(recipe, folder, judged) if evaluate else None
     if judge:
         before = judge.success()
@@ -224,6 +234,7 @@ def main() -> None:
     parser.add_argument("--run", type=Path, required=True, help="run directory with a cold start and the recipe to play")
     for option, value in (("tasks", 4), ("samples", 8), ("horizon", 0), ("iterations", 3), ("rows", 8), ("seed", 0)):
         parser.add_argument(f"--{option}", type=int, default=value)
+    parser.add_argument("--algorithms", nargs="+", default=ALGORITHMS, help="algorithms of spark-rl that take part")
     parser.add_argument("--evaluate", type=int, default=0, help="iterations between evaluations; 0: none")
     parser.add_argument("--judged", type=int, default=60, help="development tasks of an evaluation")
     parser.add_argument("--json", type=Path, help="file for the figures of all iterations")
@@ -234,8 +245,8 @@ def main() -> None:
     recipe = settings(replace(run.recipe, seed=args.seed), tasks=args.tasks, samples=args.samples, horizon=args.horizon)
     folder = Path(model_folder(args.run, "cold-start"))
     with tempfile.TemporaryDirectory(prefix="spark-rl-peer-") as scratch:
-        asked = {"iterations": args.iterations, "rows": args.rows, "evaluate": args.evaluate, "judged": args.judged}
-        result = compare(recipe, folder, Path(scratch), **asked)
+        names = ("iterations", "rows", "algorithms", "evaluate", "judged")
+        result = compare(recipe, folder, Path(scratch), **{name: getattr(args, name) for name in names})
     print("\n".join(table(result)))
     for side, curve in result.success.items():
         if curve:

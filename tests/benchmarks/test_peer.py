@@ -3,6 +3,9 @@
 from __future__ import annotations
 
 import asyncio
+import json
+import subprocess
+import sys
 import warnings
 from dataclasses import replace
 from itertools import pairwise
@@ -15,7 +18,7 @@ from tiny import finished
 pytest.importorskip("trl", reason="the peer is TRL, of the extra sft")
 pytest.importorskip("datasets", reason="TRL takes its tasks from datasets, of the extra sft")
 
-from peer import PEER, Ours, compare, settings, table  # pyright: ignore[reportMissingImports]
+from peer import Ours, settings  # pyright: ignore[reportMissingImports]
 from peer_trl import Counting, Episode, Turns, chosen, trainer_of  # pyright: ignore[reportMissingImports]
 
 from spark_rl.learning.batch import pack
@@ -30,6 +33,7 @@ pytestmark = [
 
 TASKS, SAMPLES, HORIZON = 2, 4, 5
 LEAVES = TASKS * SAMPLES
+SCRIPT = Path(__file__).resolve().parents[2] / "benchmarks" / "peer.py"
 
 
 def model() -> Path:
@@ -58,22 +62,28 @@ def paths(tree: Tree):
 
 
 def test_an_iteration_of_each_side(tmp_path):
-    result = compare(recipe(), model(), tmp_path, iterations=1, rows=4, evaluate=1, judged=2)
-    assert [len(laps) for laps in result.laps.values()] == [2, 2, 2]  # with the warm-up
-    for side, laps in result.laps.items():
+    sizes = {"--tasks": TASKS, "--samples": SAMPLES, "--horizon": HORIZON, "--iterations": 1, "--rows": 4}
+    judged = {"--evaluate": 1, "--judged": 2, "--json": tmp_path / "figures.json"}
+    options = {"--run": finished()[0].directory, **sizes, **judged}
+    command = [sys.executable, str(SCRIPT), *(str(word) for option in options.items() for word in option)]
+    done = subprocess.run(command, capture_output=True, text=True, timeout=1800, check=False)
+    assert done.returncode == 0, done.stdout + done.stderr
+    figures = json.loads((tmp_path / "figures.json").read_text())
+    assert set(figures["laps"]) == {"TRL", "grpo", "paper"}
+    for side, laps in figures["laps"].items():
+        assert len(laps) == 2  # with the warm-up
         for lap in laps:
-            assert lap.trajectories == LEAVES if side != "paper" else lap.trajectories <= LEAVES
-            assert lap.steps <= lap.trajectories * HORIZON
-            assert lap.wins <= lap.trajectories
-            assert lap.generated <= lap.steps * recipe().sampling.max_tokens
-            assert lap.trained > lap.generated > 0
-            assert lap.prefilled > 0
-            assert lap.rollout > 0 < lap.update
-    assert [set(curve) for curve in result.success.values()] == [{0, 1, 2}] * 3
-    assert len({curve[0] for curve in result.success.values()}) == 1
-    rows = table(result)
+            assert lap["trajectories"] == LEAVES if side != "paper" else lap["trajectories"] <= LEAVES
+            assert lap["wins"] <= lap["trajectories"] <= lap["steps"] <= lap["trajectories"] * HORIZON
+            assert lap["generated"] <= lap["steps"] * recipe().sampling.max_tokens
+            assert lap["trained"] > lap["generated"] > 0
+            assert (lap["reused"] == 0) == (side == "TRL")
+            assert min(lap["rollout"], lap["update"], lap["prefilled"]) > 0
+        assert set(figures["success"][side]) == {"0", "1", "2"}
+    assert len({curve["0"] for curve in figures["success"].values()}) == 1
+    rows = [line for line in done.stdout.splitlines() if line.startswith("|")]
+    assert len(rows) == 5
     assert len({row.count("|") for row in rows}) == 1
-    assert "(1.00x)" in next(row for row in rows if row.startswith(f"| {PEER} |"))
 
 
 def test_both_play_the_same_tasks_to_the_end(played):
