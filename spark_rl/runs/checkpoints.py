@@ -27,6 +27,7 @@ from spark_rl.common.files import write_json
 from spark_rl.contracts import LanguageModel, Tokenizer
 from spark_rl.errors import StorageError, UsageError
 from spark_rl.models.load import model_directory
+from spark_rl.models.pretrained import resolve
 
 if TYPE_CHECKING:
     from torch.optim import Optimizer
@@ -122,7 +123,9 @@ def prune(folder: Path, keep: int) -> None:
 
 
 def model_folder(name: str | Path, checkpoint: str = "last") -> str | Path:
-    """The model folder in a run directory; any other name of a model (a model directory, a hub name) unchanged.
+    """The model folder that a name stands for: of a run directory, or of a pretrained model's short name.
+
+    Any other name of a model (a model directory, a hub name) comes back unchanged.
 
     Args:
         name: the name that a user typed.
@@ -130,10 +133,10 @@ def model_folder(name: str | Path, checkpoint: str = "last") -> str | Path:
             of an iteration.
 
     Raises:
-        UsageError: the run has no such checkpoint.
+        UsageError: the run has no such checkpoint, or the pretrained model has not been fetched.
     """
     if not (Path(name) / "recipe.json").is_file():
-        return name
+        return resolve(name)
     folder = Path(name) / "checkpoints"
     if checkpoint == "last":
         path = latest(folder) or folder / "cold-start"
