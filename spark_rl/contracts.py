@@ -800,6 +800,10 @@ class Watcher(Protocol):
         """A training iteration has ended with these numbers, `iteration` (from 1) among them."""
         ...
 
+    def expect(self, seconds: Mapping[str, float]) -> None:
+        """Expected seconds of the phases to come, by name and in order; a phase may turn out to be done already."""
+        ...
+
 
 class Tracker(Protocol):
     """Another place for the rows of metrics.jsonl (TensorBoard, Weights & Biases), under the same names.

@@ -57,7 +57,8 @@ MAY_BE_HEAVY = {
     "engines.local.engine", "engines.local.levels", "engines.local.packing", "engines.local.passes",
     "engines.local.sampling",
     "server.app", "runs.checkpoints",
-    "learning.learner", "learning.memory", "learning.optimizer", "learning.prepare", "learning.trainer", "learning.update",
+    "learning.forecast", "learning.learner", "learning.memory", "learning.optimizer", "learning.prepare", "learning.trainer",
+    "learning.update",
     "learning.finetuning.sft", "learning.finetuning.dpo", "learning.finetuning.eto",
 }  # fmt: skip
 

@@ -65,6 +65,7 @@ class Log:
         self.phases: list[str] = []
         self.advances: dict[str, list[int]] = {}
         self.notes: list[str] = []
+        self.expected: dict[str, float] = {}
 
     def phase(self, name: str, total: int | None = None, done: int = 0) -> None:
         self.phases.append(name)
@@ -75,6 +76,9 @@ class Log:
 
     def note(self, text: str) -> None:
         self.notes.append(text)
+
+    def expect(self, seconds: Mapping[str, float]) -> None:
+        self.expected = dict(seconds)
 
     def iteration(self, row: Mapping[str, float]) -> None:
         if row["iteration"] == self.stop_after:

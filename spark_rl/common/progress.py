@@ -2,6 +2,9 @@
 
 Invariant: training never depends on the watcher. A `Watcher` receives reports and returns nothing.
 
+Where the job says what it expects (`Watcher.expect`), the time left of the whole job is shown too. It is corrected all the
+time by how long the phases really take.
+
 On a terminal one live line shows phase, position, figures, memory and time left (`RichProgress`). Elsewhere each phase and
 each iteration is one plain line, so that a log file stays readable (`Quiet`). Both write to standard error, because standard
 output is for results.
@@ -54,12 +57,16 @@ class Quiet:
         self._stream, self._clock = stream, clock
         self._total: int | None = None
         self._pace = _Pace(clock(), 0)
+        self._whole = _Whole()
 
     def phase(self, name: str, total: int | None = None, done: int = 0) -> None:
-        """Write a line with the phase's name and size."""
-        self._total, self._pace = total, _Pace(self._clock(), done)
+        """Write a line with the phase's name and size, and the time left of the whole job."""
+        now = self._clock()
+        self._total, self._pace = total, _Pace(now, done)
+        self._whole.begin(name, now, done / total if total else 0.0)
         size = "" if total is None else f": {total}" + (f", {done} done" if done else "")
-        self._say(f"{name}{size}")
+        left = self._whole.left(now, 0.0)
+        self._say(f"{name}{size}" + (f"  ({left} left in all)" if left else ""))
 
     def advance(self, done: int, *, total: int | None = None, **figures: float) -> None:
         """Write nothing: only phases and iterations get lines."""
@@ -72,8 +79,15 @@ class Quiet:
         """Write a line with position, figures, memory and time left."""
         done = int(row["iteration"])
         place = f"iteration {done}" + ("" if self._total is None else f"/{self._total}")
-        left = self._pace.left(self._clock(), done, self._total)
-        self._say("  ".join(filter(None, (place, figures(row), _memory(), left and f"{left} left"))))
+        self._say("  ".join(filter(None, (place, figures(row), _memory(), self._left(done)))))
+
+    def expect(self, seconds: Mapping[str, float]) -> None:
+        """Keep in mind, for the lines to come."""
+        self._whole.expect(seconds)
+
+    def _left(self, done: float) -> str:
+        now, total = self._clock(), self._total
+        return _sentence(self._pace.left(now, done, total), self._whole.left(now, self._pace.share(done, total)))
 
     def _say(self, text: str) -> None:
         if self._stream is not None:
@@ -96,6 +110,7 @@ class RichProgress:
             console=console,
         )
         self._pace = _Pace(clock(), 0)
+        self._whole = _Whole()
         self._current = None
 
     def __enter__(self) -> RichProgress:
@@ -108,7 +123,9 @@ class RichProgress:
     def phase(self, name: str, total: int | None = None, done: int = 0) -> None:
         """Start a new live line; the previous line stays as finished."""
         self._finish()
-        self._pace = _Pace(self._clock(), done)
+        now = self._clock()
+        self._pace = _Pace(now, done)
+        self._whole.begin(name, now, done / total if total else 0.0)
         self._current = self._progress.add_task(name, total=total, completed=done, figures="")
 
     def advance(self, done: int, *, total: int | None = None, **numbers: float) -> None:
@@ -127,6 +144,10 @@ class RichProgress:
         if self._current is not None:
             self._progress.update(self._current, completed=int(row["iteration"]), figures=_status(row))
 
+    def expect(self, seconds: Mapping[str, float]) -> None:
+        """Keep in mind, for the live line."""
+        self._whole.expect(seconds)
+
     def _finish(self) -> None:
         """End the current phase when the next one begins; a phase of unknown size then counts as complete."""
         if self._current is not None:
@@ -138,7 +159,8 @@ class RichProgress:
     def _time_left(self, task: Task) -> str:
         if task.stop_time is not None:
             return ""
-        return self._pace.left(self._clock(), task.completed, task.total)
+        now, done, total = self._clock(), task.completed, task.total
+        return _sentence(self._pace.left(now, done, total), self._whole.left(now, self._pace.share(done, total)))
 
 
 class _Count(MofNCompleteColumn):
@@ -149,15 +171,14 @@ class _Count(MofNCompleteColumn):
 
 
 class _Left(ProgressColumn):
-    """The column for the time left, from the mean pace of the phase."""
+    """The column for the time left."""
 
     def __init__(self, left: Callable[[Task], str]) -> None:
         super().__init__()
         self._left = left
 
     def render(self, task: Task) -> Text:
-        left = self._left(task)
-        return Text(f"{left} left" if left else "")
+        return Text(self._left(task))
 
 
 class _Pace:
@@ -171,6 +192,58 @@ class _Pace:
         if total is None or done <= self.done or done >= total:
             return ""
         return duration((now - self.start) / (done - self.done) * (total - done))
+
+    def share(self, done: float, total: float | None) -> float:
+        """Which share of the parts that were left at the start is done."""
+        return 0.0 if not total or done <= self.done else (done - self.done) / (total - self.done)
+
+
+class _Whole:
+    """The time left of a job whose phases have expected times.
+
+    Later phases are expected to take as much longer than expected as the earlier ones did, on the whole. The expectation
+    itself counts as if a twentieth of the job had gone as expected, so that a short first phase does not decide all.
+    """
+
+    PRIOR = 0.05
+
+    def __init__(self) -> None:
+        self._coming: dict[str, float] = {}
+        self._prior = self._took = self._due = 0.0
+        self._start, self._expected = 0.0, 0.0
+        """Start of the present phase, and its expected seconds (0: none are known)."""
+
+    def expect(self, seconds: Mapping[str, float]) -> None:
+        self._coming = dict(seconds)
+        self._prior = self.PRIOR * sum(seconds.values())
+
+    def begin(self, name: str, now: float, done: float) -> None:
+        """A phase begins, of which a share was done earlier; expected phases before it are over."""
+        if self._expected:
+            self._took, self._due = self._took + now - self._start, self._due + self._expected
+        self._start, self._expected = now, 0.0
+        if name in self._coming:
+            names = list(self._coming)
+            self._expected = self._coming[name] * (1 - done)
+            self._coming = {later: self._coming[later] for later in names[names.index(name) + 1 :]}
+
+    def left(self, now: float, share: float) -> str:
+        """Time left, where a share of the present phase is done; empty where nothing is expected."""
+        if not self._prior or (share >= 1 and not self._coming):
+            return ""
+        spent = now - self._start if self._expected else 0.0
+        counted = spent if share else 0.0  # before its first part is done, the phase says nothing about the pace
+        pace = (self._prior + self._took + counted) / (self._prior + self._due + share * self._expected)
+        here = spent * (1 - share) / share if share else max(0.0, self._expected * pace - spent)
+        return duration(here + pace * sum(self._coming.values()))
+
+
+def _sentence(phase: str, whole: str) -> str:
+    """The time left of the phase, and of the whole job, where they are known."""
+    parts = [f"{phase} left"] if phase else []
+    if whole:
+        parts.append(f"{whole} in all" if phase else f"{whole} left in all")
+    return ", ".join(parts)
 
 
 def figures(row: Mapping[str, float]) -> str:

@@ -24,6 +24,7 @@ from spark_rl.errors import TrainingDiverged, UsageError
 from spark_rl.evaluation.play import measure
 from spark_rl.evaluation.results import LevelResult, development
 from spark_rl.learning import dynamic_sampling, memory
+from spark_rl.learning.forecast import forecast
 from spark_rl.learning.learner import LocalLearner
 from spark_rl.learning.prepare import prepare, set_threads
 from spark_rl.rollout.executors.in_process import open_executor
@@ -61,6 +62,7 @@ async def _train(run: Run, watcher: Watcher, make_learner: MakeLearner) -> None:
         refuse_held_out(run, recipe.evaluation.levels, recipe.env)
         watcher.note(f"memory: {memory.check(recipe).total / 1e9:.1f} GB at most")
         set_threads(run, watcher)
+        await _expect(recipe, watcher)
         preload(recipe.env, _first_tasks(run))
         model, tokenizer = await prepare(run, watcher)
         learner = make_learner(run, model, tokenizer, watcher.note)
@@ -72,6 +74,13 @@ async def _train(run: Run, watcher: Watcher, make_learner: MakeLearner) -> None:
             await session.evaluate_levels("before")
             await session.iterate()
             await session.evaluate_levels("after")
+
+
+async def _expect(recipe: Recipe, watcher: Watcher) -> None:
+    """Tell the watcher how long the run should take. A model from scratch takes minutes, so nothing is measured for it."""
+    if isinstance(recipe.model, str) and (expected := await forecast(recipe)) is not None:
+        watcher.note(f"time: {expected.sentence()}")
+        watcher.expect(expected.phases)
 
 
 @dataclass

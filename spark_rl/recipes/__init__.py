@@ -12,6 +12,7 @@ __all__ = ["RECIPES", "load_recipe"]
 
 RECIPES: dict[str, str] = {
     "quickstart": "spark_rl.recipes.household:quickstart",
+    "quickstart-smollm": "spark_rl.recipes.household:quickstart_smollm",
     "household": "spark_rl.recipes.household:household",
     "household-smollm": "spark_rl.recipes.household:household_smollm",
     "household-tiny": "spark_rl.recipes.household:household_tiny",

@@ -15,7 +15,7 @@ from spark_rl.prompting.transcript import Transcript
 from spark_rl.recipes.smollm import smollm
 from spark_rl.types import Sampling, TreeShape
 
-__all__ = ["household", "household_smollm", "household_tiny", "quickstart"]
+__all__ = ["household", "household_smollm", "household_tiny", "quickstart", "quickstart_smollm"]
 
 _HOUSES = Household(kinds=("place", "clean", "heat", "light"), receptacles=(9, 13), objects=12, train_tasks=5000)
 
@@ -80,3 +80,18 @@ def household_smollm() -> Recipe:
     """SmolLM2-135M in the household world (`smollm`): the tasks of `household`, evaluated on 40 of each level."""
     recipe = smollm("household-smollm", replace(_HOUSES, test_tasks=40), horizon=20, limit=1536)
     return replace(recipe, level="L2", evaluation=replace(recipe.evaluation, levels=("L0", "L1", "L2")))
+
+
+def quickstart_smollm() -> Recipe:
+    """`household_smollm`, short enough for twenty minutes on two cores: 120 demonstrations, 2 iterations, 16 test tasks."""
+    recipe = household_smollm()
+    return replace(
+        recipe,
+        name="quickstart-smollm",
+        env=replace(_HOUSES, test_tasks=16),
+        iterations=2,
+        tasks_per_iteration=4,
+        cold_start=replace(recipe.cold_start, demonstrations=120),
+        evaluation=replace(recipe.evaluation, levels=("L0", "L1")),
+        keep=replace(recipe.keep, every=2),
+    )

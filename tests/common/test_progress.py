@@ -124,3 +124,41 @@ def test_memory_is_that_of_this_process():
     held[::4096] = b"x" * len(held[::4096])
     assert resident_bytes() - before > 50 * 2**20 or sys.platform != "linux"
     assert 2**20 < before < 2**40
+
+
+def test_the_time_left_in_all_follows_how_long_phases_really_take():
+    stream, clock = io.StringIO(), Clock()
+    watcher = Quiet(stream, clock)
+    watcher.expect({"cold start": 400.0, "train": 500.0, "evaluate": 100.0})
+    watcher.phase("cold start")
+    clock.now += 800.0  # twice as long as expected
+    watcher.phase("train", 10)
+    clock.now += 100.0
+    watcher.iteration(ROW | {"iteration": 1.0})
+    watcher.phase("evaluate", 20)
+    first, second, iteration, last = stream.getvalue().splitlines()
+    assert first == "cold start  (16:40 min left in all)"
+    # The expectation counts as 50 of 50 seconds, the cold start as 800 of 400: everything takes 850/450 as long.
+    assert second == "train: 10  (18:53 min left in all)"
+    # One tenth took 100 s, so 900 are left; (50 + 800 + 100) / (50 + 400 + 50) = 1.9 holds for the 100 s that follow.
+    assert iteration.endswith("15:00 min left, 18:10 min in all")
+    # (50 + 900) / (50 + 900) = 1
+    assert last == "evaluate: 20  (1:40 min left in all)"
+
+
+def test_what_was_done_before_is_not_expected_again():
+    stream, clock = io.StringIO(), Clock()
+    watcher = Quiet(stream, clock)
+    watcher.expect({"cold start": 400.0, "train": 500.0})
+    watcher.phase("train", 10, 8)
+    assert stream.getvalue() == "train: 10, 8 done  (1:40 min left in all)\n"
+
+
+def test_the_live_line_tells_the_time_in_all():
+    stream, clock = Terminal(), Clock()
+    console = Console(file=stream, force_terminal=True, width=140, color_system=None)
+    with RichProgress(console, clock) as watcher:
+        watcher.expect({"cold start": 10.0, "train": 180.0, "evaluate": 3600.0})
+        tell(watcher, clock)
+    # (189.5 + 60) / (189.5 + 10 + 36) of an hour, and the two minutes of this phase.
+    assert "2:00 min left, 1:05 h in all" in stream.getvalue()

@@ -142,6 +142,24 @@ def test_a_folder_with_other_weights_is_not_the_one_asked_for(here):
     assert present(named(NAME), here / NAME, "hub") is None
 
 
+def test_model_show_says_what_a_model_needs(capsys):
+    assert main(["model", "show", str(qwen.folder()), "--recipe", "household"]) == 0
+    out = capsys.readouterr().out
+    for part in ("Qwen2ForCausalLM: 2 layers", "vocabulary 151,936", "bfloat16", "samples from it", "LoRA 32"):
+        assert part in out
+    # Embeddings are tied: 151,936 times 32 of all parameters.
+    total = sum(p.numel() for p in qwen.plain(qwen.folder())[0].parameters())
+    assert f"{(total - 151_936 * 32) / 1e6:,.1f} M without embeddings" in out
+
+
+def test_model_show_says_why_a_model_cannot_be_used(tmp_path, capsys):
+    shutil.copytree(qwen.folder(), tmp_path / "model")
+    (tmp_path / "model" / "chat_template.jinja").unlink()
+    assert main(["model", "show", str(tmp_path / "model")]) == 1
+    assert "no chat template" in capsys.readouterr().out
+    assert "no configuration that can be read" in sentence(capsys, "model", "show", "./nowhere")
+
+
 # -- refusals -------------------------------------------------------------------------------------------------------
 
 
