@@ -475,6 +475,10 @@ class LanguageModel(Protocol):
         """Switch to evaluation mode: no dropout."""
         ...
 
+    def set_attn_implementation(self, attn_implementation: str) -> None:
+        """Let all layers take another implementation of attention, by its name in the library."""
+        ...
+
     def float(self) -> Self:
         """Turn the weights into 32-bit numbers."""
         ...

@@ -28,16 +28,19 @@ def chains(lengths: Sequence[int], rewards: Sequence[float]) -> Tree:
     return ended(parents, rewards)
 
 
-def grown(parents: Sequence[int], append: bool, seed: int) -> Tree:
+def grown(
+    parents: Sequence[int], append: bool, seed: int, *, vocabulary: int = VOCABULARY, head: tuple[int, ...] = ()
+) -> Tree:
     """A tree with random tokens, outcomes and penalties, and log-probabilities about those of a uniform policy.
 
     Siblings read the same prompt, as in a rollout. With `append` a prompt extends what its parent read and said;
-    without, it is drawn afresh.
+    without, it is drawn afresh. With a small vocabulary siblings say the same, and rows start alike by chance. All prompts
+    start with `head`.
     """
     rng = random.Random(seed)
 
     def tokens(least: int, most: int) -> tuple[int, ...]:
-        return tuple(rng.randrange(1, VOCABULARY) for _ in range(rng.randint(least, most)))
+        return tuple(rng.randrange(1, vocabulary) for _ in range(rng.randint(least, most)))
 
     leaves = draw(list(parents)).leaves()
     tree = draw(list(parents), {leaf: float(rng.random() < 0.5) for leaf in leaves})
@@ -45,7 +48,7 @@ def grown(parents: Sequence[int], append: bool, seed: int) -> Tree:
     for index, node in enumerate(tree.nodes):
         if node.parent not in prompts:
             above = tree.nodes[node.parent]
-            prompts[node.parent] = (above.prompt + above.completion if append and node.parent >= 0 else ()) + tokens(2, 5)
+            prompts[node.parent] = (above.prompt + above.completion if append and node.parent >= 0 else head) + tokens(2, 5)
         completion = tokens(1, 4)
         tree.nodes[index] = replace(
             node,

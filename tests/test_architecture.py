@@ -53,6 +53,7 @@ HEAVY = {
 }  # fmt: skip
 MAY_BE_HEAVY = {
     "models.load", "models.new", "models.tokenizer", "models.adapters", "models.threads", "models.fetch",
+    "models.tree_attention",
     "engines.local.attention", "engines.local.batch", "engines.local.cache", "engines.local.decoding",
     "engines.local.engine", "engines.local.levels", "engines.local.packing", "engines.local.passes",
     "engines.local.sampling",
@@ -69,7 +70,7 @@ WITHOUT_TORCH = (
     "engines.registry", "engines.local.settings",
     "rollout.grow", "rollout.states", "rollout.resampling", "rollout.tasks", "rollout.playing", "rollout.metrics",
     "config", "runs.run", "runs.forests", "runs.trackers", "evaluation", "data", "report", "learning.batch",
-    "learning.dynamic_sampling", "recipes", "experiments", "cli",
+    "learning.packing", "learning.dynamic_sampling", "recipes", "experiments", "cli",
 )  # fmt: skip
 
 MOST_LINES = 450

@@ -215,8 +215,12 @@ _UPDATE = (
         "update_rollout_gap_max", "Largest difference of rollout and trainer log-probability before the first step.", "nats"
     ),
     Metric("update_steps", "Optimiser steps of the update.", "count"),
-    Metric("update_trained_tokens", "Tokens that went through the model with gradients, padding aside.", "tokens"),
-    Metric("update_sampled_tokens", "Tokens of `update_trained_tokens` that the policy had sampled.", "tokens"),
+    Metric(
+        "update_trained_tokens",
+        "Tokens that went through the model with gradients, each once where rows share them, padding aside.",
+        "tokens",
+    ),
+    Metric("update_sampled_tokens", "Sampled tokens that were trained on; equal tokens of siblings count each.", "tokens"),
 )
 
 _PREFERENCES = (

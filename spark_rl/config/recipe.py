@@ -76,6 +76,9 @@ class Optimizer:
     """Passes over the forest."""
     token_budget: int = 16384
     """Largest number of tokens in one forward pass, padding included."""
+    packing: Literal["tree", "rows"] = "tree"
+    """`tree`: what several rows start with goes through the model once. `rows`: each row goes through the model on its own,
+    padded; also taken for a model that cannot read trees. Both give the same gradient, up to rounding."""
     without_signal: Literal["drop", "keep"] = "drop"
     """Groups whose advantages are all zero: `drop` leaves them out, `keep` trains on their penalties and divergence."""
     resample: int = 0
@@ -88,6 +91,8 @@ class Optimizer:
 
     def __post_init__(self) -> None:
         at_least("optimizer", self, minibatches=1, epochs=1, token_budget=1, max_grad_norm=0, resample=0, max_kl=0)
+        if self.packing not in ("tree", "rows"):
+            raise UsageError(f'optimizer.packing is "{self.packing}": choose tree or rows')
         if self.resample and self.without_signal == "keep":
             raise UsageError("optimizer.resample replaces groups without signal, so without_signal must be drop, not keep")
 

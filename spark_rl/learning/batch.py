@@ -10,7 +10,7 @@ Invariants
 A node extends its parent's row if its prompt extends the parent's prompt and completion, and if the row still ends with the
 parent. Every other node starts a new row with its full prompt. So a context that writes a new prompt for each step gives one
 row per node. A context that only appends gives one row per leaf, in which the steps that another row trains are plain
-context. This module knows nothing else about contexts.
+context. This module knows nothing else about contexts. `packing` turns rows into what goes through the model.
 """
 
 from __future__ import annotations
@@ -27,14 +27,14 @@ from spark_rl.errors import PolicyFailure, UsageError
 from spark_rl.objective.loss import Targets
 from spark_rl.types import Credit, Node, Tree
 
-__all__ = ["Batch", "MicroBatch", "Row", "pack", "packed_sequences"]
+__all__ = ["Batch", "Row", "join", "pack", "packed_sequences"]
 
 Floats = NDArray[np.float64]
 
 
 @dataclass(frozen=True, eq=False)
 class Row:
-    """One sequence of tokens that goes through the model once."""
+    """One sequence of tokens."""
 
     tree: int
     """Index of the row's tree among the packed trees."""
@@ -50,20 +50,6 @@ class Row:
 
 
 @dataclass(frozen=True, eq=False)
-class MicroBatch:
-    """Rows of similar length, padded on the right to the longest."""
-
-    rows: tuple[int, ...]
-    """Indices of the rows in the batch."""
-    tokens: NDArray[np.int64]
-    """[rows, longest], padded with id 0."""
-    sampled: NDArray[np.bool_]
-    """[rows, longest], false in the padding."""
-    targets: Targets[Floats]
-    """The training signal of the sampled tokens, [S], in row-major order."""
-
-
-@dataclass(frozen=True, eq=False)
 class Batch:
     """Rows, and the training signal of their sampled tokens."""
 
@@ -73,7 +59,7 @@ class Batch:
 
     @cached_property
     def tokens(self) -> int:
-        """Number of tokens that go through the model, without padding."""
+        """Number of tokens of all rows."""
         return sum(map(len, self.rows))
 
     @cached_property
@@ -83,7 +69,7 @@ class Batch:
 
     def flat(self) -> Targets[Floats]:
         """The targets of all rows, one after the other."""
-        return _join(self.targets)
+        return join(self.targets)
 
     def select(self, rows: Sequence[int]) -> Batch:
         """The batch of these rows."""
@@ -113,31 +99,6 @@ class Batch:
             chosen[lightest] += group
             load[lightest] += sum(len(self.rows[row]) for row in group)
         return [self.select(rows) for rows in chosen]
-
-    def microbatches(self, token_budget: int) -> Iterator[MicroBatch]:
-        """Padded batches of at most `token_budget` cells, padding included, longest rows first.
-
-        The longest rows come first so that a lack of memory shows at once. A row longer than the budget comes alone.
-
-        Raises:
-            UsageError: `token_budget` is below 1.
-        """
-        if token_budget < 1:
-            raise UsageError(f"token_budget is {token_budget}: it must be at least 1")
-        order = sorted(range(len(self.rows)), key=lambda row: -len(self.rows[row]))
-        while order:
-            width = len(self.rows[order[0]])
-            size = max(1, token_budget // width)
-            yield self._pad(order[:size], width)
-            order = order[size:]
-
-    def _pad(self, rows: list[int], width: int) -> MicroBatch:
-        tokens = np.zeros((len(rows), width), np.int64)
-        sampled = np.zeros((len(rows), width), np.bool_)
-        for place, row in enumerate(rows):
-            tokens[place, : len(self.rows[row])] = self.rows[row].tokens
-            sampled[place, : len(self.rows[row])] = self.rows[row].sampled
-        return MicroBatch(tuple(rows), tokens, sampled, _join([self.targets[row] for row in rows]))
 
 
 def pack(trees: Sequence[Tree], credits: Sequence[Credit]) -> Batch:
@@ -222,6 +183,7 @@ def _targets(tree: Tree, credit: Credit, row: Row) -> Targets[Floats]:
     )
 
 
-def _join(parts: Sequence[Targets[Floats]]) -> Targets[Floats]:
+def join(parts: Sequence[Targets[Floats]]) -> Targets[Floats]:
+    """The targets of several rows, one after the other."""
     columns: Iterator[tuple[Floats, ...]] = zip(*parts, strict=True)
     return Targets(*(np.concatenate(column) for column in columns))

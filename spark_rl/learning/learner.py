@@ -23,9 +23,11 @@ from spark_rl.contracts import LanguageModel, ModelState, Tokenizer
 from spark_rl.errors import TrainingDiverged
 from spark_rl.learning.batch import Batch, pack
 from spark_rl.learning.optimizer import adamw, trained
+from spark_rl.learning.packing import Packing
 from spark_rl.learning.update import recomputing, signal_to_noise, trainer_logprobs, update
 from spark_rl.models import adapters
 from spark_rl.models.load import load_model
+from spark_rl.models.tree_attention import obstacle
 from spark_rl.objective.loss import LOG_RATIO_LIMIT
 from spark_rl.runs import checkpoints
 from spark_rl.runs.run import Run
@@ -54,7 +56,7 @@ class LocalLearner:
             run: holds the recipe and the cold start.
             model: a transformers causal language model; the learner changes it in place.
             tokenizer: the model's tokenizer, which is saved with each checkpoint.
-            tell: called with a sentence when an iteration has no signal.
+            tell: called with a sentence when an iteration has no signal, and when the model cannot read prefix trees.
         """
         self.recipe, self.model, self.tokenizer, self.tell = run.recipe, model, tokenizer, tell
         self.version = 0
@@ -64,6 +66,17 @@ class LocalLearner:
         if self.recipe.weights.lora_rank:
             adapters.add(model, self.recipe.weights, seed=derive(self.recipe.seed, "adapters") % 2**63)
         self.optimizer = adamw(model, lr=settings.learning_rate, weight_decay=settings.weight_decay)
+        self._packing: Packing = self._packed()
+
+    def _packed(self) -> Packing:
+        """The recipe's way of packing, where the model can read it."""
+        wanted = self.recipe.optimizer.packing
+        if wanted == "tree" and self.recipe.iterations and (reason := obstacle(self.model)):
+            self.tell(
+                f"updates read each row on its own (optimizer.packing rows): the model cannot read trees, since {reason}"
+            )
+            return "rows"
+        return wanted
 
     # -- weights ----------------------------------------------------------------------------------------------------
 
@@ -134,6 +147,7 @@ class LocalLearner:
                 max_grad_norm=settings.max_grad_norm,
                 epochs=settings.epochs,
                 rng=random.Random(derive(recipe.seed, iteration, "minibatches")),
+                packing=self._packing,
             )
         stats["kl"] = self._divergence(batch)
         self._check(stats)
@@ -156,13 +170,19 @@ class LocalLearner:
                 temperature=recipe.sampling.temperature,
                 token_budget=recipe.optimizer.token_budget,
                 parameters=trained(self.optimizer),
+                packing=self._packing,
             )
 
     def _divergence(self, batch: Batch) -> float:
         """Mean KL divergence of the sampling policy from the new policy, on some rows of the update."""
         recipe, some = self.recipe, batch.select(range(0, len(batch.rows), MEASURED))
-        budget = recipe.optimizer.token_budget
-        new = trainer_logprobs(self.model, some, temperature=recipe.sampling.temperature, token_budget=budget).flat()
+        new = trainer_logprobs(
+            self.model,
+            some,
+            temperature=recipe.sampling.temperature,
+            token_budget=recipe.optimizer.token_budget,
+            packing=self._packing,
+        ).flat()
         gap = np.minimum(new.old - new.sampling, LOG_RATIO_LIMIT)
         return float(np.average(np.minimum(np.exp(gap) - gap - 1, recipe.loss.kl_clamp), weights=new.weight))
 

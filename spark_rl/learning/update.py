@@ -3,7 +3,7 @@
 Invariants
 ----------
 * Weights change only by a finite gradient: a loss or a gradient norm that is not finite raises before the step.
-* A mini-batch's gradient does not depend on how it was cut into micro-batches.
+* A mini-batch's gradient does not depend on how it was cut into micro-batches, nor on how these are packed.
 * The model is in evaluation mode, where dropout is off, so that its log-probabilities equal those of the sampler. This also
   holds while layers are computed twice to save memory (`recomputing`).
 
@@ -30,10 +30,12 @@ from transformers.modeling_layers import GradientCheckpointingLayer
 
 from spark_rl.contracts import LanguageModel
 from spark_rl.errors import TrainingDiverged, UsageError
-from spark_rl.learning.batch import Batch, MicroBatch
+from spark_rl.learning.batch import Batch
 from spark_rl.learning.optimizer import trained
+from spark_rl.learning.packing import MicroBatch, Packing, microbatches
 from spark_rl.models import adapters
-from spark_rl.objective.loss import Loss, Targets, policy_loss, token_logprobs
+from spark_rl.models.tree_attention import ancestry, attending, depths
+from spark_rl.objective.loss import Loss, Predictions, Targets, policy_loss, predicted_logprobs
 
 __all__ = ["accumulate", "recomputing", "signal_to_noise", "trainer_logprobs", "update"]
 
@@ -51,6 +53,7 @@ def update(
     max_grad_norm: float,
     epochs: int = 1,
     rng: random.Random | None = None,
+    packing: Packing = "rows",
 ) -> dict[str, float]:
     """Train the model on a batch; `epochs * minibatches` optimiser steps (fewer if there are fewer trees).
 
@@ -63,17 +66,18 @@ def update(
         loss: the objective.
         temperature: temperature of the rollout, by which logits are divided; 0 (greedy) counts as 1.
         minibatches: optimiser steps in an epoch.
-        token_budget: most cells (rows times longest row) in a forward pass.
+        token_budget: most tokens in a forward pass, padding included; a single row may exceed it.
         max_grad_norm: largest norm of the gradient, which is clipped above; 0 for no clipping.
         epochs: passes over the batch.
         rng: shuffles the trees before each epoch; None leaves their order.
+        packing: how rows go through the model; `tree` needs a model without `tree_attention.obstacle`.
 
     Returns:
         The statistics of `policy_loss` and `grad_norm`, as means over the steps (as maxima where the name ends in `_max`),
         and the sums `steps`, `trained_tokens` (tokens through the model with gradient, without padding) and
-        `sampled_tokens`. `rollout_kl` is the mean of the rollout's minus the trainer's log-probability, and
-        `rollout_gap_max` their largest difference. Both are of the first mini-batch alone, before any step, so they measure
-        the disagreement of the two engines; they are 0 up to rounding when the engines agree.
+        `sampled_tokens` (tokens that the policy sampled). `rollout_kl` is the mean of the rollout's minus the trainer's
+        log-probability, and `rollout_gap_max` their largest difference. Both are of the first mini-batch alone, before any
+        step, so they measure the disagreement of the two engines; they are 0 up to rounding when the engines agree.
 
     Raises:
         TrainingDiverged: the loss or the gradient is not finite; the weights stay those of the last finite step.
@@ -83,49 +87,68 @@ def update(
         raise UsageError(f"loss.kl is {loss.kl} but there is no reference model; give one or set loss.kl to 0")
     model.eval()
     if loss.importance:
-        batch = trainer_logprobs(model, batch, temperature=temperature, token_budget=token_budget)
+        batch = trainer_logprobs(model, batch, temperature=temperature, token_budget=token_budget, packing=packing)
     steps: list[dict[str, float]] = []
     for _ in range(epochs):
         for part in batch.minibatches(minibatches, rng):
             optimizer.zero_grad(set_to_none=True)
-            stats = accumulate(model, reference, part, loss, temperature=temperature, token_budget=token_budget)
-            norm = float(torch.nn.utils.clip_grad_norm_(trained(optimizer), max_grad_norm or math.inf))
-            if not math.isfinite(norm):
-                raise TrainingDiverged(
-                    f"the gradient's norm is {norm} at step {len(steps) + 1} of the update; lower the learning rate"
-                )
-            optimizer.step()
-            steps.append(stats | {"grad_norm": norm, "trained_tokens": part.tokens, "sampled_tokens": part.sampled})
+            stats = accumulate(
+                model, reference, part, loss, temperature=temperature, token_budget=token_budget, packing=packing
+            )
+            norm = _step(optimizer, max_grad_norm, len(steps) + 1)
+            steps.append(stats | {"grad_norm": norm, "sampled_tokens": part.sampled})
     optimizer.zero_grad(set_to_none=True)
     return _summarise(steps)
 
 
+def _step(optimizer: Optimizer, max_grad_norm: float, number: int) -> float:
+    """Clip the gradient and change the weights; returns the gradient's norm before."""
+    norm = float(torch.nn.utils.clip_grad_norm_(trained(optimizer), max_grad_norm or math.inf))
+    if not math.isfinite(norm):
+        raise TrainingDiverged(f"the gradient's norm is {norm} at step {number} of the update; lower the learning rate")
+    optimizer.step()
+    return norm
+
+
 def accumulate(
-    model: LanguageModel, reference: LanguageModel | None, batch: Batch, loss: Loss, *, temperature: float, token_budget: int
+    model: LanguageModel,
+    reference: LanguageModel | None,
+    batch: Batch,
+    loss: Loss,
+    *,
+    temperature: float,
+    token_budget: int,
+    packing: Packing = "rows",
 ) -> dict[str, float]:
-    """Add the gradient of a mini-batch's loss to the parameters' gradients; returns the statistics of `policy_loss`.
+    """Add the gradient of a mini-batch's loss to the parameters' gradients.
+
+    Returns:
+        The statistics of `policy_loss`, and `trained_tokens` (see `update`).
 
     Raises:
         TrainingDiverged: the loss is not finite.
     """
     denominator = loss.denominator(batch.flat())
     total: dict[str, float] = {}
-    for micro in batch.microbatches(token_budget):
-        tokens, sampled = _place(model, micro)
-        expected = None
-        if loss.kl and reference is not None:
-            with torch.no_grad(), adapters.off(reference):
-                expected, _ = token_logprobs(reference, tokens, sampled, temperature)
-        logprobs, entropy = token_logprobs(model, tokens, sampled, temperature, with_entropy=True)
-        assert entropy is not None
-        targets = Targets(*(torch.as_tensor(column).to(logprobs) for column in micro.targets))
-        value, stats = policy_loss(loss, targets, logprobs, entropy, expected, denominator)
-        if not math.isfinite(stats["loss"]):
-            raise TrainingDiverged(f"the loss is {stats['loss']}; lower the learning rate")
-        value.backward()  # pyright: ignore[reportUnknownMemberType]  untyped in torch
-        for name, number in stats.items():
-            before = total.get(name, 0.0)
-            total[name] = max(before, number) if name.endswith("_max") else before + number
+    with _reading(packing, model, reference):
+        for micro in microbatches(batch, token_budget, packing):
+            tokens, predictions, options = _place(model, micro)
+            expected = None
+            if loss.kl and reference is not None:
+                with torch.no_grad(), adapters.off(reference):
+                    expected, _ = predicted_logprobs(reference, tokens, predictions, temperature, options=options)
+            logprobs, entropy = predicted_logprobs(
+                model, tokens, predictions, temperature, with_entropy=True, options=options
+            )
+            assert entropy is not None
+            targets = Targets(*(torch.as_tensor(column).to(logprobs) for column in micro.targets))
+            value, stats = policy_loss(loss, targets, logprobs, entropy, expected, denominator)
+            if not math.isfinite(stats["loss"]):
+                raise TrainingDiverged(f"the loss is {stats['loss']}; lower the learning rate")
+            value.backward()  # pyright: ignore[reportUnknownMemberType]  untyped in torch
+            for name, number in (stats | {"trained_tokens": micro.size}).items():
+                before = total.get(name, 0.0)
+                total[name] = max(before, number) if name.endswith("_max") else before + number
     return total
 
 
@@ -138,6 +161,7 @@ def signal_to_noise(
     token_budget: int,
     silent: int = 0,
     parameters: Sequence[Tensor] = (),
+    packing: Packing = "rows",
 ) -> float:
     """Agreement of the trees of a batch: |mean gradient|^2 over the variance of one tree's gradient.
 
@@ -150,9 +174,10 @@ def signal_to_noise(
         batch: a batch from `pack`.
         loss: the objective.
         temperature: temperature of the rollout.
-        token_budget: most cells in a forward pass.
+        token_budget: most tokens in a forward pass, padding included.
         silent: how many further trees to count that gave no gradient.
         parameters: the tensors that hold the gradients (`optimizer.trained`); by default the model's parameters.
+        packing: how rows go through the model.
 
     Returns:
         The ratio; 0 with fewer than two trees, or without variance.
@@ -165,7 +190,7 @@ def signal_to_noise(
     for tree in trees:
         _clear(parameters)
         part = batch.select([index for index, row in enumerate(batch.rows) if row.tree == tree])
-        accumulate(model, None, part, policy, temperature=temperature, token_budget=token_budget)
+        accumulate(model, None, part, policy, temperature=temperature, token_budget=token_budget, packing=packing)
         for gradients, parameter in zip(sums, parameters, strict=True):
             if parameter.grad is not None:
                 gradient = parameter.grad.double()
@@ -198,21 +223,39 @@ def recomputing(model: LanguageModel, enabled: bool = True) -> Generator[None]:
             del layer.forward
 
 
-def trainer_logprobs(model: LanguageModel, batch: Batch, *, temperature: float, token_budget: int) -> Batch:
+def trainer_logprobs(
+    model: LanguageModel, batch: Batch, *, temperature: float, token_budget: int, packing: Packing = "rows"
+) -> Batch:
     """The batch with `Targets.old` recomputed under the present model."""
     targets = list(batch.targets)
-    with torch.no_grad():
-        for micro in batch.microbatches(token_budget):
-            logprobs, _ = token_logprobs(model, *_place(model, micro), temperature)
+    with torch.no_grad(), _reading(packing, model):
+        for micro in microbatches(batch, token_budget, packing):
+            tokens, predictions, options = _place(model, micro)
+            logprobs, _ = predicted_logprobs(model, tokens, predictions, temperature, options=options)
             ends = np.cumsum([len(targets[row].old) for row in micro.rows])[:-1]
             for row, old in zip(micro.rows, np.split(logprobs.double().cpu().numpy(), ends), strict=True):
                 targets[row] = targets[row]._replace(old=old)
     return Batch(batch.rows, tuple(targets))
 
 
-def _place(model: LanguageModel, micro: MicroBatch) -> tuple[Tensor, Tensor]:
-    """Tokens, and the marks of sampled tokens, on the model's device."""
-    return torch.as_tensor(micro.tokens, device=model.device), torch.as_tensor(micro.sampled, device=model.device)
+def _reading(packing: Packing, *models: LanguageModel | None) -> contextlib.AbstractContextManager[None]:
+    """Prepares the models for micro-batches of a kind."""
+    if packing == "rows":
+        return contextlib.nullcontext()
+    return attending(*(model for model in models if model is not None))
+
+
+def _place(model: LanguageModel, micro: MicroBatch) -> tuple[Tensor, Predictions, dict[str, object]]:
+    """Token ids, sampled tokens and the further options of the forward pass, on the model's device."""
+    device = model.device
+    predictions = Predictions(
+        *(torch.as_tensor(each, device=device) for each in (micro.predicting, micro.place, micro.sampled))
+    )
+    options: dict[str, object] = {}
+    if micro.ends is not None:
+        options["position_ids"] = torch.as_tensor(depths(micro.ends)[None], device=device)
+        options["tree"] = ancestry(micro.ends, device)
+    return torch.as_tensor(micro.tokens, device=device), predictions, options
 
 
 def _summarise(steps: list[dict[str, float]]) -> dict[str, float]:

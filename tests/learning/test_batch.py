@@ -93,30 +93,6 @@ def test_every_node_is_trained_once_on_what_it_read_and_said(forks, append, seed
     assert batch.sampled == sum(len(node.completion) for tree in trees for node in tree.nodes)
 
 
-@pytest.mark.parametrize("append", [True, False])
-@pytest.mark.parametrize("budget", [1, 40, 10**6])
-def test_microbatches_hold_every_row_once_within_the_budget(append, budget):
-    trees = forest(5, append)
-    batch = pack(trees, credits(trees))
-    seen: list[int] = []
-    widths: list[int] = []
-    for micro in batch.microbatches(budget):
-        assert micro.tokens.size <= budget or len(micro.rows) == 1
-        assert micro.tokens.shape[1] == max(len(batch.rows[row]) for row in micro.rows)
-        ends = 0
-        for place, index in enumerate(micro.rows):
-            row, targets = batch.rows[index], batch.targets[index]
-            assert micro.tokens[place, : len(row)].tolist() == row.tokens.tolist()
-            assert micro.sampled[place].sum() == len(targets.old)
-            assert not micro.sampled[place, len(row) :].any()
-            start, ends = ends, ends + len(targets.old)
-            assert micro.targets.old[start:ends].tolist() == targets.old.tolist()
-        seen += micro.rows
-        widths.append(micro.tokens.shape[1])
-    assert sorted(seen) == list(range(len(batch.rows)))
-    assert widths == sorted(widths, reverse=True)
-
-
 @pytest.mark.parametrize("count", [1, 3, 50])
 @pytest.mark.parametrize("seed", [None, 7])
 def test_minibatches_are_whole_trees_of_about_equal_tokens(count, seed):
@@ -159,11 +135,9 @@ def test_demonstrations_need_no_log_probabilities():
 
 def test_nothing_gives_nothing():
     batch = pack([], [])
-    assert (batch.rows, batch.tokens, batch.minibatches(4), list(batch.microbatches(10))) == ((), 0, [], [])
+    assert (batch.rows, batch.tokens, batch.minibatches(4)) == ((), 0, [])
 
 
-def test_counts_below_one_are_refused():
+def test_a_count_below_one_is_refused():
     with pytest.raises(UsageError, match="minibatches is 0"):
         pack([], []).minibatches(0)
-    with pytest.raises(UsageError, match="token_budget is 0"):
-        list(pack([], []).microbatches(0))

@@ -5,13 +5,18 @@ from typing import Any
 import numpy as np
 import pytest
 import torch
-from grown import VOCABULARY, grown, unshared
+from grown import VOCABULARY, grown, shapes, unshared
+from hypothesis import given, settings
+from hypothesis import strategies as st
 from transformers import Qwen2Config, Qwen2ForCausalLM
 
 from spark_rl.advantage.group import GroupMean
 from spark_rl.errors import TrainingDiverged, UsageError
 from spark_rl.learning.batch import Batch, pack
-from spark_rl.learning.update import accumulate, signal_to_noise, trainer_logprobs, update
+from spark_rl.learning.packing import Packing
+from spark_rl.learning.update import accumulate, recomputing, signal_to_noise, trainer_logprobs, update
+from spark_rl.models import adapters
+from spark_rl.models.weights import Weights
 from spark_rl.objective.loss import Loss
 from spark_rl.objective.rewards import Rewards
 
@@ -50,10 +55,12 @@ def packed(some) -> Batch:
     return pack(some, [Rewards(malformed=0.4).credit(tree, GroupMean()) for tree in some])
 
 
-def gradient(model, batch, loss, budget=10**6, temperature=0.8):
+def gradient(model, batch, loss, budget=10**6, temperature=0.8, packing: Packing = "rows", reference=None):
     model.zero_grad()
-    stats = accumulate(model, tiny(seed=1), batch, loss, temperature=temperature, token_budget=budget)
-    return torch.cat([parameter.grad.flatten() for parameter in model.parameters()]), stats
+    reference = reference or tiny(seed=1)
+    stats = accumulate(model, reference, batch, loss, temperature=temperature, token_budget=budget, packing=packing)
+    del stats["trained_tokens"]
+    return torch.cat([parameter.grad.flatten() for parameter in model.parameters() if parameter.grad is not None]), stats
 
 
 @pytest.mark.parametrize("aggregation", ["token-mean", "sequence-mean"])
@@ -150,9 +157,9 @@ def test_importance_takes_the_trainer_s_own_log_probabilities_as_old():
         batch.rows, tuple(part._replace(sampling=part.old - math.log(2), old=part.old * 0) for part in batch.targets)
     )
     norms = []
-    for setting, given in ((loss[0], batch), (loss[1], batch), (loss[1], halved), (loss[2], halved)):
+    for setting, sampled in ((loss[0], batch), (loss[1], batch), (loss[1], halved), (loss[2], halved)):
         frozen = torch.optim.SGD(model.parameters(), lr=0.0)
-        norms.append(update(model, None, frozen, given, setting, **SETTINGS)["grad_norm"])
+        norms.append(update(model, None, frozen, sampled, setting, **SETTINGS)["grad_norm"])
     assert norms == pytest.approx([norms[0], norms[0], 2 * norms[0], 1.5 * norms[0]])
 
 
@@ -234,3 +241,89 @@ def test_signal_to_noise_is_that_of_the_trees_gradients():
     assert found == pytest.approx(signal_to_noise(model, batch, policy, temperature=0.8, token_budget=1), rel=1e-9)
     assert all(torch.equal(old, new) and new.grad is None for old, new in zip(before, model.parameters(), strict=True))
     assert signal_to_noise(model, parts[0], policy, temperature=0.8, token_budget=10**6) == 0.0
+
+
+# -- each token once --------------------------------------------------------------------------------------------------
+
+
+@st.composite
+def forests(draw: st.DrawFn):
+    """Trees that share their instructions, with siblings that say the same and rows that go on where others end."""
+    head = tuple(draw(st.lists(st.integers(1, 2), max_size=6)))
+    append, vocabulary, seed = draw(st.booleans()), draw(st.sampled_from([2, 3, VOCABULARY])), draw(st.integers(0, 99))
+    forks = draw(st.lists(shapes(), min_size=1, max_size=3))
+    grew = [grown(shape, append, seed + number, vocabulary=vocabulary, head=head) for number, shape in enumerate(forks)]
+    return [unshared(tree) for tree in grew] if draw(st.booleans()) else grew
+
+
+def losses():
+    return st.builds(
+        Loss,
+        clip_low=st.just(0.1),
+        dual_clip=st.sampled_from([0.0, 1.5]),
+        kl=st.sampled_from([0.0, 0.3]),
+        entropy=st.sampled_from([0.0, 0.1]),
+        aggregation=st.sampled_from(["token-mean", "sequence-mean"]),
+        importance=st.sampled_from([0.0, 1.2]),
+    )
+
+
+def adapted():
+    """A model with adapters that have learnt something, all of it in 64 bits."""
+    model = adapters.add(tiny(), Weights(lora_rank=2)).double()
+    torch.manual_seed(3)
+    with torch.no_grad():
+        for parameter in model.parameters():
+            if parameter.requires_grad:
+                parameter.normal_(0.0, 0.3)
+    return model
+
+
+@given(forests(), losses(), st.sampled_from([5, 25, 10**6]), st.booleans(), st.booleans())
+@settings(max_examples=25, deadline=None)
+def test_each_token_once_is_exact(some, loss, budget, lora, checkpointing):
+    """Prefix trees and padded rows give the same gradient and the same statistics."""
+    model = adapted() if lora else tiny()
+    batch = packed(some)
+    with recomputing(model, checkpointing):
+        ways = [
+            gradient(model, batch, loss, budget, packing=packing, reference=model if lora else None)
+            for packing in ("tree", "rows")
+        ]
+    (once, stats), (apart, expected) = ways
+    assert (once - apart).norm().item() <= 1e-10 * apart.norm().item()
+    assert stats == pytest.approx(expected, rel=1e-9, abs=1e-12)
+    assert model.config._attn_implementation == "sdpa"
+
+
+@given(forests(), losses(), st.sampled_from([5, 40, 10**6]))
+@settings(max_examples=6, deadline=None)
+def test_an_update_of_trees_is_that_of_rows(some, loss, budget):
+    """Mini-batches, epochs, the trainer's own log-probabilities and the noise of gradients: the same weights in the end."""
+    results, batch = [], packed(some)
+    for packing in ("tree", "rows"):
+        model = tiny()
+        sgd = torch.optim.SGD(model.parameters(), lr=0.1)
+        common = {"temperature": 0.8, "token_budget": budget, "packing": packing}
+        noise = signal_to_noise(model, batch, loss, **common)
+        stats = update(model, tiny(1), sgd, batch, loss, **common, minibatches=2, max_grad_norm=1.0, epochs=2)
+        old = trainer_logprobs(model, batch, **common).flat().old
+        results.append((torch.cat([each.flatten() for each in weights(model)]), old, noise, stats))
+    (once, old, noise, stats), (apart, old_apart, noise_apart, stats_apart) = results
+    assert (once - apart).abs().max().item() < 1e-10
+    assert np.abs(old - old_apart).max() < 1e-9
+    assert noise == pytest.approx(noise_apart, rel=1e-6, abs=1e-9)
+    assert stats.pop("trained_tokens") <= stats_apart.pop("trained_tokens")
+    assert stats == pytest.approx(stats_apart, rel=1e-7, abs=1e-9)
+
+
+def test_trees_read_each_beginning_once():
+    """Fewer tokens go through the model than two trees with the same instructions have in their rows."""
+    batch = packed([grown([-1, 0, 0, 0], True, seed, head=(1, 2, 3, 4, 5)) for seed in (0, 1)])
+    counts = [
+        accumulate(tiny(), None, batch, Loss(kl=0), temperature=1.0, token_budget=10**6, packing=packing)["trained_tokens"]
+        for packing in ("tree", "rows")
+    ]
+    beginnings = {tuple(row.tokens[: stop + 1]) for row in batch.rows for stop in range(len(row))}
+    assert counts == [len(beginnings), batch.tokens]
+    assert counts[0] < 0.7 * counts[1]
