@@ -5,8 +5,8 @@ Invariants
 * No weights are loaded: parameters are counted on a model without storage.
 * Large tensors are counted as the code allocates them: weights, gradients and optimiser state exactly, keys and values at
   their bound. Activations follow a formula for gated transformers: for each token, a layer keeps four times the width of its
-  feed-forward part and eight times the width of the model, and twice the width of the model in 32 bits. The formula is
-  within a third of measured values.
+  feed-forward part and eight times the width of the model, and twice the width of the model in 32 bits. Prefix trees add
+  copies of keys and values, and masks. The formula is within a third of measured values.
 * The largest moment decides. Cold start, growing and updating follow one another, and after the first two only the weights
   stay in memory.
 
@@ -33,11 +33,12 @@ from spark_rl.errors import UsageError
 from spark_rl.models import adapters
 from spark_rl.models.new import scratch_config
 from spark_rl.models.scratch import ScratchModel
+from spark_rl.models.tree_attention import copies
 from spark_rl.models.weights import Weights
 from spark_rl.objective.loss import LOGIT_CELLS
 from spark_rl.runs.checkpoints import model_folder
 
-__all__ = ["Need", "Shape", "activation_bytes", "check", "device_bytes", "need", "shape"]
+__all__ = ["Need", "Shape", "activation_bytes", "check", "device_bytes", "need", "shape", "tree_bytes"]
 
 GB = 1e9
 USABLE = 0.9
@@ -176,7 +177,10 @@ def need(recipe: Recipe, model: Shape) -> Need:
     row = recipe.prompt.limit + recipe.sampling.max_tokens
     # A row longer than the budget goes through the model alone. Rows hold prompts beside completions.
     cells = max(recipe.optimizer.token_budget, row)
-    completions = max(recipe.sampling.max_tokens, cells * recipe.sampling.max_tokens // row)
+    tree = recipe.optimizer.packing == "tree"
+    # In a prefix tree all leaves may share their prompt.
+    answers = recipe.sampling.max_tokens * (recipe.tree.budget if tree else 1)
+    completions = max(recipe.sampling.max_tokens, cells * answers // (recipe.prompt.limit + answers))
     leaves = max(recipe.tasks_per_iteration * recipe.tree.budget, recipe.evaluation.batch)
     sampled = min(leaves * row, max(BATCH_TOKENS, row))
     start = _cold_start(recipe, model, adapted, cells) if recipe.cold_start.demonstrations else 0
@@ -192,7 +196,7 @@ def need(recipe: Recipe, model: Shape) -> Need:
         batch=5 * sampled * model.cached * model.bytes // 4
         + min(leaves, sampled // row + 1) * model.vocabulary * (8 + model.bytes)
         + (p * model.bytes if model.bytes == 2 and not device_of(weights.device).startswith("cuda") else 0),
-        activations=updates * activation_bytes(model, cells, weights),
+        activations=updates * (activation_bytes(model, cells, weights) + tree * tree_bytes(model, cells, row, weights)),
         logits=updates * _logit_bytes(model, completions, model.bytes),
     )
 
@@ -206,6 +210,20 @@ def activation_bytes(model: Shape, tokens: int, weights: Weights, *, bytes_each:
     if weights.checkpointing:
         return tokens * (model.layers * model.hidden * each + layer)
     return tokens * model.layers * layer
+
+
+def tree_bytes(model: Shape, tokens: int, row: int, weights: Weights) -> int:
+    """Bytes that attention of a prefix tree keeps besides: copies of keys and values, and masks as marks and as numbers.
+
+    Args:
+        model: the model's shape.
+        tokens: tokens of the tree.
+        row: most tokens from the root to a leaf.
+        weights: says whether layers are computed twice.
+    """
+    layers = 1 if weights.checkpointing else model.layers
+    copied = int(tokens * copies(row) * model.cached * model.bytes * layers / model.layers)
+    return copied + tokens * min(tokens, row) * (1 + model.bytes)
 
 
 def _logit_bytes(model: Shape, tokens: int, each: int) -> int:

@@ -5,6 +5,7 @@ from __future__ import annotations
 from dataclasses import replace
 from typing import Any
 
+import numpy as np
 import pytest
 import tiny
 import torch
@@ -21,6 +22,7 @@ from spark_rl.learning.optimizer import adamw
 from spark_rl.learning.update import recomputing
 from spark_rl.models import adapters
 from spark_rl.models.scratch import ScratchModel
+from spark_rl.models.tree_attention import ancestry, attending, depths
 from spark_rl.models.weights import Weights
 from spark_rl.objective.loss import Loss, token_logprobs
 from spark_rl.recipes import load_recipe
@@ -54,8 +56,8 @@ def small(kind: str, dtype: torch.dtype, folder) -> Any:
     return made
 
 
-def kept(model: Any, checkpointing: bool) -> int:
-    """Bytes that one micro-batch keeps for its backward pass, weights aside."""
+def kept(model: Any, checkpointing: bool, ends: np.ndarray | None = None) -> int:
+    """Bytes that one micro-batch keeps for its backward pass, weights aside. With `ends` it is a prefix tree."""
     weights = {p.untyped_storage().data_ptr() for p in model.parameters()}
     storages: dict[int, torch.UntypedStorage] = {}
 
@@ -65,9 +67,16 @@ def kept(model: Any, checkpointing: bool) -> int:
             storages[storage.data_ptr()] = storage
         return x
 
-    tokens = torch.randint(0, 400, (ROWS, LENGTH))
-    with recomputing(model, checkpointing), torch.autograd.graph.saved_tensors_hooks(note, lambda x: x):
-        output = model.model(input_ids=tokens, use_cache=False).last_hidden_state
+    tokens, options = torch.randint(0, 400, (ROWS, LENGTH)), {}
+    if ends is not None:
+        tokens = torch.randint(0, 400, (1, len(ends)))
+        options = {"position_ids": torch.as_tensor(depths(ends))[None], "tree": ancestry(ends, torch.device("cpu"))}
+    with (
+        attending(model),
+        recomputing(model, checkpointing),
+        torch.autograd.graph.saved_tensors_hooks(note, lambda x: x),
+    ):
+        output = model.model(input_ids=tokens, use_cache=False, **options).last_hidden_state
         output.float().sum().backward()
     return sum(storage.nbytes() for storage in storages.values())
 
@@ -93,6 +102,40 @@ def test_weights_optimiser_cache_and_activations_are_as_estimated(kind, dtype, t
     optimizer.step()
     held += sum(x.nbytes for state in optimizer.state.values() for x in state.values() if x.ndim)
     assert found.optimizer == held
+
+
+@pytest.mark.parametrize("dtype", [torch.float32, torch.bfloat16])
+def test_trees_keep_what_is_estimated(dtype, tmp_path):
+    """Forty branches of fifty tokens behind five hundred that they share: most of the blocks' keys are copies."""
+    model = small("llama", dtype, tmp_path)
+    starts = 500 + 50 * np.arange(40)
+    ends = np.concatenate([np.full(500, 2500), np.repeat(starts + 50, 50)])
+    shape = memory.shape(recipe(str(tmp_path)))
+    besides = memory.tree_bytes(shape, 2500, 550, Weights())
+    estimate = memory.activation_bytes(shape, 2500, Weights()) + besides
+    assert 0.67 < estimate / kept(model, False, ends) < 1.5
+    # Layers that are computed twice keep the copies one layer at a time; the masks stay.
+    masks = 2500 * 550 * (1 + shape.bytes)
+    assert memory.tree_bytes(shape, 2500, 550, Weights(checkpointing=True)) == pytest.approx(
+        (besides - masks) / 3 + masks, abs=2
+    )
+
+
+def test_in_a_tree_all_leaves_may_share_their_prompt():
+    """10,000 tokens of prompts of 800 and answers of 100: 8 answers beside each prompt, or one."""
+    settings = replace(
+        tiny.RECIPE,
+        model="unused",
+        optimizer=Optimizer(token_budget=10_000),
+        tree=replace(tiny.RECIPE.tree, budget=8),
+        prompt=replace(tiny.RECIPE.prompt, limit=800),
+        sampling=replace(tiny.RECIPE.sampling, max_tokens=100),
+    )
+    rows = replace(settings, optimizer=replace(settings.optimizer, packing="rows"))
+    for each, answers in ((settings, 5000), (rows, 1111)):
+        assert memory.need(each, BIG).logits == memory._logit_bytes(BIG, answers, 2)
+    besides = memory.tree_bytes(BIG, 10_000, 900, settings.weights)
+    assert memory.need(settings, BIG).activations - memory.need(rows, BIG).activations == besides > 0
 
 
 def test_recomputing_keeps_the_layers_inputs_alone(tmp_path):

@@ -13,7 +13,7 @@ import pytest
 import tiny
 import torch
 from tiny import RECIPE, Log, finished, start, untimed
-from transformers import set_seed
+from transformers import MistralConfig, MistralForCausalLM, set_seed
 from trees import draw
 
 from spark_rl import load_forest
@@ -27,7 +27,7 @@ from spark_rl.learning.batch import pack
 from spark_rl.learning.learner import LocalLearner, has_signal
 from spark_rl.learning.trainer import train
 from spark_rl.learning.update import trainer_logprobs
-from spark_rl.models.load import load_model
+from spark_rl.models.load import load_model, load_tokenizer
 from spark_rl.objective.loss import Loss
 from spark_rl.objective.rewards import Rewards
 from spark_rl.prompting.prompt import Prompt
@@ -286,6 +286,35 @@ def test_what_was_sampled_is_what_is_trained(tmp_path, context):
         assert row["generated"] == sum(
             len(node.completion) for tree in load_forest(run.directory, int(row["iteration"])) for node in tree.nodes
         )
+
+
+def test_both_ways_of_packing_learn_the_same(tmp_path):
+    """Up to rounding in 32 bits; trees read fewer tokens."""
+    rows = {}
+    for packing in ("tree", "rows"):
+        run = start(tmp_path / packing, optimizer=replace(RECIPE.optimizer, packing=packing), iterations=1)
+        train(run, QUIET)
+        (rows[packing],) = run.metrics()
+    assert rows["tree"]["trained"] < 0.9 * rows["rows"]["trained"]
+    for name in ("update_loss", "update_grad_norm", "update_reference_kl", "update_kl", "update_sampled_tokens"):
+        assert rows["tree"][name] == pytest.approx(rows["rows"][name], rel=1e-3, abs=1e-6), name
+
+
+def test_a_model_that_cannot_read_trees_is_trained_on_rows_and_this_is_said():
+    run, _ = finished()
+    torch.manual_seed(0)
+    size: dict[str, Any] = {"hidden_size": 16, "intermediate_size": 32, "num_hidden_layers": 1, "num_attention_heads": 2}
+    model = MistralForCausalLM(MistralConfig(vocab_size=1000, num_key_value_heads=1, sliding_window=64, **size)).eval()
+    tokenizer, said, before = load_tokenizer(run.checkpoints / "cold-start"), [], model.lm_head.weight.clone()
+    trees = load_forest(run.directory, 1).trees
+    recipe = replace(run.recipe, loss=Loss(kl=0.0), optimizer=replace(RECIPE.optimizer, without_signal="keep", max_kl=1e9))
+    stats = LocalLearner(Run(run.directory, recipe, {}), model, tokenizer, said.append).update(trees, 1)
+    assert len(said) == 1
+    assert "optimizer.packing rows" in said[0]
+    assert "sliding_window" in said[0]
+    batch = pack(trees, [GroupMean()(tree) for tree in trees])
+    assert stats["trained"] == batch.tokens
+    assert not torch.equal(model.lm_head.weight, before)
 
 
 def test_an_update_moves_the_policy_towards_what_did_better():
