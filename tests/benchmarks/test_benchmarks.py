@@ -51,12 +51,19 @@ def test_rollout_plays_the_forest_of_a_run():
     same_work(output("rollout.py", "--run", finished()[0].directory, "--repeats", "1"), "Transcript")
 
 
-@pytest.mark.parametrize("source", ["synthetic", "run"])
+@pytest.mark.parametrize("source", ["synthetic", "run", "model"])
 def test_update_packings_give_one_gradient(source):
-    arguments = ["--tasks", "1"] if source == "synthetic" else ["--forest", finished()[0].directory]
-    _, *rows = [line.split() for line in output("update.py", *arguments)]
-    assert len(rows) == (6 if source == "synthetic" else 3)
+    run = finished()[0]
+    arguments = {
+        "synthetic": ["--tasks", "1"],
+        "run": ["--forest", run.directory],
+        "model": ["--model", run.checkpoints / "cold-start", "--worlds", "household", "--tasks", "1", "--checkpointing"],
+    }[source]
+    names, *rows = [line.split() for line in output("update.py", *arguments)]
+    assert len(rows) == {"synthetic": 8, "run": 4, "model": 2}[source]
     assert all(float(row[-1]) < 1e-4 for row in rows)
+    share = names[::-1].index("share")
+    assert all(float(row[::-1][share]) < 1.0 for row in rows if "token" in row)
 
 
 def test_household_counts_steps():
