@@ -17,7 +17,7 @@ from collections.abc import Generator, Sequence
 from contextlib import contextmanager
 from contextvars import ContextVar
 from dataclasses import dataclass
-from typing import Any, cast
+from typing import Any, Protocol, cast
 
 import torch
 from transformers import AttentionInterface, PreTrainedModel
@@ -29,8 +29,6 @@ from spark_rl.errors import UsageError
 __all__ = ["Pass", "View", "attending", "check_attention"]
 
 NAME = "spark_rl_levels"
-UNWRITTEN = 12345.0
-"""What no key or value is."""
 DIRECT = 2**20
 """Most scores that are computed directly; more go through the fused kernel, which does not hold them."""
 
@@ -112,11 +110,19 @@ class Pass:
         return output.to(query.dtype)
 
 
-_current: ContextVar[Pass] = ContextVar("_current")
+class _Attends(Protocol):
+    """What answers a layer's question; see `Pass.attend`."""
+
+    def attend(
+        self, layer: int, query: torch.Tensor, key: torch.Tensor, value: torch.Tensor, scale: float
+    ) -> torch.Tensor: ...
+
+
+_current: ContextVar[_Attends] = ContextVar("_current")
 
 
 @contextmanager
-def attending(model: PreTrainedModel, work: Pass) -> Generator[None]:
+def attending(model: PreTrainedModel, work: _Attends) -> Generator[None]:
     """Within the block, the model's attention is that of the pass."""
     before: object = getattr(model.config, "_attn_implementation", None)  # its only name, which is private
     token = _current.set(work)
@@ -128,19 +134,28 @@ def attending(model: PreTrainedModel, work: Pass) -> Generator[None]:
         _current.reset(token)
 
 
+@dataclass(frozen=True)
+class _Witness:
+    """Notes which layers ask for attention."""
+
+    layers: set[int]
+
+    def attend(self, layer: int, query: torch.Tensor, key: torch.Tensor, value: torch.Tensor, scale: float) -> torch.Tensor:
+        self.layers.add(layer)
+        return query
+
+
 def check_attention(model: PreTrainedModel, layout: Layout) -> None:
     """Refuse a model whose attention the engine cannot take the place of, by a forward pass of one token.
 
     Raises:
         UsageError: some layer does not take its attention from transformers' AttentionInterface.
     """
-    slab, zero = Slab(layout), torch.zeros(1, dtype=torch.long, device=layout.device)
-    slab.open(1, 1)
-    slab.data.fill_(UNWRITTEN)
+    witness, zero = _Witness(set()), torch.zeros(1, 1, dtype=torch.long, device=layout.device)
     if getattr(model, "_supports_attention_backend", False):  # its only name, which is private
-        with torch.no_grad(), attending(model, Pass(slab, zero, zero, [View(slab, 0, 1, 1, None)])):
-            model(input_ids=zero[None], position_ids=zero[None], use_cache=False)
-    if bool((slab.data == slab.data.new_tensor(UNWRITTEN)).flatten(1).all(1).any()):
+        with torch.no_grad(), attending(model, witness):
+            model(input_ids=zero, position_ids=zero, use_cache=False)
+    if len(witness.layers) != layout.layers:
         raise UsageError(
             f'the local engine cannot take the place of the attention of type "{model.config.model_type}", which does not '
             "use transformers' AttentionInterface: use another engine or model"
