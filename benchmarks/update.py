@@ -40,7 +40,7 @@ from spark_rl.commands.base import hush
 from spark_rl.data.demonstrations import tokenize
 from spark_rl.learning.batch import Batch, pack
 from spark_rl.learning.packing import Packing, microbatches
-from spark_rl.learning.update import accumulate, recomputing
+from spark_rl.learning.update import accumulate, recomputing, trainer_logprobs
 from spark_rl.models.load import load_model, load_tokenizer
 from spark_rl.objective.loss import Loss
 from spark_rl.objective.rewards import Rewards
@@ -143,8 +143,11 @@ def measure(
     temperature: float = 1.0,
     ways: Sequence[int] = range(4),
 ) -> None:
-    """Print a line a way."""
+    """Print a line a way. With --model, which did not sample the trees, they get its log-probabilities first."""
     packed = batches(trees)
+    if args.model:
+        once = trainer_logprobs(model, packed[1], temperature=temperature, token_budget=args.token_budget)
+        packed[:2] = [once, once]
 
     def gradient(way: int) -> torch.Tensor:
         model.zero_grad()
