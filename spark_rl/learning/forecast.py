@@ -19,9 +19,11 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import torch
 from transformers import PreTrainedModel
 
+from spark_rl.common.prefix import shared_prefix
 from spark_rl.common.progress import duration
 from spark_rl.config.recipe import Recipe
 from spark_rl.contracts import Encoder, Engine, ModelSource, Tokenizer
@@ -218,7 +220,9 @@ def _episode(recipe: Recipe, trees: list[Demonstration], encoder: Encoder, secon
         (*tree.nodes[node.parent].prompt, *tree.nodes[node.parent].completion) if node.parent >= 0 else ()
         for tree, node in nodes
     ]
-    reused = sum(_shared(node.prompt, before) for (_, node), before in zip(nodes, known, strict=True))
+    reused = sum(
+        shared_prefix(np.array(node.prompt), np.array(before)) for (_, node), before in zip(nodes, known, strict=True)
+    )
     return Episode(
         steps=len(nodes) / len(trees),
         seconds=seconds,
@@ -227,11 +231,6 @@ def _episode(recipe: Recipe, trees: list[Demonstration], encoder: Encoder, secon
         rows=len(rows) / len(trees),
         trained=sum(len(row) for row in rows) / len(trees),
     )
-
-
-def _shared(left: tuple[int, ...], right: tuple[int, ...]) -> int:
-    """Length of the longest common prefix."""
-    return next((n for n, (a, b) in enumerate(zip(left, right, strict=False)) if a != b), min(len(left), len(right)))
 
 
 async def _speed(recipe: Recipe, model: Any, engine: Engine) -> Speed:

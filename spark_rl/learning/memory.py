@@ -31,6 +31,7 @@ from spark_rl.engines.local.engine import BATCH_TOKENS
 from spark_rl.engines.local.settings import Local
 from spark_rl.errors import UsageError
 from spark_rl.models import adapters
+from spark_rl.models.load import device_of
 from spark_rl.models.new import scratch_config
 from spark_rl.models.scratch import ScratchModel
 from spark_rl.models.tree_attention import copies
@@ -195,7 +196,7 @@ def need(recipe: Recipe, model: Shape) -> Need:
         # CPU 16-bit weights are packed for sampling.
         batch=5 * sampled * model.cached * model.bytes // 4
         + min(leaves, sampled // row + 1) * model.vocabulary * (8 + model.bytes)
-        + (p * model.bytes if model.bytes == 2 and not _device_of(weights.device).startswith("cuda") else 0),
+        + (p * model.bytes if model.bytes == 2 and not device_of(weights.device).startswith("cuda") else 0),
         activations=updates * (activation_bytes(model, cells, weights) + tree * tree_bytes(model, cells, row, weights)),
         logits=updates * _logit_bytes(model, completions, model.bytes),
     )
@@ -245,18 +246,13 @@ def _cold_start(recipe: Recipe, model: Shape, adapted: int, cells: int) -> int:
     return held + activation_bytes(model, tokens, recipe.weights) + logits
 
 
-def _device_of(device: str) -> str:
-    """The device that a setting means: `auto` is CUDA where there is a CUDA device."""
-    return ("cuda" if torch.cuda.is_available() else "cpu") if device == "auto" else device
-
-
 def device_bytes(device: str) -> tuple[str, int]:
     """Name and memory of the device that a run takes.
 
     Raises:
         UsageError: the device is CUDA, and there is none.
     """
-    device = _device_of(device)
+    device = device_of(device)
     if device.startswith("cuda"):
         if not torch.cuda.is_available():
             raise UsageError(f'weights.device is "{device}", but there is no CUDA device: use cpu or auto')

@@ -25,6 +25,7 @@ from typing import Literal
 import numpy as np
 from numpy.typing import NDArray
 
+from spark_rl.common.prefix import shared_prefix
 from spark_rl.errors import UsageError
 from spark_rl.learning.batch import Batch, Row, join
 from spark_rl.objective.loss import Targets
@@ -109,17 +110,10 @@ def _merged(batch: Batch, token_budget: int) -> Iterator[MicroBatch]:
     # Big-endian bytes of equal width sort as the ids do.
     order = sorted(range(len(batch.rows)), key=lambda row: batch.rows[row].tokens.astype(">u4").tobytes())
     rows = [batch.rows[row] for row in order]
-    common = [0, *(_common(one.tokens, other.tokens) for one, other in pairwise(rows))]
+    common = [0, *(shared_prefix(one.tokens, other.tokens) for one, other in pairwise(rows))]
     runs = _runs(np.array([len(row) for row in rows]), np.array(common), token_budget)
     parts = [_merge(batch, order[start:stop], common[start:stop]) for start, stop in runs]
     yield from sorted(parts, key=lambda part: -part.size)
-
-
-def _common(one: Ints, other: Ints) -> int:
-    """Number of tokens that two rows start with together."""
-    size = min(len(one), len(other))
-    different = np.flatnonzero(one[:size] != other[:size])
-    return int(different[0]) if len(different) else size
 
 
 def _runs(lengths: Ints, common: Ints, token_budget: int) -> list[tuple[int, int]]:

@@ -24,7 +24,7 @@ from spark_rl.errors import UsageError
 from spark_rl.models import adapters
 from spark_rl.models.threads import choose_threads
 
-__all__ = ["load_model", "load_pair", "load_tokenizer", "model_directory", "save_pretrained_atomically"]
+__all__ = ["device_of", "load_model", "load_pair", "load_tokenizer", "model_directory", "save_pretrained_atomically"]
 
 TOKENIZER_FILES = ("tokenizer.*", "vocab.*", "*.model", "*.tiktoken", "tekken.json")
 
@@ -76,7 +76,7 @@ def load_model(name: str | Path, *, device: str = "auto", dtype: str | torch.dty
     local = _check(name)
     if local and adapters.holds_adapters(Path(name)):
         return adapters.load(load_model(adapters.base_of(Path(name)), device=device, dtype=dtype), Path(name))
-    place = ("cuda" if torch.cuda.is_available() else "cpu") if device == "auto" else device
+    place = device_of(device)
     try:
         with _quiet():
             model = cast(Any, AutoModelForCausalLM).from_pretrained(name, dtype=dtype, local_files_only=local)
@@ -87,6 +87,11 @@ def load_model(name: str | Path, *, device: str = "auto", dtype: str | torch.dty
         return model.to(place).eval()
     except (RuntimeError, AssertionError) as error:
         raise UsageError(f'device "{place}" cannot hold model "{name}": {str(error).partition(chr(10))[0]}') from error
+
+
+def device_of(device: str) -> str:
+    """The device that a setting means: `auto` is CUDA where there is a CUDA device."""
+    return ("cuda" if torch.cuda.is_available() else "cpu") if device == "auto" else device
 
 
 def _check(name: str | Path) -> bool:

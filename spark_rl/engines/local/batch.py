@@ -19,8 +19,9 @@ import numpy as np
 import torch
 from numpy.typing import NDArray
 
+from spark_rl.common.prefix import shared_prefix
 from spark_rl.engines.local.attention import Pass, View
-from spark_rl.engines.local.cache import NOTHING, Entry, Ints, shared_prefix
+from spark_rl.engines.local.cache import NOTHING, Entry, Ints
 from spark_rl.engines.local.decoding import ROOM, Decoding
 from spark_rl.engines.local.jobs import Job, Level, Sample, levels_of
 from spark_rl.engines.local.passes import Machine, Passes, arrange

@@ -26,7 +26,7 @@ from transformers.cache_utils import DynamicLayer
 
 from spark_rl.errors import UsageError
 
-__all__ = ["Entry", "Layout", "PrefixCache", "shared_prefix"]
+__all__ = ["Entry", "Layout", "PrefixCache"]
 
 Ints = NDArray[np.int32]
 
@@ -41,8 +41,6 @@ class Layout:
     """Numbers per head."""
     dtype: torch.dtype
     device: torch.device
-    argument: str
-    """Name under which the model takes and returns them: `past_key_values` until transformers 5.24 made it `cache`."""
 
     @classmethod
     def of(cls, model: PreTrainedModel) -> Layout:
@@ -53,6 +51,7 @@ class Layout:
         """
         ids = torch.zeros(1, 1, dtype=torch.long, device=model.device)
         with torch.no_grad():
+            # `past_key_values` until transformers 5.24 made it `cache`.
             argument = "cache" if "cache" in inspect.signature(model.forward).parameters else "past_key_values"
             cache: object = getattr(model(input_ids=ids, use_cache=True), argument)
         layers = cache.layers if isinstance(cache, DynamicCache) else []
@@ -64,7 +63,7 @@ class Layout:
                 "use a model without sliding windows, recurrent or compressed layers"
             )
         keys = states[0]
-        return cls(len(layers), keys.shape[1], keys.shape[3], keys.dtype, keys.device, argument)
+        return cls(len(layers), keys.shape[1], keys.shape[3], keys.dtype, keys.device)
 
     @property
     def bytes(self) -> int:
@@ -82,13 +81,6 @@ class Entry(NamedTuple):
 
 
 NOTHING = Entry(np.zeros(0, np.int32), np.zeros(0, np.int32))
-
-
-def shared_prefix(left: Ints, right: Ints) -> int:
-    """How many leading ids agree."""
-    length = min(len(left), len(right))
-    differ = np.flatnonzero(left[:length] != right[:length])
-    return int(differ[0]) if len(differ) else length
 
 
 class PrefixCache:

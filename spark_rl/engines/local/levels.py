@@ -20,7 +20,8 @@ import numpy as np
 import torch
 from numpy.typing import NDArray
 
-from spark_rl.engines.local.cache import Ints, Layout, shared_prefix
+from spark_rl.common.prefix import shared_prefix
+from spark_rl.engines.local.cache import Ints, Layout
 
 __all__ = ["SAVING", "Cut", "Slab", "cut"]
 

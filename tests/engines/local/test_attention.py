@@ -14,7 +14,7 @@ HEADS, SHARED, WIDTH, SCALE = 6, 2, 8, 0.3
 
 
 def filled(groups: int, columns: int, dtype: torch.dtype) -> Slab:
-    slab = Slab(Layout(layers=1, heads=SHARED, width=WIDTH, dtype=dtype, device=torch.device("cpu"), argument="cache"))
+    slab = Slab(Layout(layers=1, heads=SHARED, width=WIDTH, dtype=dtype, device=torch.device("cpu")))
     slab.open(groups, columns)
     slab.data.copy_(torch.randn(slab.data.shape))
     return slab

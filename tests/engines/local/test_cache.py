@@ -3,14 +3,13 @@
 from __future__ import annotations
 
 import numpy as np
-import pytest
 import torch
 from hypothesis import given
 from hypothesis import strategies as st
 
-from spark_rl.engines.local.cache import Entry, Layout, PrefixCache, shared_prefix
+from spark_rl.engines.local.cache import Entry, Layout, PrefixCache
 
-LAYOUT = Layout(layers=2, heads=2, width=3, dtype=torch.float32, device=torch.device("cpu"), argument="cache")
+LAYOUT = Layout(layers=2, heads=2, width=3, dtype=torch.float32, device=torch.device("cpu"))
 
 
 def ids(*numbers: int) -> np.ndarray:
@@ -19,15 +18,6 @@ def ids(*numbers: int) -> np.ndarray:
 
 def cache(tokens: int) -> PrefixCache:
     return PrefixCache(LAYOUT, tokens * LAYOUT.bytes)
-
-
-@pytest.mark.parametrize(
-    ("left", "right", "length"),
-    [((), (), 0), ((1, 2), (), 0), ((1, 2), (1, 2), 2), ((1, 2, 3), (1, 2), 2), ((1, 2, 3), (1, 5, 3), 1), ((4,), (5,), 0)],
-)
-def test_shared_prefix(left: tuple[int, ...], right: tuple[int, ...], length: int) -> None:
-    assert shared_prefix(ids(*left), ids(*right)) == length
-    assert shared_prefix(ids(*right), ids(*left)) == length
 
 
 def test_a_token_is_two_states_of_every_layer() -> None:

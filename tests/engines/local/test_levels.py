@@ -12,7 +12,7 @@ from hypothesis import strategies as st
 from spark_rl.engines.local.cache import Ints, Layout, PrefixCache
 from spark_rl.engines.local.levels import Slab, cut
 
-LAYOUT = Layout(layers=2, heads=2, width=3, dtype=torch.float32, device=torch.device("cpu"), argument="cache")
+LAYOUT = Layout(layers=2, heads=2, width=3, dtype=torch.float32, device=torch.device("cpu"))
 
 
 def ids(*numbers: int) -> Ints:
