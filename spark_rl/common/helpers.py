@@ -96,6 +96,17 @@ class Helper:
                 raise
         return _result(answer)
 
+    def insist(self, call: object, timeout: float | None = None) -> Any:
+        """The answer to a call, from a second process if the first one is lost; see `ask`.
+
+        Raises:
+            Lost: both processes were lost.
+        """
+        try:
+            return self.ask(call, timeout)
+        except Lost:
+            return self.ask(call, timeout)
+
     def stop(self) -> None:
         """End the process; the next call starts another."""
         with self._guard:

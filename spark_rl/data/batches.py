@@ -157,15 +157,12 @@ class _Crew:
     def _play(self, batch: Batch) -> list[Demonstration]:
         helper = self._free.get()
         try:
-            return helper.ask(batch)
-        except Lost:
-            try:
-                return helper.ask(batch)
-            except Lost as lost:
-                raise EnvironmentFailure(
-                    f"{self._world}: the process that plays demonstrations {lost} at one of the tasks "
-                    f"{', '.join(task.id for task in batch[1])}, in a second process too; --processes 1 plays them in the "
-                    "process of the command"
-                ) from lost
+            return helper.insist(batch)
+        except Lost as lost:
+            raise EnvironmentFailure(
+                f"{self._world}: the process that plays demonstrations {lost} at one of the tasks "
+                f"{', '.join(task.id for task in batch[1])}, in a second process too; --processes 1 plays them in the "
+                "process of the command"
+            ) from lost
         finally:
             self._free.put(helper)

@@ -85,16 +85,13 @@ class _Worker:
             SparkError: the error of the engine.
         """
         try:
-            return self._helper.ask(call, self._timeout)
-        except Lost:
-            try:
-                return self._helper.ask(call, self._timeout)
-            except Lost as lost:
-                game, action = (call[0], "reset") if isinstance(call[0], str) else (call[0].task_id, call[1])
-                raise EnvironmentFailure(
-                    f'alfworld: the engine {lost} at action "{action}" of game "{game}", in a second process too; '
-                    "leave the game out, or raise --env.timeout if the machine is busy"
-                ) from lost
+            return self._helper.insist(call, self._timeout)
+        except Lost as lost:
+            game, action = (call[0], "reset") if isinstance(call[0], str) else (call[0].task_id, call[1])
+            raise EnvironmentFailure(
+                f'alfworld: the engine {lost} at action "{action}" of game "{game}", in a second process too; '
+                "leave the game out, or raise --env.timeout if the machine is busy"
+            ) from lost
 
     def stop(self) -> None:
         """End the process; the next call starts another."""
