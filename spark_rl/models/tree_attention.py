@@ -19,8 +19,8 @@ which no query sees a key.
 
 from __future__ import annotations
 
-import contextlib
-from collections.abc import Callable, Generator
+from collections.abc import Callable
+from contextlib import AbstractContextManager
 from functools import cache
 from itertools import pairwise
 from typing import Protocol, cast
@@ -38,6 +38,7 @@ from transformers.integrations.sdpa_attention import (
 )
 
 from spark_rl.contracts import LanguageModel
+from spark_rl.models.attention import attending_by, peculiarity
 
 __all__ = ["Ancestry", "Blocks", "Tiles", "ancestry", "attending", "copies", "depths", "obstacle"]
 
@@ -217,31 +218,20 @@ def _attend(
     """The function in the library's interface: outputs [1, T, heads, width], and no weights of attention."""
     if tree is None:
         return sdpa_attention_forward(module, query, key, value, attention_mask, scaling=scaling, **options)  # pyright: ignore
-    for name in ("sliding_window", "softcap", "s_aux", "position_bias"):
-        if options.get(name) is not None:
-            raise _Unfit(f"its attention has a {name}")
+    if name := peculiarity(options):
+        raise _Unfit(f"its attention has a {name}")
     return tree.attend(query, key, value, scaling).transpose(1, 2).contiguous(), None
 
 
 AttentionInterface.register(NAME, _attend)  # pyright: ignore[reportUnknownMemberType]  untyped in transformers
 
 
-@contextlib.contextmanager
-def attending(*models: LanguageModel) -> Generator[None]:
+def attending(*models: LanguageModel) -> AbstractContextManager[None]:
     """Let models take the option `tree` until the block ends.
 
     The backward pass belongs into the block too, since it may compute layers again.
     """
-    # The library has a method that sets the implementation, but only a private name that tells which is set.
-    before = [str(getattr(model.config, "_attn_implementation", None)) for model in models]
-    try:
-        for model in models:
-            model.set_attn_implementation(NAME)
-        yield
-    finally:
-        for model, name in zip(models, before, strict=True):
-            if name != NAME:
-                model.set_attn_implementation(name)
+    return attending_by(NAME, *models)
 
 
 def obstacle(model: LanguageModel) -> str:

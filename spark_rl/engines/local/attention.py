@@ -14,7 +14,7 @@ reading the keys and values once; more queries go through the fused kernel of th
 from __future__ import annotations
 
 from collections.abc import Generator, Sequence
-from contextlib import contextmanager
+from contextlib import AbstractContextManager, contextmanager
 from contextvars import ContextVar
 from dataclasses import dataclass
 from typing import Any, Protocol, cast
@@ -22,11 +22,13 @@ from typing import Any, Protocol, cast
 import torch
 from transformers import AttentionInterface, PreTrainedModel
 
+from spark_rl.contracts import LanguageModel
 from spark_rl.engines.local.cache import Layout
 from spark_rl.engines.local.levels import Slab
 from spark_rl.errors import UsageError
+from spark_rl.models.attention import attending_by, peculiarity
 
-__all__ = ["Pass", "View", "attending", "check_attention"]
+__all__ = ["Pass", "View", "answering", "attending", "check_attention"]
 
 NAME = "spark_rl_levels"
 DIRECT = 2**20
@@ -121,16 +123,18 @@ class _Attends(Protocol):
 _current: ContextVar[_Attends] = ContextVar("_current")
 
 
+def attending(model: PreTrainedModel) -> AbstractContextManager[None]:
+    """Within the block, the model's forward passes take their attention from what is `answering`."""
+    return attending_by(NAME, cast(LanguageModel, model))
+
+
 @contextmanager
-def attending(model: PreTrainedModel, work: _Attends) -> Generator[None]:
-    """Within the block, the model's attention is that of the pass."""
-    before: object = getattr(model.config, "_attn_implementation", None)  # its only name, which is private
+def answering(work: _Attends) -> Generator[None]:
+    """Within the block, the pass answers the layers."""
     token = _current.set(work)
-    setattr(model.config, "_attn_implementation", NAME)  # noqa: B010  pyright knows no such field
     try:
         yield
     finally:
-        setattr(model.config, "_attn_implementation", before)  # noqa: B010
         _current.reset(token)
 
 
@@ -153,7 +157,7 @@ def check_attention(model: PreTrainedModel, layout: Layout) -> None:
     """
     witness, zero = _Witness(set()), torch.zeros(1, 1, dtype=torch.long, device=layout.device)
     if getattr(model, "_supports_attention_backend", False):  # its only name, which is private
-        with torch.no_grad(), attending(model, witness):
+        with torch.no_grad(), attending(model), answering(witness):
             model(input_ids=zero, position_ids=zero, use_cache=False)
     if len(witness.layers) != layout.layers:
         raise UsageError(
@@ -173,9 +177,8 @@ def _attention(
     **others: object,
 ) -> tuple[torch.Tensor, None]:
     """What models call: query [1, heads, T, width], key and value [1, heads of keys, T, width]."""
-    for name in ("softcap", "s_aux", "position_bias", "sliding_window", "head_mask"):
-        if others.get(name) is not None:
-            raise UsageError(f'the local engine cannot run a model whose attention has "{name}": use another engine')
+    if name := peculiarity(others):
+        raise UsageError(f'the local engine cannot run a model whose attention has "{name}": use another engine')
     query, key, value = (each[0].transpose(0, 1) for each in (query, key, value))
     layer: int = getattr(module, "layer_idx")  # noqa: B009  modules have no type for it
     scale = query.shape[-1] ** -0.5 if scaling is None else scaling

@@ -25,7 +25,7 @@ from numpy.typing import NDArray
 from transformers import PreTrainedModel
 
 from spark_rl.contracts import ModelState, Tokenizer
-from spark_rl.engines.local.attention import check_attention
+from spark_rl.engines.local.attention import attending, check_attention
 from spark_rl.engines.local.batch import Batch
 from spark_rl.engines.local.cache import Layout, PrefixCache
 from spark_rl.engines.local.jobs import Job, Sample
@@ -128,7 +128,7 @@ class LocalEngine:
             self.packing = Packing(self.model)
         answers = [[Completion("")] * request.n for request in requests]
         try:
-            with torch.no_grad(), self.packing.used():
+            with torch.no_grad(), self.packing.used(), attending(self.model):
                 for jobs in self._batches(self._jobs(requests)):
                     for sample, completion in Batch(self, jobs).run():
                         answers[sample.request][sample.number] = completion

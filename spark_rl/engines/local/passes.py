@@ -11,7 +11,7 @@ from numpy.typing import NDArray
 from transformers import PreTrainedModel
 
 from spark_rl.contracts import Tokenizer
-from spark_rl.engines.local.attention import Pass, View, attending
+from spark_rl.engines.local.attention import Pass, View, answering
 from spark_rl.engines.local.cache import Ints, Layout, PrefixCache
 from spark_rl.engines.local.jobs import Level
 from spark_rl.engines.local.levels import Slab
@@ -46,7 +46,7 @@ class Passes:
         self, ids: NDArray[np.integer], positions: NDArray[np.integer], work: Pass, logits: NDArray[np.int64]
     ) -> torch.Tensor:
         """The logits [len(logits), vocabulary] after these tokens of a pass over `ids` and `positions`, both [T]."""
-        with attending(self.engine.model, work):
+        with answering(work):
             output = self.engine.model(
                 input_ids=self.tensor(ids)[None],
                 position_ids=self.tensor(positions)[None],
