@@ -466,6 +466,13 @@ def test_errors_are_one_sentence(small: Path, tmp_path: Path, capsys: pytest.Cap
         packed.add(small, "one")
     whole = (tmp_path / "whole.tar.gz").read_bytes()
     (tmp_path / "cut.tar.gz").write_bytes(whole[: len(whole) // 2])
+    with tarfile.open(tmp_path / "whole.tar", "w") as packed:
+        packed.add(small, "one")
+        last = packed.offset  # where the end mark starts
+    whole = (tmp_path / "whole.tar").read_bytes()
+    (tmp_path / "endless.tar").write_bytes(whole[:last])
+    (tmp_path / "torn.tar").write_bytes(whole[: last + 100])
+    (tmp_path / "spoilt.tar").write_bytes(whole[:last] + b"spoilt" + whole[last + 6 :])
     with zipfile.ZipFile(tmp_path / "broken.zip", "w") as packed:
         packed.write(small / "json_2.1.1" / name() / "game.tw-pddl", name() + "/game.tw-pddl")
     (tmp_path / "broken.zip").write_bytes((tmp_path / "broken.zip").read_bytes().replace(b"walkthrough", b"walkthr0ugh", 1))
@@ -474,6 +481,9 @@ def test_errors_are_one_sentence(small: Path, tmp_path: Path, capsys: pytest.Cap
         ("alfworld", "--from", tmp_path / "none"): "there is no such file or folder",
         ("alfworld", "--from", tmp_path / "text", *to): "it is damaged or no archive (zip, tar, tar.gz, tar.zst)",
         ("alfworld", "--from", tmp_path / "cut.tar.gz", *to): "it is damaged or no archive",
+        ("alfworld", "--from", tmp_path / "endless.tar", *to): "no end mark",
+        ("alfworld", "--from", tmp_path / "torn.tar", *to): "no end mark",
+        ("alfworld", "--from", tmp_path / "spoilt.tar", *to): "no end mark",
         ("alfworld", "--from", tmp_path / "broken.zip", *to): "Bad CRC-32",
         ("alfworld", "--from", tmp_path / "gameless.tar", *to): "holds no games (SPLIT/TASK/TRIAL/game.tw-pddl)",
         ("alfworld", "--from", tmp_path / "twice.tar", *to): "holds games in one/json_2.1.1 and in two/json_2.1.1",

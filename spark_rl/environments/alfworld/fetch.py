@@ -24,7 +24,7 @@ from collections.abc import Callable, Generator, Iterator
 from contextlib import contextmanager
 from io import FileIO
 from pathlib import Path
-from typing import IO, cast
+from typing import IO, Self, cast
 
 from spark_rl.contracts import Watcher
 from spark_rl.environments.alfworld.games import OFFICIAL, data_folder, root_in
@@ -172,12 +172,25 @@ def _in_zip(source: Path) -> _Files:
                 yield place, archive.read(member), int(member.header_offset / 1e6)
 
 
+class _Member(tarfile.TarInfo):
+    """A member of an archive that must have its end mark; tarfile takes one that breaks off in a header for whole."""
+
+    @classmethod
+    def frombuf(cls, buf: bytes | bytearray, encoding: str, errors: str) -> Self:
+        try:
+            return super().frombuf(buf, encoding, errors)
+        except tarfile.HeaderError as error:
+            if bytes(buf) == bytes(tarfile.BLOCKSIZE):
+                raise
+            raise tarfile.ReadError(f"no end mark: {error}") from error
+
+
 def _in_tar(source: Path) -> _Files:
     place_of = _placer(source)
     with (
         source.open("rb", buffering=0) as file,
         _decompressed(source, file) as stream,
-        tarfile.open(fileobj=stream, mode="r|*") as archive,
+        tarfile.open(fileobj=stream, mode="r|*", tarinfo=_Member) as archive,
     ):
         for member in archive:
             if member.isfile() and (place := place_of(member.name)) is not None:
