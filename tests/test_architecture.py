@@ -55,7 +55,7 @@ MAY_BE_HEAVY = {
     "models.load", "models.new", "models.tokenizer", "models.adapters", "models.threads", "models.fetch",
     "models.tree_attention",
     "engines.local.attention", "engines.local.batch", "engines.local.cache", "engines.local.decoding",
-    "engines.local.engine", "engines.local.levels", "engines.local.packing", "engines.local.passes",
+    "engines.local.engine", "engines.local.levels", "engines.local.packed_weights", "engines.local.passes",
     "engines.local.sampling",
     "server.app", "runs.checkpoints",
     "learning.forecast", "learning.learner", "learning.memory", "learning.optimizer", "learning.prepare", "learning.trainer",

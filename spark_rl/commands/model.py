@@ -10,7 +10,7 @@ from spark_rl.commands.base import Call, hush, show
 from spark_rl.config.options import take
 from spark_rl.config.recipe import Recipe
 from spark_rl.errors import UsageError
-from spark_rl.models.pretrained import PRETRAINED, Source, models_folder, named, present, read_record
+from spark_rl.models.pretrained import PRETRAINED, Source, made, models_folder, named, present, read_record
 from spark_rl.models.weights import Weights
 from spark_rl.recipes import load_recipe
 
@@ -48,23 +48,25 @@ def get(call: Call) -> int:
     file, argv = take(call.argv, "--from")
     options = replace(call, argv=argv).options(_Get())
     folder = options.out or models_folder() / name
-    made = present(model, folder, options.source)
-    verb = "was whole already" if made else "made"
-    if made is None:
+    record = present(model, folder, options.source)
+    verb = "was whole already" if record else "made"
+    if record is None:
         from spark_rl.models.fetch import fetch
 
         hush()
         with call.watching() as watcher:
             given = None if file is None else Path(file)
-            made = fetch(model, folder, source=options.source, file=given, tell=watcher.note)
+            record = fetch(model, folder, source=options.source, file=given, tell=watcher.note)
     size = sum(path.stat().st_size for path in folder.iterdir()) / 1e6
     print(folder)
     print(f"{model.title}; licence {model.licence}")
-    print(f"{verb}, {size:.0f} MB in bfloat16; weights of {made.origin}")
-    if made.kind == "gguf":
-        print(f"log-probabilities are those stored for it, within {made.difference:.4f}")
-    cost = "; the 4 bits of its file cost some of it (the unquantised weights: --source hub)" if made.kind == "gguf" else ""
-    print(f"perplexity of a short text: {made.unrounded:.2f} as it came, {made.perplexity:.2f} in bfloat16{cost}")
+    print(f"{verb}, {size:.0f} MB in bfloat16; weights of {record.origin}")
+    if record.kind == "gguf":
+        print(f"log-probabilities are those stored for it, within {record.difference:.4f}")
+    cost = (
+        "; the 4 bits of its file cost some of it (the unquantised weights: --source hub)" if record.kind == "gguf" else ""
+    )
+    print(f"perplexity of a short text: {record.unrounded:.2f} as it came, {record.perplexity:.2f} in bfloat16{cost}")
     if folder == models_folder() / name:
         print(f"every --model takes it by its short name: spark-rl train household-smollm, or --model {name}")
     else:
@@ -81,8 +83,7 @@ def list_models(call: Call) -> int:
     for column in ("name", "model", "licence", "download", "folder"):
         table.add_column(column)
     for model in PRETRAINED.values():
-        folder = models_folder() / model.name
-        place = str(folder) if (folder / "config.json").is_file() else f"none yet: spark-rl model get {model.name}"
+        place = str(made(model) or f"none yet: spark-rl model get {model.name}")
         table.add_row(model.name, model.title, model.licence, f"{model.download_mb} MB", place)
     show(table)
     return 0

@@ -10,7 +10,7 @@ from spark_rl.config.codec import by_option, encode
 from spark_rl.config.options import INLINE, take
 from spark_rl.config.recipe import Recipe
 from spark_rl.errors import SparkError, UsageError
-from spark_rl.models.pretrained import PRETRAINED, Pretrained, models_folder
+from spark_rl.models.pretrained import PRETRAINED, Pretrained, made, models_folder
 from spark_rl.recipes import RECIPES, load_recipe
 from spark_rl.runs.run import Run
 
@@ -97,7 +97,7 @@ def quickstart(call: Call) -> int:
 def _get(call: Call, model: Pretrained) -> None:
     """Say what a quickstart with a pretrained model takes, then make the model's folder unless it is there."""
     folder = models_folder() / model.name
-    here = Path(model.name).exists() or (folder / "config.json").is_file()
+    here = Path(model.name).exists() or made(model) is not None
     print(
         f"{model.title}, {model.licence}. On two idle cores this takes up to 20 minutes and 9 GB of memory"
         + (f"; the model is in {folder}." if here else f", and a download of {model.download_mb} MB into {folder}.")

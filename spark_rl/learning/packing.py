@@ -25,6 +25,7 @@ from typing import Literal
 import numpy as np
 from numpy.typing import NDArray
 
+from spark_rl.common.cuts import cheapest_cuts
 from spark_rl.common.prefix import shared_prefix
 from spark_rl.errors import UsageError
 from spark_rl.learning.batch import Batch, Row, join
@@ -124,20 +125,15 @@ def _runs(lengths: Ints, common: Ints, token_budget: int) -> list[tuple[int, int
         common: how many tokens each row shares with the row before; 0 for the first.
         token_budget: most tokens of a run of several rows.
     """
-    count = len(lengths)
     new = np.append(0, np.cumsum(lengths - common))
-    twice, previous = np.zeros(count + 1), np.zeros(count + 1, np.int64)
-    for stop in range(1, count + 1):
+
+    def read_twice(stop: int) -> tuple[int, NDArray[np.float64]]:
         first = min(int((new < new[stop] - token_budget).sum()), stop - 1)
         starts = np.arange(first, stop)
         fits = (new[stop] - new[starts] + common[starts] <= token_budget) | (starts == stop - 1)
-        price = np.where(fits, twice[starts] + common[starts], np.inf)
-        previous[stop] = starts[np.argmin(price)]
-        twice[stop] = price.min()
-    stops = [count]
-    while stops[-1]:
-        stops.append(int(previous[stops[-1]]))
-    return list(pairwise(reversed(stops)))
+        return first, np.where(fits, common[starts], np.inf)
+
+    return list(pairwise(cheapest_cuts(len(lengths), read_twice)))
 
 
 def _merge(batch: Batch, chosen: list[int], common: Sequence[int]) -> MicroBatch:

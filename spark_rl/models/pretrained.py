@@ -23,6 +23,7 @@ __all__ = [
     "TEXT",
     "Pretrained",
     "Record",
+    "made",
     "models_folder",
     "named",
     "present",
@@ -160,6 +161,12 @@ def named(name: str) -> Pretrained:
     return PRETRAINED[name]
 
 
+def made(model: Pretrained) -> Path | None:
+    """The folder at the place where the model's short name is looked up; None until it is made."""
+    folder = models_folder() / model.name
+    return folder if (folder / "config.json").is_file() else None
+
+
 def resolve(name: str | Path) -> str | Path:
     """The folder that a short name stands for; every other name, and the name of a folder here, unchanged.
 
@@ -168,9 +175,8 @@ def resolve(name: str | Path) -> str | Path:
     """
     if str(name) not in PRETRAINED or Path(name).exists():
         return name
-    folder = models_folder() / str(name)
-    if not (folder / "config.json").is_file():
-        known = PRETRAINED[str(name)]
+    known = PRETRAINED[str(name)]
+    if (folder := made(known)) is None:
         raise UsageError(
             f'model "{name}" is not in {models_folder()}: make it with `spark-rl model get {name}` '
             f"(a download of {known.download_mb} MB)"

@@ -37,6 +37,7 @@ from transformers.integrations.sdpa_attention import (
     sdpa_attention_forward,  # pyright: ignore[reportUnknownVariableType]  untyped options
 )
 
+from spark_rl.common.cuts import cheapest_cuts
 from spark_rl.contracts import LanguageModel
 from spark_rl.models.attention import attending_by, peculiarity
 
@@ -150,18 +151,14 @@ def _cuts(ends: Ints) -> list[int]:
     branches = np.flatnonzero(np.diff(depth, prepend=-2) != 1)
     grid = [np.arange(start, stop, GRAIN) for start, stop in pairwise([*branches.tolist(), len(ends)])]
     places = np.array([*np.concatenate(grid), len(ends)])
-    prices, previous = np.zeros(len(places)), np.zeros(len(places), np.int64)
-    for place in range(1, len(places)):
+
+    def prices(place: int) -> tuple[int, NDArray[np.float64]]:
         first = min(int((places < places[place] - WIDEST).sum()), place - 1)
         starts = places[first:place]
         tokens = places[place] - starts
-        price = np.add(prices[first:place] + CALL, (tokens + COPY) * (depth[starts] + tokens))
-        previous[place] = first + np.argmin(price)
-        prices[place] = price.min()
-    chosen = [len(places) - 1]
-    while chosen[-1]:
-        chosen.append(int(previous[chosen[-1]]))
-    return [int(places[place]) for place in reversed(chosen)]
+        return first, ((tokens + COPY) * (depth[starts] + tokens) + CALL).astype(np.float64)
+
+    return places[cheapest_cuts(len(places) - 1, prices)].tolist()
 
 
 def copies(row: int) -> float:

@@ -30,7 +30,7 @@ from spark_rl.engines.local.batch import Batch
 from spark_rl.engines.local.cache import Layout, PrefixCache
 from spark_rl.engines.local.jobs import Job, Sample
 from spark_rl.engines.local.levels import Slab
-from spark_rl.engines.local.packing import Packing
+from spark_rl.engines.local.packed_weights import PackedWeights
 from spark_rl.errors import PolicyFailure, PromptTooLong, UsageError
 from spark_rl.prompting.encoder import ChatEncoder
 from spark_rl.types import Completion, Request
@@ -84,13 +84,13 @@ class LocalEngine:
         check_attention(model, self.layout)
         self.cache = PrefixCache(self.layout, cache_bytes)
         self.slabs = self._slabs()
-        self.packing: Packing | None = None
+        self.packed: PackedWeights | None = None
 
     def clear(self) -> None:
         """Forget all that was computed of the weights: they have changed, or the memory is needed elsewhere."""
         self.cache.clear()
         self.slabs = self._slabs()
-        self.packing = None
+        self.packed = None
 
     def _slabs(self) -> tuple[Slab, Slab, Slab]:
         return Slab(self.layout), Slab(self.layout), Slab(self.layout)
@@ -124,11 +124,11 @@ class LocalEngine:
             PolicyFailure: the model's output is not finite.
         """
         self.model.eval()
-        if self.packing is None:
-            self.packing = Packing(self.model)
+        if self.packed is None:
+            self.packed = PackedWeights(self.model)
         answers = [[Completion("")] * request.n for request in requests]
         try:
-            with torch.no_grad(), self.packing.used(), attending(self.model):
+            with torch.no_grad(), self.packed.used(), attending(self.model):
                 for jobs in self._batches(self._jobs(requests)):
                     for sample, completion in Batch(self, jobs).run():
                         answers[sample.request][sample.number] = completion

@@ -32,7 +32,7 @@ from transformers import (
 
 from spark_rl.contracts import Policy
 from spark_rl.engines.local.engine import LocalEngine
-from spark_rl.engines.local.packing import Packing
+from spark_rl.engines.local.packed_weights import PackedWeights
 from spark_rl.errors import PolicyFailure, PromptTooLong, UsageError
 from spark_rl.types import Completion, Cost, Observation, Request, Task
 
@@ -424,11 +424,11 @@ def test_packed_weights_give_the_bits_of_plain_ones() -> None:
     model = halved()
     asked = [request(words(random.Random(i), 5 + i), (i, i + 9)) for i in range(4)]
     packed, plainly = policy(model), policy(model)
-    plainly.packing = Packing(nn.Module())
+    plainly.packed = PackedWeights(nn.Module())
     assert ask(packed, asked) == ask(plainly, asked)
-    assert packed.packing is not None
-    assert packed.packing.products
-    assert not plainly.packing.products
+    assert packed.packed is not None
+    assert packed.packed.products
+    assert not plainly.packed.products
     assert "forward" not in model.lm_head.__dict__
 
 

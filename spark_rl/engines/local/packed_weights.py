@@ -19,13 +19,13 @@ from typing import Any, cast
 import torch
 from torch import nn
 
-__all__ = ["Packing"]
+__all__ = ["PackedWeights"]
 
 ROWS = 64
 """Rows of a product for which the order is chosen; it serves any number."""
 
 
-class Packing:
+class PackedWeights:
     """Packed copies of a model's 16-bit matrices on the CPU; empty for any other model."""
 
     def __init__(self, model: nn.Module) -> None:
