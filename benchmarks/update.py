@@ -143,11 +143,17 @@ def measure(
     temperature: float = 1.0,
     ways: Sequence[int] = range(4),
 ) -> None:
-    """Print a line a way. With --model, which did not sample the trees, they get its log-probabilities first."""
+    """Print a line a way.
+
+    With --model, which did not sample the trees, they get its log-probabilities first, in the same way: the gradient of one
+    way at the ratios of the other would measure the rounding of the ratios.
+    """
     packed = batches(trees)
     if args.model:
-        once = trainer_logprobs(model, packed[1], temperature=temperature, token_budget=args.token_budget)
-        packed[:2] = [once, once]
+        for way in ways:
+            packed[way] = trainer_logprobs(
+                model, packed[way], temperature=temperature, token_budget=args.token_budget, packing=WAYS[way][1]
+            )
 
     def gradient(way: int) -> torch.Tensor:
         model.zero_grad()
