@@ -13,6 +13,8 @@ __all__ = ["draw", "uniform"]
 
 BLOCK = 256
 """Tokens that are summed at once to find the drawn token."""
+CELLS = 2**19
+"""Numbers that a processor works on at once: several passes over more of them would each read and write main memory."""
 
 
 def uniform(seeds: NDArray[np.uint64], position: int) -> NDArray[np.float64]:
@@ -42,6 +44,19 @@ def draw(
         Token ids, their log-probabilities and the entropies (nats) of their distributions, all [rows]. Both are taken at the
         temperature, or at 1 where the temperature is 0.
     """
+    numbers_there = torch.as_tensor(numbers, device=logits.device)[:, None]
+    if logits.device.type != "cpu":
+        return _draw(logits, temperature, numbers_there)
+    rows = max(1, CELLS // logits.shape[1])
+    parts = zip(logits.split(rows), temperature.split(rows), numbers_there.split(rows), strict=True)
+    drawn, chosen, entropy = zip(*(_draw(*part) for part in parts), strict=True)
+    return torch.cat(drawn), torch.cat(chosen), torch.cat(entropy)
+
+
+def _draw(
+    logits: torch.Tensor, temperature: torch.Tensor, numbers: torch.Tensor
+) -> tuple[torch.Tensor, torch.Tensor, torch.Tensor]:
+    """`draw`, all rows at once."""
     greedy = temperature == 0
     # Minus infinity times a probability of zero would be NaN in the entropy; the least finite number gives zero.
     scores = logits.float().clamp(min=torch.finfo(torch.float32).min)
@@ -50,7 +65,7 @@ def draw(
     probabilities = scores.softmax(-1)
     most, best = probabilities.max(-1, keepdim=True)
     normaliser = scores.gather(-1, best) - most.log()
-    token = torch.where(greedy, best, _invert(probabilities, torch.as_tensor(numbers, device=logits.device)[:, None]))
+    token = torch.where(greedy, best, _invert(probabilities, numbers))
     chosen = scores.gather(-1, token) - normaliser
     entropy = normaliser - torch.bmm(probabilities[:, None], scores[:, :, None])[:, 0]
     return token[:, 0], chosen[:, 0], entropy[:, 0].clamp(min=0.0)
