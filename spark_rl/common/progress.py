@@ -6,8 +6,8 @@ Where the job says what it expects (`Watcher.expect`), the time left of the whol
 time by how long the phases really take.
 
 On a terminal one live line shows phase, position, figures, memory and time left (`RichProgress`). Elsewhere each phase and
-each iteration is one plain line, so that a log file stays readable (`Quiet`). Both write to standard error, because standard
-output is for results.
+each iteration is one plain line, and a long phase says every few minutes how far it is, so that a log file stays readable
+(`Quiet`). Both write to standard error, because standard output is for results.
 """
 
 from __future__ import annotations
@@ -32,6 +32,8 @@ __all__ = ["Quiet", "RichProgress", "duration", "figures", "resident_bytes", "wa
 
 SHOWN = (*PROGRESS, "loss")
 """The figures on the line: those of an iteration, as in metrics.jsonl, and those that a cold start reports."""
+SILENCE = 120.0
+"""Seconds after which a plain log has a line again, if there is news."""
 
 
 @contextlib.contextmanager
@@ -51,25 +53,29 @@ def watching(*, quiet: bool = False, stream: TextIO | None = None) -> Generator[
 
 
 class Quiet:
-    """One plain line for each phase and each iteration, without escape codes; nothing when `stream` is None."""
+    """Plain lines without escape codes: phases, iterations, and the news every `SILENCE`; nothing if `stream` is None."""
 
     def __init__(self, stream: TextIO | None, clock: Callable[[], float] = time.monotonic) -> None:
         self._stream, self._clock = stream, clock
-        self._total: int | None = None
+        self._name, self._total = "", None
         self._pace = _Pace(clock(), 0)
         self._whole = _Whole()
+        self._spoke = clock()
 
     def phase(self, name: str, total: int | None = None, done: int = 0) -> None:
         """Write a line with the phase's name and size, and the time left of the whole job."""
         now = self._clock()
-        self._total, self._pace = total, _Pace(now, done)
+        self._name, self._total, self._pace = name, total, _Pace(now, done)
         self._whole.begin(name, now, done / total if total else 0.0)
         size = "" if total is None else f": {total}" + (f", {done} done" if done else "")
         left = self._whole.left(now, 0.0)
         self._say(f"{name}{size}" + (f"  ({left} left in all)" if left else ""))
 
     def advance(self, done: int, *, total: int | None = None, **figures: float) -> None:
-        """Write nothing: only phases and iterations get lines."""
+        """Write a line with position, figures, memory and time left if the last line is old."""
+        self._total = self._total if total is None else total
+        if self._clock() - self._spoke >= SILENCE:
+            self._say(self._line(f"{self._name} {done}", done, figures))
 
     def note(self, text: str) -> None:
         """Write the text as a line."""
@@ -78,18 +84,22 @@ class Quiet:
     def iteration(self, row: Mapping[str, float]) -> None:
         """Write a line with position, figures, memory and time left."""
         done = int(row["iteration"])
-        place = f"iteration {done}" + ("" if self._total is None else f"/{self._total}")
-        self._say("  ".join(filter(None, (place, figures(row), _memory(), self._left(done)))))
+        self._say(self._line(f"iteration {done}", done, row))
 
     def expect(self, seconds: Mapping[str, float]) -> None:
         """Keep in mind, for the lines to come."""
         self._whole.expect(seconds)
+
+    def _line(self, place: str, done: int, numbers: Mapping[str, float]) -> str:
+        place += "" if self._total is None else f"/{self._total}"
+        return "  ".join(filter(None, (place, figures(numbers), _memory(), self._left(done))))
 
     def _left(self, done: float) -> str:
         now, total = self._clock(), self._total
         return _sentence(self._pace.left(now, done, total), self._whole.left(now, self._pace.share(done, total)))
 
     def _say(self, text: str) -> None:
+        self._spoke = self._clock()
         if self._stream is not None:
             print(text, file=self._stream, flush=True)
 

@@ -53,6 +53,21 @@ def test_plain_lines():
     assert "\x1b" not in stream.getvalue()
 
 
+def test_a_long_phase_says_how_far_it_is():
+    stream, clock = io.StringIO(), Clock()
+    watcher = Quiet(stream, clock)
+    watcher.phase("cold start")
+    for step in range(1, 9):
+        clock.now += 60.0
+        watcher.advance(step, total=10, loss=1 / step)
+    first, second, third, fourth, last = stream.getvalue().splitlines()
+    assert first == "cold start"
+    assert second.startswith("cold start 2/10  loss 0.50  ")
+    assert second.endswith("8:00 min left")
+    assert third.startswith("cold start 4/10  loss 0.25  ")
+    assert (fourth[:15], last[:15]) == ("cold start 6/10", "cold start 8/10")
+
+
 def test_the_last_iteration_leaves_no_time():
     stream, clock = io.StringIO(), Clock()
     watcher = Quiet(stream, clock)

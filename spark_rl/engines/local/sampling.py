@@ -48,7 +48,7 @@ def draw(
     if logits.device.type != "cpu":
         return _draw(logits, temperature, numbers_there)
     rows = max(1, CELLS // logits.shape[1])
-    parts = zip(logits.split(rows), temperature.split(rows), numbers_there.split(rows), strict=True)
+    parts = zip(*(torch.split(column, rows) for column in (logits, temperature, numbers_there)), strict=True)
     drawn, chosen, entropy = zip(*(_draw(*part) for part in parts), strict=True)
     return torch.cat(drawn), torch.cat(chosen), torch.cat(entropy)
 
