@@ -55,7 +55,7 @@ format: $(DEV) ## format, and mend what lint can mend
 	$(BIN)/ruff check --fix .
 
 bench: $(CORE) ## the quick benchmarks; docs/performance.md says how to read them
-	@set -e; for script in benchmarks/household.py benchmarks/rollout.py benchmarks/update.py; do \
+	@set -e; for script in benchmarks/household_speed.py benchmarks/rollout.py benchmarks/update.py; do \
 	    echo "== $$script"; $(BIN)/python $$script; done
 
 page: page-tools ## build the page of reports from web/ (needs Node); its tests and types first

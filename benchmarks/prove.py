@@ -13,14 +13,10 @@ import argparse
 import asyncio
 import json
 import statistics
-import sys
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
-
-if sys.path and Path(sys.path[0]) == Path(__file__).resolve().parent:
-    del sys.path[0]  # the scripts beside this one have names of packages (alfworld)
 
 from rich.console import Console
 from rich.progress import track

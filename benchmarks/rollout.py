@@ -19,7 +19,6 @@ from __future__ import annotations
 import argparse
 import asyncio
 import statistics
-import sys
 import tempfile
 import time
 from collections.abc import Callable, Iterator
@@ -45,9 +44,6 @@ from spark_rl.rollout.tasks import choose_tasks
 from spark_rl.runs.forests import iterations, load_forest
 from spark_rl.runs.run import Run
 from spark_rl.types import Forest, Node
-
-# The scripts beside this one have names of packages (alfworld).
-sys.path = [entry for entry in sys.path if Path(entry or ".").resolve() != Path(__file__).resolve().parent]
 
 SHORT = 8
 """Epochs of the short cold start: few demonstrations have to be seen often."""

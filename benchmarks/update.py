@@ -25,7 +25,6 @@ import argparse
 import asyncio
 import random
 import statistics
-import sys
 import time
 from collections.abc import Sequence
 from dataclasses import replace
@@ -56,9 +55,6 @@ from spark_rl.runs.checkpoints import model_folder
 from spark_rl.runs.forests import load_forest
 from spark_rl.runs.run import Run
 from spark_rl.types import Node, Task, Tree
-
-# The scripts beside this one have names of packages (alfworld).
-sys.path = [entry for entry in sys.path if Path(entry or ".").resolve() != Path(__file__).resolve().parent]
 
 SLIPS = 0.3
 """Share of the expert's steps that are mistakes: without any, all leaves of a tree would be the same."""

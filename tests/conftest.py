@@ -27,7 +27,7 @@ settings.register_profile("spark-rl", deadline=None, derandomize=True, suppress_
 settings.load_profile("spark-rl")
 
 REPOSITORY = Path(__file__).resolve().parents[1]
-# What benchmarks share can be tested. Last, since some of them have the names of packages.
+# What benchmarks share can be tested.
 sys.path.append(str(REPOSITORY / "benchmarks"))
 TESTDATA = Path(os.environ.get("SPARK_RL_TESTDATA") or REPOSITORY / "../shared/data").resolve()
 

@@ -1,6 +1,6 @@
 """ScienceWorld: step against the engine's own Python wrapper, fork against load and replay, and memory, on the same actions.
 
-    python benchmarks/scienceworld.py [--tasks 8] [--worlds 200]
+    python benchmarks/scienceworld_speed.py [--tasks 8] [--worlds 200]
 
 Wall-clock milliseconds, medians, one Java process at a time. Both sides follow the same random walk of known actions, one
 task after another; how many of their texts are equal is printed. The wrapper's only way to fork is to load the task again
@@ -12,7 +12,6 @@ from __future__ import annotations
 
 import argparse
 import random
-import sys
 import time
 from collections import defaultdict
 from collections.abc import Callable
@@ -28,9 +27,6 @@ from spark_rl.environments.scienceworld import ScienceWorld, ScienceWorldEnviron
 from spark_rl.environments.scienceworld.catalogue import KINDS, named
 from spark_rl.environments.scienceworld.jvm import machines
 from spark_rl.types import Task
-
-# A script's own folder comes first on the path, where this very file would be taken for the package `scienceworld`.
-sys.path = [entry for entry in sys.path if Path(entry or ".").resolve() != Path(__file__).resolve().parent]
 
 DEPTHS = (5, 15, 30)
 Times = defaultdict[str, list[float]]

@@ -1,6 +1,6 @@
 """The household world: speed of steps and forks, how the expert does, and what chance achieves.
 
-    python benchmarks/household.py [--preset hard] [--tasks 120]
+    python benchmarks/household_speed.py [--preset hard] [--tasks 120]
 
 Speed is of one thread, in CPU seconds, over replayed expert episodes, with and without the lists of admissible actions.
 """

@@ -1,8 +1,8 @@
 """ALFWorld's text engine: step, reset and fork, against the stock engine and against replay, on the same games and actions.
 
-    python benchmarks/alfworld.py [--data FOLDER] [--games 12] [--generated] [--workers 1]
-    python benchmarks/alfworld.py --demonstrations 100 [--processes 2]
-    python benchmarks/alfworld.py --run RUN
+    python benchmarks/alfworld_speed.py [--data FOLDER] [--games 12] [--generated] [--workers 1]
+    python benchmarks/alfworld_speed.py --demonstrations 100 [--processes 2]
+    python benchmarks/alfworld_speed.py --run RUN
 
 CPU milliseconds, medians, one thread. Stock is TextWorld's environment with ALFWorld's names and nothing of ours, in a
 process of its own; its only way to fork is to reset and take the actions again. Both follow the stored solution up to its
@@ -35,9 +35,6 @@ from rich.table import Table
 from spark_rl.environments.alfworld import Alfworld, AlfworldEnvironment
 from spark_rl.environments.alfworld.games import Games
 from spark_rl.types import Task
-
-# A script's own folder comes first on the path, where this very file would be taken for the package `alfworld`.
-sys.path = [entry for entry in sys.path if Path(entry or ".").resolve() != Path(__file__).resolve().parent]
 
 DEPTH = 15
 MEASURES = ("reset, first", "reset, again", "step", "refused step", "fork", "fork, one step", "fork by replay")

@@ -1,6 +1,6 @@
 """WebShop: steps a second, and the search at three sizes of catalogue: time, memory, and what building and opening cost.
 
-    python benchmarks/webshop.py [--data DIR] [--products 1000 100000 1180000] [--keep DIR]
+    python benchmarks/webshop_speed.py [--data DIR] [--products 1000 100000 1180000] [--keep DIR]
 
 CPU time on one core. Larger catalogues are the given one (the official small one, or a generated one) over and over, each
 copy under another code, so that lists of documents are as long as they would be. Each size is built into a folder and
@@ -31,9 +31,6 @@ from spark_rl.environments.webshop import Webshop
 from spark_rl.environments.webshop.catalogue import Product
 from spark_rl.environments.webshop.expert import queries
 from spark_rl.environments.webshop.shop import Generated, Shop, build, open_folder
-
-# A script's own folder comes first on the path, where this very file would be taken for the package `webshop`.
-sys.path = [entry for entry in sys.path if Path(entry or ".").resolve() != Path(__file__).resolve().parent]
 
 QUERIES = 300
 
