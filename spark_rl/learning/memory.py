@@ -5,8 +5,9 @@ Invariants
 * No weights are loaded: parameters are counted on a model without storage.
 * Large tensors are counted as the code allocates them: weights, gradients and optimiser state exactly, keys and values at
   their bound. Activations follow a formula for gated transformers: for each token, a layer keeps four times the width of its
-  feed-forward part and eight times the width of the model, and twice the width of the model in 32 bits. Prefix trees add
-  copies of keys and values, and masks. The formula is within a third of measured values.
+  feed-forward part and eight times the width of the model, and twice the width of the model in 32 bits (four times where
+  32-bit weights compute in 16 bits). Prefix trees add copies of keys and values, and masks. The formula is within a third of
+  measured values.
 * The largest moment decides. Cold start, growing and updating follow one another, and after the first two only the weights
   stay in memory.
 
@@ -179,9 +180,7 @@ def need(recipe: Recipe, model: Shape) -> Need:
     # A row longer than the budget goes through the model alone. Rows hold prompts beside completions.
     cells = max(recipe.optimizer.token_budget, row)
     tree = recipe.optimizer.packing == "tree"
-    # In a prefix tree all leaves may share their prompt.
-    answers = recipe.sampling.max_tokens * (recipe.tree.budget if tree else 1)
-    completions = max(recipe.sampling.max_tokens, cells * answers // (recipe.prompt.limit + answers))
+    completions = _sampled(recipe, cells, recipe.tree.budget if tree else 1)
     leaves = max(recipe.tasks_per_iteration * recipe.tree.budget, recipe.evaluation.batch)
     sampled = min(leaves * row, max(BATCH_TOKENS, row))
     start = _cold_start(recipe, model, adapted, cells) if recipe.cold_start.demonstrations else 0
@@ -202,10 +201,25 @@ def need(recipe: Recipe, model: Shape) -> Need:
     )
 
 
-def activation_bytes(model: Shape, tokens: int, weights: Weights, *, bytes_each: int = 0) -> int:
-    """Bytes that the layers keep for the backward pass over this many tokens; by default in the model's own precision."""
-    each = bytes_each or model.bytes
-    layer = each * (4 * model.intermediate + 8 * model.hidden) + 8 * model.hidden
+def _sampled(recipe: Recipe, cells: int, leaves: int) -> int:
+    """How many of so many tokens of rows the policy sampled, where a prompt of its own has `leaves` answers at most."""
+    horizon, answer = recipe.tree.horizon, recipe.sampling.max_tokens
+    if recipe.prompt.context.steps(horizon) == horizon > 1:
+        return max(answer, cells // 2)  # a row is an episode, about half of which the agent wrote
+    return max(answer, cells * leaves * answer // (recipe.prompt.limit + leaves * answer))
+
+
+def activation_bytes(model: Shape, tokens: int, weights: Weights, *, autocast: bool = False) -> int:
+    """Bytes that the layers keep for the backward pass over this many tokens.
+
+    Args:
+        model: the model's shape.
+        tokens: tokens of a forward pass.
+        weights: says what is trained, and whether layers are computed twice.
+        autocast: 32-bit weights compute in the model's own precision, and norms in 32 bits.
+    """
+    each = model.bytes
+    layer = each * (4 * model.intermediate + 8 * model.hidden) + (16 if autocast else 8) * model.hidden
     if weights.lora_rank and each < 4:
         layer += 4 * (6 * model.hidden + model.intermediate)  # every adapter reads its input in 32 bits
     if weights.checkpointing:
@@ -237,13 +251,13 @@ def _cold_start(recipe: Recipe, model: Shape, adapted: int, cells: int) -> int:
     """Bytes that the cold start adds to the saved weights. It trains all weights in 32 bits, and computes as saved."""
     settings, row = recipe.cold_start, recipe.prompt.limit + recipe.sampling.max_tokens
     tokens = settings.batch * row if settings.prompt_weight else max(min(cells, settings.batch * row), row)
-    completions = tokens if settings.prompt_weight else tokens * recipe.sampling.max_tokens // row
+    completions = tokens if settings.prompt_weight else _sampled(recipe, tokens, 1)
     casts = 0 if model.bytes == 4 or adapted else model.bytes * model.parameters  # autocast's 16-bit copies
     held = 12 * adapted if adapted else 16 * model.parameters - model.bytes * model.parameters + casts
     logits = _logit_bytes(model, completions, model.bytes)
     if settings.prompt_weight:
         logits += 12 * completions * model.vocabulary
-    return held + activation_bytes(model, tokens, recipe.weights) + logits
+    return held + activation_bytes(model, tokens, recipe.weights, autocast=bool(casts)) + logits
 
 
 def device_bytes(device: str) -> tuple[str, int]:

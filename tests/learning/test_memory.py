@@ -25,6 +25,8 @@ from spark_rl.models.scratch import ScratchModel
 from spark_rl.models.tree_attention import ancestry, attending, depths
 from spark_rl.models.weights import Weights
 from spark_rl.objective.loss import Loss, token_logprobs
+from spark_rl.prompting.transcript import Transcript
+from spark_rl.prompting.window import Window
 from spark_rl.recipes import load_recipe
 
 QWEN: dict[str, Any] = {
@@ -128,7 +130,7 @@ def test_in_a_tree_all_leaves_may_share_their_prompt():
         model="unused",
         optimizer=Optimizer(token_budget=10_000),
         tree=replace(tiny.RECIPE.tree, budget=8),
-        prompt=replace(tiny.RECIPE.prompt, limit=800),
+        prompt=replace(tiny.RECIPE.prompt, context=Window(), limit=800),
         sampling=replace(tiny.RECIPE.sampling, max_tokens=100),
     )
     rows = replace(settings, optimizer=replace(settings.optimizer, packing="rows"))
@@ -136,6 +138,29 @@ def test_in_a_tree_all_leaves_may_share_their_prompt():
         assert memory.need(each, BIG).logits == memory._logit_bytes(BIG, answers, 2)
     besides = memory.tree_bytes(BIG, 10_000, 900, settings.weights)
     assert memory.need(settings, BIG).activations - memory.need(rows, BIG).activations == besides > 0
+
+
+def test_a_row_that_grows_by_turns_is_half_the_agents():
+    for horizon, answers in ((20, 5000), (1, 1111)):  # after one step no answer is a part of a prompt
+        settings = replace(
+            tiny.RECIPE,
+            model="unused",
+            optimizer=Optimizer(token_budget=10_000, packing="rows"),
+            tree=replace(tiny.RECIPE.tree, horizon=horizon),
+            prompt=replace(tiny.RECIPE.prompt, context=Transcript(), limit=800),
+            sampling=replace(tiny.RECIPE.sampling, max_tokens=100),
+        )
+        assert memory.need(settings, BIG).logits == memory._logit_bytes(BIG, answers, 2)
+
+
+def test_norms_of_a_cold_start_compute_in_32_bits(tmp_path):
+    model = small("llama", torch.float32, tmp_path)
+    shape = replace(memory.shape(recipe(str(tmp_path))), bytes=2)
+    with torch.autocast("cpu", torch.bfloat16):
+        plain = kept(model, checkpointing=False)
+    assert 0.67 < memory.activation_bytes(shape, ROWS * LENGTH, Weights(), autocast=True) / plain < 1.5
+    more = memory.activation_bytes(shape, 1, Weights(), autocast=True) - memory.activation_bytes(shape, 1, Weights())
+    assert more == 8 * shape.hidden * shape.layers
 
 
 def test_recomputing_keeps_the_layers_inputs_alone(tmp_path):
