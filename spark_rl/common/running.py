@@ -1,7 +1,8 @@
 """The one event loop of a command.
 
-Invariant: Ctrl-C interrupts at once, also in the middle of a computation. `asyncio.run` alone would wait until the running
-task awaits something, which can take minutes in an update of a large model.
+Invariant: Ctrl-C interrupts at once, also in the middle of a computation, and only the command speaks of it. `asyncio.run`
+alone would wait until the running task awaits something, which can take minutes in an update of a large model, and it would
+print a traceback of the task that was interrupted.
 """
 
 from __future__ import annotations
@@ -11,7 +12,7 @@ import signal
 import threading
 from collections.abc import Coroutine
 from types import FrameType
-from typing import TypeVar
+from typing import Any, TypeVar
 
 __all__ = ["run"]
 
@@ -26,7 +27,9 @@ def run(main: Coroutine[object, None, T]) -> T:
     if replaces_handler:  # asyncio replaces the default handler only
         signal.signal(signal.SIGINT, _interrupt)
     try:
-        return asyncio.run(main)
+        with asyncio.Runner() as runner:
+            runner.get_loop().set_exception_handler(_report)
+            return runner.run(main)
     finally:
         if replaces_handler:
             signal.signal(signal.SIGINT, signal.default_int_handler)
@@ -34,3 +37,9 @@ def run(main: Coroutine[object, None, T]) -> T:
 
 def _interrupt(_: int, __: FrameType | None) -> None:
     raise KeyboardInterrupt
+
+
+def _report(loop: asyncio.AbstractEventLoop, context: dict[str, Any]) -> None:
+    """Report what went wrong in a task that nobody waits for any more, as usual, but no interruption."""
+    if not isinstance(context.get("exception"), KeyboardInterrupt):
+        loop.default_exception_handler(context)
