@@ -97,6 +97,7 @@ def describe(call: Call) -> int:
     from rich.table import Table
 
     from spark_rl.learning import memory
+    from spark_rl.models.precision import bfloat16_price
     from spark_rl.runs.checkpoints import model_folder
 
     hush()
@@ -127,6 +128,7 @@ def describe(call: Call) -> int:
             "precision",
             f"{str(model.dtype).removeprefix('torch.')}, {shape.bytes * shape.parameters / 1e9:.3f} GB of weights",
         ),
+        ("bfloat16 here", f"products take {bfloat16_price():.2f} times as long as in float32, on the processor"),
         ("keys and values", f"{shape.cached * shape.bytes / 1e3:,.1f} KB a token"),
         ("local engine", "samples from it" if not objections else "does not take it"),
         *(("", objection) for objection in objections),

@@ -27,6 +27,8 @@ from spark_rl.learning import dynamic_sampling, memory
 from spark_rl.learning.forecast import forecast
 from spark_rl.learning.learner import LocalLearner
 from spark_rl.learning.prepare import prepare, set_threads
+from spark_rl.models.load import device_of
+from spark_rl.models.precision import bfloat16_price, warning
 from spark_rl.rollout.executors.in_process import open_executor
 from spark_rl.rollout.metrics import summarise
 from spark_rl.rollout.tasks import choose_tasks, preload
@@ -60,8 +62,11 @@ async def _train(run: Run, watcher: Watcher, make_learner: MakeLearner) -> None:
     recipe = run.recipe
     with trackers(run) as copies:
         refuse_held_out(run, recipe.evaluation.levels, recipe.env)
-        watcher.note(f"memory: {memory.check(recipe).total / 1e9:.1f} GB at most")
+        shape = memory.shape(recipe)
+        watcher.note(f"memory: {memory.check(recipe, shape).total / 1e9:.1f} GB at most")
         set_threads(run, watcher)
+        if shape.bytes == 2 and device_of(recipe.weights.device) == "cpu" and (slow := warning(bfloat16_price())):
+            watcher.note(slow)
         await _expect(recipe, watcher)
         preload(recipe.env, _first_tasks(run))
         model, tokenizer = await prepare(run, watcher)
