@@ -83,7 +83,7 @@ def household_smollm() -> Recipe:
 
 
 def quickstart_smollm() -> Recipe:
-    """`household_smollm`, short enough for twenty minutes on two cores: 120 demonstrations, 2 iterations, 16 test tasks."""
+    """`household_smollm`, short enough for twenty minutes on two cores: 200 demonstrations, 2 iterations, 16 test tasks."""
     recipe = household_smollm()
     return replace(
         recipe,
@@ -91,7 +91,7 @@ def quickstart_smollm() -> Recipe:
         env=replace(_HOUSES, test_tasks=16),
         iterations=2,
         tasks_per_iteration=4,
-        cold_start=replace(recipe.cold_start, demonstrations=120),
+        cold_start=replace(recipe.cold_start, demonstrations=200),
         evaluation=replace(recipe.evaluation, levels=("L0", "L1")),
         keep=replace(recipe.keep, every=2),
     )
