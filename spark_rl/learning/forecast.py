@@ -31,6 +31,7 @@ from spark_rl.data import demonstrations
 from spark_rl.data.format import Demonstration
 from spark_rl.engines.local.settings import Local
 from spark_rl.learning.batch import packed_sequences
+from spark_rl.learning.prepare import demonstrate
 from spark_rl.learning.update import recomputing
 from spark_rl.models.load import load_model, load_tokenizer
 from spark_rl.models.new import new_model
@@ -145,9 +146,9 @@ async def forecast(recipe: Recipe) -> Forecast | None:
     if not isinstance(recipe.engine, Local) or not (scratch or Path(model_folder(str(recipe.model))).is_dir()):
         return None
     with torch.random.fork_rng():  # pyright: ignore[reportUnknownMemberType]  untyped in torch
-        await _play(recipe, 1)
+        await demonstrate(recipe, 1, processes=1)
         started = time.perf_counter()
-        trees = await _play(recipe, EPISODES)
+        trees = await demonstrate(recipe, EPISODES, processes=1)
         seconds = (time.perf_counter() - started) / EPISODES
         model, tokenizer = _model(recipe, trees)
         episode = _episode(recipe, trees, ChatEncoder(tokenizer), seconds)
@@ -186,20 +187,6 @@ def combine(recipe: Recipe, episode: Episode, speed: Speed) -> Forecast:
 
 
 # -- measuring --------------------------------------------------------------------------------------------------------
-
-
-async def _play(recipe: Recipe, count: int) -> list[Demonstration]:
-    start = recipe.cold_start
-    return await demonstrations.collect(
-        recipe.env,
-        count,
-        level=recipe.level,
-        horizon=recipe.tree.horizon,
-        prompt=recipe.prompt,
-        seed=recipe.seed,
-        tags=start.tags,
-        slips=start.slips,
-    )
 
 
 def _model(recipe: Recipe, trees: list[Demonstration]) -> tuple[PreTrainedModel, Tokenizer]:

@@ -6,6 +6,7 @@ run, or one after an interruption, repeats no finished work.
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
 
@@ -28,7 +29,7 @@ from spark_rl.prompting.encoder import ChatEncoder
 from spark_rl.runs.checkpoints import model_folder
 from spark_rl.runs.run import Run
 
-__all__ = ["prepare", "set_threads"]
+__all__ = ["demonstrate", "prepare", "set_threads"]
 
 
 def set_threads(run: Run, watcher: Watcher) -> None:
@@ -55,18 +56,24 @@ async def prepare(run: Run, watcher: Watcher) -> tuple[PreTrainedModel, Tokenize
 
 
 async def _demonstrations(run: Run, watcher: Watcher) -> list[Demonstration]:
+    recipe, count = run.recipe, run.recipe.cold_start.demonstrations
     if not run.demonstrations.exists():
-        trees = _read(run.recipe) if run.recipe.cold_start.data else await _collect(run.recipe, watcher)
+        if recipe.cold_start.data:
+            trees = _read(recipe)
+        else:
+            watcher.phase("demonstrations", count)
+            trees = await demonstrate(recipe, count, processes=recipe.processes, advance=watcher.advance)
         save(trees, run.demonstrations, run.recipe.prompt)
     return load(run.demonstrations)
 
 
-async def _collect(recipe: Recipe, watcher: Watcher) -> list[Demonstration]:
-    """Won demonstrations of the world's expert, as many as the recipe asks for."""
-    watcher.phase("demonstrations", recipe.cold_start.demonstrations)
+async def demonstrate(
+    recipe: Recipe, count: int, *, processes: int, advance: Callable[[int], None] = lambda _: None
+) -> list[Demonstration]:
+    """So many won demonstrations of the world's expert, as the recipe wants them (`data.demonstrations.collect`)."""
     return await demonstrations.collect(
         recipe.env,
-        recipe.cold_start.demonstrations,
+        count,
         level=recipe.level,
         horizon=recipe.tree.horizon,
         prompt=recipe.prompt,
@@ -74,8 +81,8 @@ async def _collect(recipe: Recipe, watcher: Watcher) -> list[Demonstration]:
         shown=recipe.cold_start.tasks,
         tags=recipe.cold_start.tags,
         slips=recipe.cold_start.slips,
-        processes=recipe.processes,
-        advance=watcher.advance,
+        processes=processes,
+        advance=advance,
     )
 
 
