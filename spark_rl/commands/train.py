@@ -99,7 +99,7 @@ def _get(call: Call, model: Pretrained) -> None:
     folder = models_folder() / model.name
     here = Path(model.name).exists() or made(model) is not None
     print(
-        f"{model.title}, {model.licence}. On two idle cores this takes up to 20 minutes and 9 GB of memory"
+        f"{model.title}, {model.licence}. On two idle cores this takes up to 20 minutes and 10 GB of memory"
         + (f"; the model is in {folder}." if here else f", and a download of {model.download_mb} MB into {folder}.")
     )
     if not here:
