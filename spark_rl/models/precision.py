@@ -7,8 +7,7 @@ the processor have many names, so products are timed.
 
 from __future__ import annotations
 
-import statistics
-import time
+from spark_rl.models.products import product_seconds
 
 __all__ = ["bfloat16_price", "warning"]
 
@@ -17,22 +16,10 @@ def bfloat16_price() -> float:
     """How long a matrix product takes in bfloat16, over the time in float32, on one thread; takes some milliseconds."""
     import torch
 
-    before = torch.get_num_threads()
-
     def seconds(dtype: torch.dtype) -> float:
-        left, right = torch.ones(256, 576, dtype=dtype), torch.ones(576, 1536, dtype=dtype)
-        laps: list[float] = []
-        for _ in range(8):  # the median counts: the first lap prepares the kernel, and others may be interrupted
-            start = time.perf_counter()
-            torch.mm(left, right)
-            laps.append(time.perf_counter() - start)
-        return statistics.median(laps)
+        return product_seconds(torch.ones(256, 576, dtype=dtype), torch.ones(576, 1536, dtype=dtype), threads=1)
 
-    torch.set_num_threads(1)
-    try:
-        return seconds(torch.bfloat16) / seconds(torch.float32)
-    finally:
-        torch.set_num_threads(before)
+    return seconds(torch.bfloat16) / seconds(torch.float32)
 
 
 def warning(price: float) -> str:

@@ -7,8 +7,8 @@ can be many times slower than one.
 from __future__ import annotations
 
 import os
-import statistics
-import time
+
+from spark_rl.models.products import product_seconds
 
 __all__ = ["choose_threads"]
 
@@ -24,23 +24,9 @@ def choose_threads() -> int:
     import torch
 
     cores = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
-    before = torch.get_num_threads()
     left, right = torch.ones(1024, 256), torch.ones(256, 256)
-
-    def seconds(threads: int) -> float:
-        torch.set_num_threads(threads)
-        laps: list[float] = []
-        for _ in range(8):  # the median counts: the first lap starts the threads, and others may be interrupted
-            start = time.perf_counter()
-            torch.mm(left, right)
-            laps.append(time.perf_counter() - start)
-        return statistics.median(laps)
-
-    try:
-        best, fastest = 1, seconds(1)
-        for threads in sorted({*(2**k for k in range(1, cores.bit_length()) if 2**k <= cores), cores} - {1}):
-            if (time_taken := seconds(threads)) * MARGIN < fastest:
-                best, fastest = threads, time_taken
-        return best
-    finally:
-        torch.set_num_threads(before)
+    best, fastest = 1, product_seconds(left, right, 1)
+    for threads in sorted({*(2**k for k in range(1, cores.bit_length()) if 2**k <= cores), cores} - {1}):
+        if (time_taken := product_seconds(left, right, threads)) * MARGIN < fastest:
+            best, fastest = threads, time_taken
+    return best
