@@ -56,14 +56,15 @@ async def prepare(run: Run, watcher: Watcher) -> tuple[PreTrainedModel, Tokenize
 
 
 async def _demonstrations(run: Run, watcher: Watcher) -> list[Demonstration]:
-    recipe, count = run.recipe, run.recipe.cold_start.demonstrations
+    recipe = run.recipe
     if not run.demonstrations.exists():
         if recipe.cold_start.data:
             trees = _read(recipe)
         else:
+            count = recipe.cold_start.demonstrations
             watcher.phase("demonstrations", count)
             trees = await demonstrate(recipe, count, processes=recipe.processes, advance=watcher.advance)
-        save(trees, run.demonstrations, run.recipe.prompt)
+        save(trees, run.demonstrations, recipe.prompt)
     return load(run.demonstrations)
 
 

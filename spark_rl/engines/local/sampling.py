@@ -44,11 +44,11 @@ def draw(
         Token ids, their log-probabilities and the entropies (nats) of their distributions, all [rows]. Both are taken at the
         temperature, or at 1 where the temperature is 0.
     """
-    numbers_there = torch.as_tensor(numbers, device=logits.device)[:, None]
+    columns = logits, temperature, torch.as_tensor(numbers, device=logits.device)[:, None]
     if logits.device.type != "cpu":
-        return _draw(logits, temperature, numbers_there)
+        return _draw(*columns)
     rows = max(1, CELLS // logits.shape[1])
-    parts = zip(*(torch.split(column, rows) for column in (logits, temperature, numbers_there)), strict=True)
+    parts = zip(*(torch.split(column, rows) for column in columns), strict=True)
     drawn, chosen, entropy = zip(*(_draw(*part) for part in parts), strict=True)
     return torch.cat(drawn), torch.cat(chosen), torch.cat(entropy)
 
