@@ -67,7 +67,7 @@ def test_update_packings_give_one_gradient(source):
 
 
 def test_household_counts_steps():
-    lines = output("household.py", "--tasks", "2")
+    lines = output("household_speed.py", "--tasks", "2")
     [steps] = [line for line in lines if line.startswith("steps a second")]
     assert float(steps.split()[3].rstrip(",").replace(",", "")) > 0
 
@@ -112,7 +112,7 @@ def test_eto_prints_a_table_of_known_results_and_refuses_those_of_other_settings
 
 def test_alfworld_answers_as_the_stock_engine():
     pytest.importorskip("textworld", reason="ALFWorld's engine is the extra alfworld")
-    lines = output("alfworld.py", "--generated", "--games", "1")
+    lines = output("alfworld_speed.py", "--generated", "--games", "1")
     assert "same answers" in lines[0]
     for measure in ("reset, first", "step", "fork by replay"):
         assert any(measure in line for line in lines)
@@ -120,13 +120,13 @@ def test_alfworld_answers_as_the_stock_engine():
 
 def test_alfworld_demonstrations_are_the_same_from_any_number_of_processes():
     pytest.importorskip("textworld", reason="ALFWorld's engine is the extra alfworld")
-    lines = output("alfworld.py", "--generated", "--demonstrations", "9")
+    lines = output("alfworld_speed.py", "--generated", "--demonstrations", "9")
     assert lines[0] == "9 demonstrations of alfworld-tiny, equal in all rows"
     assert sum("True" in line or "False" in line for line in lines) == 4
 
 
 def test_alfworld_shows_the_phases_of_a_run():
-    lines = output("alfworld.py", "--run", finished()[0].directory)
+    lines = output("alfworld_speed.py", "--run", finished()[0].directory)
     assert lines[0].startswith("4 iterations, ")
     assert {"environment", "generate", "update"} <= {line.split()[1] for line in lines if len(line.split()) > 2}
 
@@ -147,7 +147,7 @@ def test_walkthroughs_win_on_four_games_of_each_type(alfworld_games, tmp_path):
 
 
 def test_scienceworld_prints_both_sides(scienceworld):
-    lines = output("scienceworld.py", "--tasks", "1", "--worlds", "5")
+    lines = output("scienceworld_speed.py", "--tasks", "1", "--worlds", "5")
     assert "31 texts equal" in lines[0]
     for measure in ("reset", "step", "fork at 15", "replay to 30"):
         assert any(measure in line for line in lines)
@@ -162,7 +162,7 @@ def test_report_measures_a_generated_run():
 
 def test_webshop_measures_a_generated_shop_at_two_sizes():
     pytest.importorskip("rapidfuzz", reason="texts are compared by rapidfuzz, of the extra webshop")
-    lines = output("webshop.py", "--products", "1000", "3000", "--seconds", "0.2")
+    lines = output("webshop_speed.py", "--products", "1000", "3000", "--seconds", "0.2")
     assert lines[0].startswith("generated catalogue: 1,000 products")
     for measure in ("steps a second", "build, s", "open, ms", "search, ms", "own memory, MB"):
         assert any(measure in line for line in lines)
