@@ -60,6 +60,8 @@ class CellResult(TypedDict):
     """Success in training of each iteration."""
     explore_ratio: list[float]
     """Explore ratio of each iteration."""
+    training: NotRequired[dict[str, list[float]]]
+    """Further measures of each iteration, by their names in metrics.jsonl."""
     before: NotRequired[dict[str, JsonObject]]
     """Evaluation before training, by level; `from_json(..., needed=())` reads each."""
     after: NotRequired[dict[str, JsonObject]]

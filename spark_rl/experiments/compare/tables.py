@@ -7,6 +7,7 @@ success of an arm *at equal x* is its success at the x where the shortest curve 
 from __future__ import annotations
 
 import math
+import statistics
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Literal
@@ -20,6 +21,14 @@ __all__ = ["AXES", "Comparison", "markdown"]
 
 AXES = {"leaves": "leaves", "generated": "generated tokens", "env_steps": "environment steps"}
 """Axes of the comparison: name in the curve of a result -> name in tables."""
+TRAINING = {
+    "inadmissible_ratio": "refused steps",
+    "malformed_ratio": "malformed steps",
+    "explore_ratio": "exploring steps",
+    "same_action_siblings": "pairs of siblings with one action",
+    "zero_signal_groups": "groups without a signal",
+}
+"""Measures of the iterations -> their names in tables, all of them shares."""
 TOKENS = "generated"
 """The axis of areas and crossings: tokens are the main cost of a rollout."""
 
@@ -85,6 +94,8 @@ def markdown(comparison: Comparison) -> str:
         parts.append(
             f"**Success on the test splits after training**, and its difference to `{base}`\n\n{_tests(comparison)}"
         )
+    if training := _training(comparison):
+        parts.append(f"**Steps in training**, means over iterations and seeds\n\n{training}")
     parts.append(f"**What a run spent**, means over seeds\n\n{_spent(comparison)}")
     return "\n\n".join(parts) + "\n"
 
@@ -150,6 +161,23 @@ def _tested(comparison: Comparison, moment: Literal["before", "after"], level: s
     else:
         return []
     return [] if any(math.isnan(value) for of_arm in values for value in of_arm) else values
+
+
+def _training(comparison: Comparison) -> str:
+    """What the steps of training were like; empty where a result does not say (ETO, no iterations, an earlier version)."""
+    columns, tokens = {shown: list[str]() for shown in TRAINING.values()}, list[str]()
+    for results in comparison.results:
+        rows = [{"explore_ratio": result["explore_ratio"], **result.get("training", {})} for result in results]
+        if not all(row.get(name) for row in rows for name in TRAINING):
+            return ""
+        forks = any(any(row["forks"]) for row in rows)
+        for name, shown in TRAINING.items():
+            mean = interval([statistics.fmean(row[name]) for row in rows])
+            columns[shown].append(f"{mean}" if forks or name != "same_action_siblings" else "no forks")
+        generated, leaves = (sum(result["curve"][-1][name] for result in results) for name in (TOKENS, "leaves"))
+        tokens.append(f"{generated / leaves:,.0f}")
+    columns[f"{AXES[TOKENS]} for a leaf"] = tokens
+    return _table(comparison.arms, columns)
 
 
 def _spent(comparison: Comparison) -> str:

@@ -42,6 +42,8 @@ MEASURES = (
 """Numbers of an evaluation that a result holds, rounded."""
 TABLES = ("kinds", "averages", "pass_at", "branching")
 """Tables of an evaluation that a result holds as they are, where the evaluation has them."""
+WATCHED = ("malformed_ratio", "inadmissible_ratio", "forks", "same_action_siblings", "zero_signal_groups")
+"""Measures of each iteration of RL that a result holds besides success and explore ratio."""
 SUMS = ("leaves", "generated", "env_steps", "unique_steps", "trained", "seconds")
 """Costs that the curve of a result adds up over the iterations."""
 
@@ -97,6 +99,8 @@ def _train(results: Results, runner: Runner, cell: Cell) -> CellResult:
     result = cast(CellResult, saved)
     if cell.preferences:
         result["preferences"] = encode(cell.preferences)
+    else:
+        result["training"] = {name: [round(row[name], 4) for row in rows] for name in WATCHED}
     results.save(cell, result)
     return result
 

@@ -16,7 +16,14 @@ def result(arm: str, seed: int, tokens: float, success: float) -> Any:
     end = {"iteration": 5.0, **dict.fromkeys(names, tokens), "leaves": 80.0, "success": success}
     before = {"success": 0.2 + seed / 100, "averages": {"score": {"tasks": 0.5}}}
     after = {"success": success, "averages": {"score": {"tasks": 0.5 + seed / 10}}}
-    return {"arm": arm, "seed": seed, "curve": [start, end], "before": {"L1": before}, "after": {"L1": after}}
+    return {
+        "arm": arm,
+        "seed": seed,
+        "curve": [start, end],
+        "before": {"L1": before},
+        "after": {"L1": after},
+        "explore_ratio": [],
+    }
 
 
 RESULTS = [
@@ -53,6 +60,24 @@ def test_the_tables_say_it_all_against_the_first_arm():
 def test_what_was_not_measured_has_no_column():
     bare: list[Any] = [{**one, "before": {}, "after": {"L1": {"success": 0.5}}} for one in RESULTS]
     assert "| arm | L1 |\n" in markdown(Comparison.of(["grpo", "own"], bare))
+
+
+def test_steps_of_training_are_means_over_iterations_and_forks_need_siblings():
+    def with_training(one: Any) -> Any:
+        forks = 0.0 if one["arm"] == "grpo" else 3.0
+        shares = {"inadmissible_ratio": [0.2, 0.4], "malformed_ratio": [0.0, 0.02], "zero_signal_groups": [0.5, 1.0]}
+        training = {**shares, "forks": [forks, 0.0], "same_action_siblings": [forks / 6, 0.0]}
+        return {**one, "explore_ratio": [0.1, 0.1 * one["seed"]], "training": training}
+
+    text = markdown(Comparison.of(["grpo", "own"], [with_training(one) for one in RESULTS]))
+    table = text.split("**Steps in training**")[1].split("**What a run spent**")[0]
+    grpo, own = (line for line in table.splitlines() if line.startswith("| `"))
+    # 1,000 and 500 tokens for 80 leaves
+    refused, malformed, siblings, none = (f"{mean} [{mean}, {mean}]" for mean in ("0.300", "0.010", "0.250", "0.750"))
+    exploring = "0.125 [-0.193, 0.443]"  # seeds 1 and 2 have 0.1 and 0.15
+    assert grpo == f"| `grpo` | {refused} | {malformed} | {exploring} | no forks | {none} | 12 |"
+    assert own == f"| `own` | {refused} | {malformed} | {exploring} | {siblings} | {none} | 6 |"
+    assert "Steps in training" not in markdown(Comparison.of(["grpo", "own"], RESULTS))
 
 
 def test_without_a_whole_seed_there_is_no_table():
