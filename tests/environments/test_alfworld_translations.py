@@ -35,10 +35,10 @@ def folder(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Generator[Path]:
     monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path))
     monkeypatch.setattr(kept, "_written", type(kept._written)())
     monkeypatch.setattr(engine, "_engines", {})
-    monkeypatch.setattr(ahead, "_running", {})
+    ahead._running.close()
     forget()
     yield cache_folder() / "alfworld" / "translations"
-    ahead._stop_all()
+    ahead._running.close()
     forget()
 
 
@@ -183,7 +183,7 @@ def test_nothing_is_translated_ahead_where_nobody_could_use_it(monkeypatch: pyte
     for world, number in ((WORLD, 1), (replace(WORLD, cache=0), 2), (replace(WORLD, memoise=False), 2)):
         monkeypatch.setattr("spark_rl.environments.alfworld.world.cores", lambda number=number: number)
         world.preload(WORLD.tasks("L1", "test")[:1])
-    assert not ahead._running
+    assert not ahead._running.all()
 
 
 @pytest.mark.parametrize("objects", [8, pytest.param(40, marks=pytest.mark.slow)])

@@ -46,8 +46,7 @@ def away() -> Alfworld:
 @pytest.fixture(scope="module", autouse=True)
 def no_worker_stays():
     yield
-    workers._stop_all()
-    workers._running.clear()
+    workers._workers.close()
 
 
 def walk(env: Environment, actions: tuple[str, ...], seed: int, steps: int) -> list[tuple]:
@@ -72,7 +71,7 @@ def repeat(env: Environment, seen: list[tuple], *, between: Callable[[], object]
 
 def worker_of(world: Alfworld, task: Task) -> int:
     """Process id of the worker that has the task's game."""
-    pools = [pool for _, pool in workers._running if pool.engines.games == world.source()]
+    pools = [pool for pool in workers._workers.all() if pool.engines.games == world.source()]
     [pool] = [pool for pool in pools if pool.count == world.workers]
     pid = pool._of(task.id).pid
     assert pid is not None
@@ -256,7 +255,7 @@ def test_no_worker_outlives_its_parent(end: str, code: int) -> None:
         from spark_rl.environments.alfworld import Alfworld, workers
         world = Alfworld(games="generated", objects=8, workers=1)
         world.make().reset(world.tasks("L1", "test")[0])
-        print(*(pid for pool in workers._running for pid in pool[1].processes()), flush=True)
+        print(*(pid for pool in workers._workers.all() for pid in pool.processes()), flush=True)
         {end}
     """
     # The worker holds its parent's standard error until it ends, so `run` returns only then.

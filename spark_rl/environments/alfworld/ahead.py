@@ -9,13 +9,13 @@ Invariants
 
 from __future__ import annotations
 
-import atexit
 import os
 import threading
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 
 from spark_rl.common.helpers import Helper, Lost
+from spark_rl.common.process_local import ProcessLocal
 from spark_rl.environments.alfworld.engine import require, undisturbed
 from spark_rl.environments.alfworld.games import Games
 from spark_rl.environments.alfworld.memo import install
@@ -36,11 +36,7 @@ class Translator:
 
 def translate_ahead(translator: Translator, task_ids: Sequence[str]) -> None:
     """Begin to translate games, before those of earlier calls that wait; returns at once."""
-    with _guard:
-        key = os.getpid(), translator  # a forked child starts its own helper
-        if key not in _running:
-            _running[key] = _Ahead(translator)
-    _running[key].add(task_ids)
+    _running.of(translator).add(task_ids)
 
 
 class _Ahead:
@@ -78,15 +74,8 @@ class _Ahead:
             return None
 
 
-_running: dict[tuple[int, Translator], _Ahead] = {}
-_guard = threading.Lock()
-
-
-@atexit.register
-def _stop_all() -> None:
-    for (process, _), ahead in _running.items():
-        if process == os.getpid():
-            ahead.helper.close()
+_running = ProcessLocal[Translator, _Ahead](_Ahead, lambda ahead: ahead.helper.close())
+"""The helpers of this process."""
 
 
 # -- in the helper --------------------------------------------------------------------------------------------------

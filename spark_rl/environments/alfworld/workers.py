@@ -17,15 +17,13 @@ worker, so that siblings share an engine.
 
 from __future__ import annotations
 
-import atexit
-import os
-import threading
 import zlib
 from collections import OrderedDict
 from collections.abc import Callable
 from dataclasses import dataclass
 
 from spark_rl.common.helpers import Helper, Lost
+from spark_rl.common.process_local import ProcessLocal
 from spark_rl.environments.alfworld.engine import Engines, Place, require
 from spark_rl.errors import EnvironmentFailure, SparkError
 
@@ -60,10 +58,10 @@ class Workers:
 
     def processes(self) -> list[int | None]:
         """Ids of the workers' processes; None for a worker without a process, which starts with its first call."""
-        return [worker.pid for worker in _workers(self)]
+        return [worker.pid for worker in _workers.of(self)]
 
     def _of(self, task_id: str) -> _Worker:
-        return _workers(self)[zlib.crc32(task_id.encode()) % self.count]
+        return _workers.of(self)[zlib.crc32(task_id.encode()) % self.count]
 
 
 class _Worker:
@@ -98,24 +96,13 @@ class _Worker:
         self._helper.stop()
 
 
-_running: dict[tuple[int, Workers], list[_Worker]] = {}
-_guard = threading.Lock()
+def _stop(group: list[_Worker]) -> None:
+    for worker in group:
+        worker.stop()
 
 
-def _workers(workers: Workers) -> list[_Worker]:
-    """The workers of this process; a forked child starts its own, since two processes cannot share a pipe."""
-    with _guard:
-        key = os.getpid(), workers
-        if key not in _running:
-            _running[key] = [_Worker(workers) for _ in range(workers.count)]
-        return _running[key]
-
-
-@atexit.register
-def _stop_all() -> None:
-    for (process, _), group in _running.items():
-        for worker in group if process == os.getpid() else ():
-            worker.stop()
+_workers = ProcessLocal[Workers, "list[_Worker]"](lambda workers: [_Worker(workers) for _ in range(workers.count)], _stop)
+"""The workers of this process."""
 
 
 # -- in the worker --------------------------------------------------------------------------------------------------

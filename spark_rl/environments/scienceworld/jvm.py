@@ -17,7 +17,6 @@ replayed solutions differ somewhere) and no copy of a world could be exact.
 
 from __future__ import annotations
 
-import atexit
 import importlib.metadata
 import os
 import re
@@ -33,6 +32,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import IO
 
+from spark_rl.common.process_local import ProcessLocal
 from spark_rl.errors import EnvironmentFailure, MissingExtra, UsageError
 
 __all__ = ["CLASSES", "LEAST_JAVA", "Jvm", "Launch", "Lost", "archive", "engine_version", "find_java", "machines"]
@@ -265,20 +265,19 @@ def _read_reply(process: subprocess.Popen[bytes], deadline: float) -> list[str]:
     return [take(number()).decode() for _ in range(number())]
 
 
-_running: dict[tuple[int, Launch], list[Jvm]] = {}
+def _stop(group: list[Jvm]) -> None:
+    for jvm in group:
+        jvm.stop()
+
+
+_running = ProcessLocal[Launch, list[Jvm]](lambda _: [], _stop)
+"""The Java processes of this process."""
 _guard = threading.Lock()
 
 
 def machines(launch: Launch, count: int) -> list[Jvm]:
     """The Java processes of this process, at least `count`; a forked child process has its own."""
+    group = _running.of(launch)
     with _guard:
-        group = _running.setdefault((os.getpid(), launch), [])
         group.extend(Jvm(launch) for _ in range(count - len(group)))
-        return group
-
-
-@atexit.register
-def _stop_all() -> None:
-    for (process, _), group in _running.items():
-        for jvm in group if process == os.getpid() else ():
-            jvm.stop()
+    return group
