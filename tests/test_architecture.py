@@ -53,7 +53,7 @@ HEAVY = {
 }  # fmt: skip
 MAY_BE_HEAVY = {
     "models.load", "models.new", "models.tokenizer", "models.adapters", "models.threads", "models.fetch",
-    "models.tree_attention",
+    "models.tree_attention", "models.logprobs",
     "engines.local.attention", "engines.local.batch", "engines.local.cache", "engines.local.decoding",
     "engines.local.engine", "engines.local.levels", "engines.local.packed_weights", "engines.local.passes",
     "engines.local.sampling",

@@ -34,10 +34,10 @@ from spark_rl.learning.batch import packed_sequences
 from spark_rl.learning.prepare import demonstrate
 from spark_rl.learning.update import recomputing
 from spark_rl.models.load import load_model, load_tokenizer
+from spark_rl.models.logprobs import token_logprobs
 from spark_rl.models.new import new_model
 from spark_rl.models.scratch import ScratchModel
 from spark_rl.models.tokenizer import learn_tokenizer
-from spark_rl.objective.loss import token_logprobs
 from spark_rl.prompting.encoder import ChatEncoder
 from spark_rl.runs.checkpoints import model_folder
 from spark_rl.types import Observation, Request, Task

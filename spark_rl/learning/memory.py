@@ -33,11 +33,11 @@ from spark_rl.engines.local.settings import Local
 from spark_rl.errors import UsageError
 from spark_rl.models import adapters
 from spark_rl.models.load import device_of
+from spark_rl.models.logprobs import LOGIT_CELLS
 from spark_rl.models.new import scratch_config
 from spark_rl.models.scratch import ScratchModel
 from spark_rl.models.tree_attention import copies
 from spark_rl.models.weights import Weights
-from spark_rl.objective.loss import LOGIT_CELLS
 from spark_rl.runs.checkpoints import model_folder
 
 __all__ = ["Need", "Shape", "activation_bytes", "check", "device_bytes", "need", "shape", "tree_bytes"]

@@ -34,8 +34,9 @@ from spark_rl.learning.batch import Batch
 from spark_rl.learning.optimizer import trained
 from spark_rl.learning.packing import MicroBatch, Packing, microbatches
 from spark_rl.models import adapters
+from spark_rl.models.logprobs import Predictions, predicted_logprobs
 from spark_rl.models.tree_attention import ancestry, attending, depths
-from spark_rl.objective.loss import Loss, Predictions, Targets, policy_loss, predicted_logprobs
+from spark_rl.objective.loss import Loss, Targets, policy_loss
 
 __all__ = ["accumulate", "recomputing", "signal_to_noise", "trainer_logprobs", "update"]
 

@@ -21,17 +21,15 @@ Functions that compute tensors import torch inside, so recipes can hold a `Loss`
 
 from __future__ import annotations
 
-from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Generic, Literal, NamedTuple, Protocol, Self, SupportsFloat, TypeVar, cast
 
-from spark_rl.contracts import LanguageModel
 from spark_rl.errors import UsageError
 
 if TYPE_CHECKING:
-    from torch import Tensor, nn
+    from torch import Tensor
 
-__all__ = ["Loss", "Predictions", "Targets", "k3", "policy_loss", "predicted_logprobs", "surrogate", "token_logprobs"]
+__all__ = ["Loss", "Targets", "k3", "policy_loss", "surrogate"]
 
 
 class _Array(Protocol):
@@ -49,8 +47,6 @@ NumbersT = TypeVar("NumbersT", bound=_Array)
 
 LOG_RATIO_LIMIT = 20.0
 """Differences of log-probabilities are clamped to this before `exp`. A clamped term then has gradient 0 and not 0 * inf."""
-LOGIT_CELLS = 2**25
-"""Most logits that are turned into 32-bit log-probabilities at once: 128 MiB, whatever the size of the vocabulary."""
 
 
 class Targets(NamedTuple, Generic[ArrayT]):
@@ -186,107 +182,3 @@ def policy_loss(
         # torch does not say what `tolist` returns.
         numbers = cast("list[float]", torch.stack(list(sums.values())).tolist())  # pyright: ignore[reportUnknownMemberType]
     return -objective, dict(zip(sums, numbers, strict=True))
-
-
-class Predictions(NamedTuple):
-    """Which tokens of a forward pass were sampled, and where they are predicted."""
-
-    positions: Tensor
-    """Positions in the flattened ids that predict a sampled token, [P], without duplicates."""
-    place: Tensor
-    """Which of the positions predicts each sampled token, [S]; several tokens may share one."""
-    sampled: Tensor
-    """Ids of the sampled tokens, [S]."""
-
-
-def token_logprobs(
-    model: LanguageModel, tokens: Tensor, sampled: Tensor, temperature: float, with_entropy: bool = False
-) -> tuple[Tensor, Tensor | None]:
-    """`predicted_logprobs` of rows that are padded on the right.
-
-    Under causal attention no token sees a later one, so padding needs no mask.
-
-    Args:
-        model: a transformers causal language model.
-        tokens: ids, [rows, length].
-        sampled: marks the ids that were sampled, bool [rows, length]; the first of a row is never marked.
-        temperature: temperature of the rollout; 0 (greedy) counts as 1.
-        with_entropy: whether to compute the entropy.
-
-    Returns:
-        Two tensors [S] in row-major order; see `predicted_logprobs`.
-    """
-    import torch
-
-    positions = sampled.flatten().nonzero()[:, 0] - 1
-    place = torch.arange(len(positions), device=tokens.device)
-    predictions = Predictions(positions, place, tokens[sampled])
-    return predicted_logprobs(model, tokens, predictions, temperature, with_entropy)
-
-
-def predicted_logprobs(
-    model: LanguageModel,
-    tokens: Tensor,
-    predictions: Predictions,
-    temperature: float,
-    with_entropy: bool = False,
-    options: Mapping[str, object] | None = None,
-) -> tuple[Tensor, Tensor | None]:
-    """Log-probabilities of the sampled tokens, and the entropy of the distributions that they were drawn from.
-
-    Only positions that predict a sampled token reach the output layer, since logits of a large vocabulary take most of the
-    memory. The architecture's own code scales or caps its logits afterwards.
-
-    Args:
-        model: a transformers causal language model.
-        tokens: ids, [sequences, length].
-        predictions: the sampled tokens.
-        temperature: temperature of the rollout; 0 (greedy) counts as 1.
-        with_entropy: whether to compute the entropy.
-        options: further options of the model's forward pass, by name.
-
-    Returns:
-        Two tensors [S], in 32 bits or the model's own precision if higher. Without `with_entropy` the second is None.
-    """
-    import torch
-    from torch.utils.checkpoint import checkpoint  # pyright: ignore[reportUnknownVariableType]  untyped arguments
-
-    logits = _logits_at(model, tokens, predictions.positions, options or {})
-    place, ids = predictions.place, predictions.sampled
-
-    def score(part: Tensor, place: Tensor, ids: Tensor) -> tuple[Tensor, Tensor | None]:
-        part = part.to(torch.promote_types(part.dtype, torch.float32)) / (temperature or 1.0)
-        log_all = part.log_softmax(-1)
-        entropy = -(log_all.exp() * log_all).sum(-1)[place] if with_entropy else None
-        return log_all[place, ids], entropy
-
-    size = max(1, LOGIT_CELLS // logits.shape[-1])
-    if len(logits) <= size:
-        return score(logits, place, ids)
-    order = place.argsort(stable=True)
-    # torch does not say what `tolist` returns.
-    counts = cast("list[int]", torch.bincount(place // size).tolist())  # pyright: ignore[reportUnknownMemberType]
-    parts = [
-        # Without `checkpoint`, the 32-bit copy of every part is kept for the backward pass.
-        cast("tuple[Tensor, Tensor | None]", checkpoint(score, part, place[some] % size, ids[some], use_reentrant=False))
-        for part, some in zip(torch.split(logits, size), torch.split(order, counts), strict=True)
-    ]
-    back = order.argsort()
-    picked = torch.cat([logprobs for logprobs, _ in parts])[back]
-    return picked, torch.cat([entropy for _, entropy in parts if entropy is not None])[back] if with_entropy else None
-
-
-def _logits_at(model: LanguageModel, tokens: Tensor, positions: Tensor, options: Mapping[str, object]) -> Tensor:
-    """Logits [P, vocabulary] at positions of the flattened ids, from the model's own forward pass."""
-
-    def select(_: nn.Module, inputs: tuple[Tensor, ...]) -> tuple[Tensor, ...]:
-        return inputs[0].flatten(0, 1)[positions], *inputs[1:]
-
-    head = model.get_output_embeddings()
-    if head is None:
-        return model(input_ids=tokens, use_cache=False, **options).logits.flatten(0, 1)[positions]
-    hook = head.register_forward_pre_hook(select)
-    try:
-        return model(input_ids=tokens, use_cache=False, **options).logits
-    finally:
-        hook.remove()

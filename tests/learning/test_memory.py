@@ -21,10 +21,11 @@ from spark_rl.learning.memory import Shape
 from spark_rl.learning.optimizer import adamw
 from spark_rl.learning.update import recomputing
 from spark_rl.models import adapters
+from spark_rl.models.logprobs import token_logprobs
 from spark_rl.models.scratch import ScratchModel
 from spark_rl.models.tree_attention import ancestry, attending, depths
 from spark_rl.models.weights import Weights
-from spark_rl.objective.loss import Loss, token_logprobs
+from spark_rl.objective.loss import Loss
 from spark_rl.prompting.transcript import Transcript
 from spark_rl.prompting.window import Window
 from spark_rl.recipes import load_recipe

@@ -16,8 +16,8 @@ from spark_rl.learning.optimizer import adamw, trained
 from spark_rl.learning.update import recomputing
 from spark_rl.models import adapters
 from spark_rl.models.load import load_model
+from spark_rl.models.logprobs import token_logprobs
 from spark_rl.models.weights import Weights
-from spark_rl.objective.loss import token_logprobs
 
 LORA = Weights(lora_rank=3)
 IDS = torch.tensor([[5, 9, 2, 7, 1, 3, 3, 8]])

@@ -25,8 +25,8 @@ from spark_rl.learning.batch import pack, packed_sequences
 from spark_rl.learning.trainer import train
 from spark_rl.learning.update import trainer_logprobs
 from spark_rl.models.load import load_model, load_tokenizer
+from spark_rl.models.logprobs import token_logprobs
 from spark_rl.models.weights import Weights
-from spark_rl.objective.loss import token_logprobs
 from spark_rl.prompting.encoder import ChatEncoder
 from spark_rl.prompting.prompt import Prompt
 from spark_rl.prompting.transcript import Transcript

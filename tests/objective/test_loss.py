@@ -1,22 +1,10 @@
 import math
-from typing import Any
 
 import pytest
 import torch
-from transformers import Gemma2Config, Gemma2ForCausalLM, GraniteConfig, GraniteForCausalLM, Qwen2Config, Qwen2ForCausalLM
 
 from spark_rl.errors import UsageError
-from spark_rl.objective import loss as loss_module
-from spark_rl.objective.loss import Loss, Targets, k3, policy_loss, surrogate, token_logprobs
-
-SIZE: dict[str, Any] = {
-    "vocab_size": 16,
-    "hidden_size": 8,
-    "intermediate_size": 16,
-    "num_hidden_layers": 2,
-    "num_attention_heads": 2,
-    "num_key_value_heads": 1,
-}
+from spark_rl.objective.loss import Loss, Targets, k3, policy_loss, surrogate
 
 
 def tensor(*values):
@@ -126,47 +114,3 @@ def test_statistics_say_what_was_clipped():
 def test_settings_that_make_no_sense_are_refused_by_name(field, value):
     with pytest.raises(UsageError, match=rf"loss\.{field} is"):
         Loss(**{field: value})
-
-
-ARCHITECTURES = [
-    lambda: Qwen2ForCausalLM(Qwen2Config(**SIZE, tie_word_embeddings=True)),
-    lambda: Gemma2ForCausalLM(Gemma2Config(**SIZE, head_dim=4, final_logit_softcapping=0.01, pad_token_id=0)),
-    lambda: GraniteForCausalLM(GraniteConfig(**SIZE, logits_scaling=0.05)),
-]
-
-
-@pytest.mark.parametrize("build", ARCHITECTURES, ids=["plain", "soft cap", "scaled"])
-@pytest.mark.parametrize("cells", [2**25, 40])  # in one piece, and in pieces of two tokens
-def test_log_probabilities_are_those_of_each_row_alone(build, cells, monkeypatch):
-    monkeypatch.setattr(loss_module, "LOGIT_CELLS", cells)
-    torch.manual_seed(0)
-    model = build().double().eval()
-    rows = [[1, 2, 3, 4, 5, 6], [7, 8, 9]]
-    tokens = torch.tensor([rows[0], rows[1] + [0] * 3])
-    sampled = torch.tensor([[0, 0, 1, 0, 1, 1], [0, 1, 1, 0, 0, 0]]).bool()
-    logprobs, entropy = token_logprobs(model, tokens, sampled, temperature=0.7, with_entropy=True)
-    expected, uncertainty = [], []
-    for row, marks in zip(rows, sampled.tolist(), strict=True):
-        table = (model(torch.tensor([row])).logits[0] / 0.7).log_softmax(-1)
-        for place in (place for place, mark in enumerate(marks) if mark):
-            expected.append(table[place - 1, row[place]])
-            uncertainty.append(torch.distributions.Categorical(logits=table[place - 1]).entropy())
-    assert entropy is not None
-    torch.testing.assert_close(logprobs, torch.stack(expected))
-    torch.testing.assert_close(entropy, torch.stack(uncertainty))
-    assert logprobs.std() > 0.01
-    embedding = model.get_input_embeddings().weight
-    (gradient,) = torch.autograd.grad((logprobs + entropy).sum(), embedding, retain_graph=True)
-    (direct,) = torch.autograd.grad((torch.stack(expected) + torch.stack(uncertainty)).sum(), embedding)
-    torch.testing.assert_close(gradient, direct)
-
-
-def test_greedy_counts_as_temperature_one_and_half_precision_is_scored_in_32_bits():
-    torch.manual_seed(0)
-    model = Qwen2ForCausalLM(Qwen2Config(**SIZE)).bfloat16().eval()
-    tokens, sampled = torch.tensor([[1, 2, 3]]), torch.tensor([[False, True, True]])
-    greedy, entropy = token_logprobs(model, tokens, sampled, temperature=0.0)
-    plain, _ = token_logprobs(model, tokens, sampled, temperature=1.0)
-    assert greedy.dtype == torch.float32
-    assert entropy is None
-    assert torch.equal(greedy, plain)

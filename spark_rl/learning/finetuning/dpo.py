@@ -42,8 +42,8 @@ from spark_rl.learning.finetuning.trl import (
     trainable,
     watch,
 )
+from spark_rl.models.logprobs import token_logprobs
 from spark_rl.models.weights import Weights
-from spark_rl.objective.loss import token_logprobs
 from spark_rl.objective.preferences import Preferences
 
 if TYPE_CHECKING:

@@ -6,7 +6,7 @@ that `prompting` has rendered, and the trainer gets ids with labels, so it token
 The loss is on completions. With `ColdStart.prompt_weight` the prompt's tokens count a little too, and with
 `optimizer="muon"` Muon trains the matrices. Both matter for a model from scratch, which has to learn the language.
 
-Only completions reach the output layer (`loss.token_logprobs`), and a batch goes through the model in parts that fit the
+Only completions reach the output layer (`models.logprobs`), and a batch goes through the model in parts that fit the
 token budget. A row longer than `ColdStart.max_tokens` is left out whole, and the user gets a message about it.
 """
 
@@ -37,8 +37,8 @@ from spark_rl.learning.finetuning.trl import (
     trainable,
     watch,
 )
+from spark_rl.models.logprobs import token_logprobs
 from spark_rl.models.weights import Weights
-from spark_rl.objective.loss import token_logprobs
 
 if TYPE_CHECKING:
     from trl.trainer.sft_config import SFTConfig
