@@ -17,8 +17,8 @@ __all__ = ["smollm"]
 def smollm(name: str, env: World, *, horizon: int, limit: int) -> Recipe:
     """SPARK with SmolLM2-135M-Instruct (`spark-rl model get smollm2-135m`), after a cold start on 300 expert paths.
 
-    The number of demonstrations, the tree (8 leaves from 4 roots, B = 2) and the weight of the divergence are the paper's;
-    everything else is what a CPU can afford. Prompts are transcripts without instructions and lists of actions, and the task
+    The number of demonstrations and the tree (8 leaves from 4 roots, B = 2) are the paper's; everything else is what a CPU
+    can afford. Prompts are transcripts without instructions and lists of actions, and the task
     stands in the first turn alone: every token of a prompt is read, kept and trained on, and the cold start teaches the form
     of answers. One epoch without slips: on development tasks of the household world it won 38 of 80, and with slips at a
     fifth of the steps 26 of 80. The model computes in bfloat16, and 32-bit copies of its weights learn. Evaluation samples
@@ -41,8 +41,8 @@ def smollm(name: str, env: World, *, horizon: int, limit: int) -> Recipe:
         prompt=Prompt(Transcript(), instructions="none", list_actions=False, limit=limit),
         sampling=Sampling(temperature=1.0, max_tokens=64),
         advantage=GroupMean(by_length=True),  # failures are twice as long as successes
-        loss=Loss(kl=0.01, entropy=0.0),
-        optimizer=Optimizer(learning_rate=1e-5, minibatches=2, token_budget=4096),
+        loss=Loss(kl=0.0, entropy=0.0),
+        optimizer=Optimizer(learning_rate=4e-5, minibatches=2, token_budget=4096),
         cold_start=ColdStart(epochs=1, batch=4, learning_rate=3e-4),
         evaluation=Evaluation(levels=("L0", "L1"), temperature=1.0, every=0),
         keep=Keep(checkpoints=1),
