@@ -146,8 +146,9 @@ def _parts(logits: Tensor, place: Tensor) -> Iterator[tuple[slice, Tensor]]:
     """Rows of logits that are scored at once, and the indices of the sampled tokens that they predict."""
     cells = min(LOGIT_CELLS, PROCESSOR_CELLS) if logits.device.type == "cpu" else LOGIT_CELLS
     size = max(1, cells // logits.shape[-1])
+    part = place // size
     for start in range(0, len(logits), size):
-        yield slice(start, min(start + size, len(logits))), (place // size == start // size).nonzero()[:, 0]
+        yield slice(start, min(start + size, len(logits))), (part == start // size).nonzero()[:, 0]
 
 
 def _tempered(logits: Tensor, temperature: float) -> Tensor:

@@ -1,4 +1,4 @@
-"""Log-probabilities and entropies against the plain formula, and their gradients against finite differences."""
+"""Log-probabilities, entropies and their gradients against the plain formula and its gradient."""
 
 from __future__ import annotations
 
