@@ -21,9 +21,10 @@ def smollm(name: str, env: World, *, horizon: int, limit: int) -> Recipe:
     can afford. Prompts are transcripts without instructions and lists of actions, and the task stands in the first turn
     alone: every token of a prompt is read, kept and trained on, and the cold start teaches the form of answers. One epoch
     without slips: on development tasks of the household world it won 38 of 80, and with slips at a fifth of the steps 26 of
-    80. No divergence from a reference model: the paper's weight of 0.01 makes nothing of the 0.005 nats that it came to
-    after four iterations, and the reference reads every token once more. The model computes in bfloat16, and 32-bit copies
-    of its weights learn. Evaluation samples at the temperature of the rollouts, so that it measures the trained policy.
+    80. A step for each demonstration (`batch` 1) won 29 of 40 tasks, and one for every four 23. No divergence from a
+    reference model: the paper's weight of 0.01 makes nothing of the 0.005 nats that it came to after four iterations, and
+    the reference reads every token once more. The model computes in bfloat16, and 32-bit copies of its weights learn.
+    Evaluation samples at the temperature of the rollouts, so that it measures the trained policy.
 
     Args:
         name: the recipe's name.
@@ -44,7 +45,7 @@ def smollm(name: str, env: World, *, horizon: int, limit: int) -> Recipe:
         advantage=GroupMean(by_length=True),  # failures are twice as long as successes
         loss=Loss(kl=0.0, entropy=0.0),
         optimizer=Optimizer(learning_rate=4e-5, minibatches=2, token_budget=4096),
-        cold_start=ColdStart(epochs=1, batch=4, learning_rate=3e-4),
+        cold_start=ColdStart(epochs=1, batch=1, learning_rate=3e-4),
         evaluation=Evaluation(levels=("L0", "L1"), temperature=1.0, every=0),
         keep=Keep(checkpoints=1),
     )

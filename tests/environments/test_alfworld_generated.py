@@ -8,6 +8,7 @@ import re
 import subprocess
 import sys
 from collections import Counter
+from dataclasses import replace
 
 import pytest
 from hypothesis import given, settings
@@ -228,6 +229,18 @@ def test_levels_have_their_splits(monkeypatch: pytest.MonkeyPatch) -> None:
     assert [task.id for task in splits["L0", "test"]] == sorted(task.id for task in splits["L0", "test"])
     assert len({task.kind for task in splits["L0", "train"][:12]}) > 3
     assert world.task(splits["L2", "test"][3].id) == splits["L2", "test"][3]
+
+
+def test_fewer_games_are_a_fixed_choice_of_all_types() -> None:
+    whole = Alfworld(games="generated", objects=8)
+    for level, kinds in (("L0", set(KINDS)), ("L2", set(HELD_OUT))):
+        few, more = (replace(whole, test_tasks=count).tasks(level, "test") for count in (20, 30))
+        assert len(few) == 20
+        assert {task.kind for task in few} == kinds
+        assert set(few) < set(more) < set(whole.tasks(level, "test"))
+        assert [task.id for task in few] == sorted(task.id for task in few)
+    with pytest.raises(UsageError, match="test_tasks is -1; give 0 or more"):
+        Alfworld(test_tasks=-1)
 
 
 # -- the engine ------------------------------------------------------------------------------------------------------
