@@ -9,7 +9,6 @@ Invariants
 
 from __future__ import annotations
 
-import hashlib
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -27,7 +26,7 @@ from spark_rl.environments.alfworld.inventory import Inventory, counted
 from spark_rl.environments.alfworld.planner import PlannerExpert
 from spark_rl.environments.alfworld.search import Goal, SearchExpert
 from spark_rl.environments.alfworld.walkthrough import Walkthrough
-from spark_rl.environments.splits import check_names
+from spark_rl.environments.splits import check_names, draw
 from spark_rl.errors import UsageError, unknown_name
 from spark_rl.types import Task
 
@@ -73,8 +72,8 @@ class Alfworld:
     """The expert: one that searches from observations, or one with full knowledge: the stored solution, the planner."""
 
     def __post_init__(self) -> None:
-        counts = ("train_tasks", "dev_tasks", "test_tasks", "workers", "cache")
-        for name, least in (*((name, 0) for name in counts), ("engines", 1)):
+        for name in ("train_tasks", "dev_tasks", "test_tasks", "engines", "workers", "cache"):
+            least = int(name == "engines")
             if (value := getattr(self, name)) < least:
                 raise UsageError(f"alfworld: {name} is {value}; give {least} or more")
         if not self.timeout > 0:
@@ -103,10 +102,10 @@ class Alfworld:
         if split == "test":
             tasks = self.source().split("valid_seen" if level == "L0" else "valid_unseen")
             tasks = [task for task in tasks if level != "L2" or task.kind in HELD_OUT]
-            chosen = set(sorted(tasks, key=_mixed)[: self.test_tasks or None])
+            chosen = set(sorted(tasks, key=lambda task: draw(task.id))[: self.test_tasks or None])
             return [task for task in tasks if task in chosen]
         tasks = [task for task in self.source().split("train") if level != "L2" or task.kind not in HELD_OUT]
-        tasks.sort(key=_mixed)
+        tasks.sort(key=lambda task: draw(task.id))
         if split == "dev":
             return tasks[: self.dev_tasks]
         return tasks[self.dev_tasks :][: self.train_tasks or None]
@@ -173,8 +172,3 @@ class Alfworld:
     def fetch(self, source: Path | None, to: Path | None, *, link: bool, tell: Watcher) -> Inventory:
         """Fetch and verify the official games: see `fetch.fetch`."""
         return fetch(source, to, link=link, tell=tell)
-
-
-def _mixed(task: Task) -> bytes:
-    """A key whose order mixes the types, and is the same everywhere."""
-    return hashlib.sha256(task.id.encode()).digest()

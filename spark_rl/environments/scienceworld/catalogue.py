@@ -14,12 +14,11 @@ training lacks. One task type (`use-thermometer`) is in no level; every variatio
 
 from __future__ import annotations
 
-import hashlib
 import re
 from collections import defaultdict
 from collections.abc import Iterable, Sequence
 
-from spark_rl.environments.splits import check_names
+from spark_rl.environments.splits import check_names, draw
 from spark_rl.errors import UsageError, unknown_name
 
 __all__ = ["HELD_OUT", "KINDS", "LEFT_OUT", "VARIATIONS", "mixed", "named", "variations"]
@@ -89,9 +88,9 @@ def variations(level: str, split: str, dev_tasks: int) -> list[str]:
 def mixed(ids: Iterable[str]) -> list[str]:
     """The ids in a fixed order that takes one of each type in turn."""
     by_kind: defaultdict[str, list[str]] = defaultdict(list)
-    for task_id in sorted(ids, key=_draw):
+    for task_id in sorted(ids, key=draw):
         by_kind[task_id.partition("/")[0]].append(task_id)
-    turns = [(turn, _draw(task_id), task_id) for some in by_kind.values() for turn, task_id in enumerate(some)]
+    turns = [(turn, draw(task_id), task_id) for some in by_kind.values() for turn, task_id in enumerate(some)]
     return [task_id for _, _, task_id in sorted(turns)]
 
 
@@ -117,7 +116,3 @@ def _part(kind: str, part: str) -> Sequence[int]:
     count = VARIATIONS[kind]
     quarter = count // 4
     return {"train": range(2 * quarter), "dev": range(2 * quarter, 3 * quarter), "test": range(3 * quarter, count)}[part]
-
-
-def _draw(task_id: str) -> bytes:
-    return hashlib.sha256(task_id.encode()).digest()
