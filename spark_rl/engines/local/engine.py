@@ -24,6 +24,7 @@ import torch
 from numpy.typing import NDArray
 from transformers import PreTrainedModel
 
+from spark_rl.common.heap import give_back
 from spark_rl.contracts import ModelState, Tokenizer
 from spark_rl.engines.local.attention import attending, check_attention
 from spark_rl.engines.local.batch import Batch
@@ -91,6 +92,7 @@ class LocalEngine:
         self.cache.clear()
         self.slabs = self._slabs()
         self.packed = None
+        give_back()
 
     def _slabs(self) -> tuple[Slab, Slab, Slab]:
         return Slab(self.layout), Slab(self.layout), Slab(self.layout)
