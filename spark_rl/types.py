@@ -117,6 +117,12 @@ class Cost:
     """Prompts whose parent was no longer in the cache."""
     discarded: int = 0
     """Tokens of `generated` that belong to replaced completions."""
+    preempted: int = 0
+    """How often its keys and values were given up for want of memory, and computed again."""
+    restarts: int = 0
+    """Processes of the engine that died or hung while it was sampled, and were replaced."""
+    queued: float = 0.0
+    """Seconds that it waited in the engine until it ran."""
 
     def __add__(self, other: Cost) -> Cost:
         return Cost(*(mine + theirs for mine, theirs in zip(astuple(self), astuple(other), strict=True)))
@@ -329,9 +335,12 @@ class Spent:
     failed: int = 0
     """Trees dropped because their environment failed."""
     restarts: int = 0
-    """Environment processes that died or hung and were replaced. Their states were reached again by replay."""
+    """Processes of environments or of the engine that died or hung and were replaced. States of environments were reached
+    again by replay, and completions sampled again from their seeds."""
+    preempted: int = 0
+    """How often an engine gave up keys and values of a running request for want of memory, and computed them again."""
     seconds: dict[str, float] = field(default_factory=dict[str, float])
-    """Wall-clock seconds by phase (`generate`, `environment`, `update`, ...)."""
+    """Wall-clock seconds by phase (`generate`, `environment`, `update`, ...); `queue` is summed over requests."""
 
     def __iadd__(self, other: Spent) -> Spent:
         for name in SPENT_COUNTERS:
@@ -348,6 +357,10 @@ class Spent:
         self.reused += cost.reused
         self.misses += cost.misses
         self.discarded += cost.discarded
+        self.preempted += cost.preempted
+        self.restarts += cost.restarts
+        if cost.queued:
+            self.seconds["queue"] = self.seconds.get("queue", 0.0) + cost.queued
 
     def counts(self) -> dict[str, int]:
         """The counters without the clock."""

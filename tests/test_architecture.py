@@ -49,14 +49,14 @@ EXCEPTIONS: dict[tuple[str, str], str] = {}
 HEAVY = {
     "torch", "transformers", "tokenizers", "safetensors", "trl", "datasets", "accelerate", "peft",
     "textworld", "alfworld", "fast_downward", "scienceworld", "py4j", "starlette", "uvicorn", "sse_starlette",
-    "tensorboard", "wandb", "rapidfuzz", "spacy", "openai",
+    "tensorboard", "wandb", "rapidfuzz", "spacy", "openai", "vllm",
 }  # fmt: skip
 MAY_BE_HEAVY = {
     "models.load", "models.new", "models.tokenizer", "models.adapters", "models.threads", "models.fetch",
     "models.tree_attention", "models.logprobs",
     "engines.local.attention", "engines.local.batch", "engines.local.cache", "engines.local.decoding",
     "engines.local.engine", "engines.local.levels", "engines.local.packed_weights", "engines.local.passes",
-    "engines.local.sampling",
+    "engines.sampling", "engines.vllm.engine", "engines.vllm.inside", "engines.vllm.weights",
     "server.app", "runs.checkpoints",
     "learning.forecast", "learning.learner", "learning.memory", "learning.optimizer", "learning.prepare", "learning.trainer",
     "learning.update",
@@ -67,7 +67,7 @@ MAY_BE_HEAVY = {
 WITHOUT_TORCH = (
     "errors", "types", "contracts", "common", "prompting", "advantage", "branching", "environments", "objective", "policies",
     "models.scratch", "models.weights", "models.vocabulary", "models.pretrained", "engines.openai", "engines.answers",
-    "engines.registry", "engines.local.settings",
+    "engines.registry", "engines.local.settings", "engines.vllm.settings", "engines.vllm.process", "engines.stops",
     "rollout.grow", "rollout.states", "rollout.resampling", "rollout.tasks", "rollout.playing", "rollout.metrics",
     "config", "runs.run", "runs.forests", "runs.trackers", "evaluation", "data", "report", "learning.batch",
     "learning.packing", "learning.dynamic_sampling", "recipes", "experiments", "cli",

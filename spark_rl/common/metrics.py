@@ -174,7 +174,9 @@ _COSTS = (
     Metric("env_forks", "Copies made of an environment's state.", "count"),
     Metric("states_kept", "Most environment states held at once for later forks.", "count"),
     Metric("failed", "Trees dropped because their environment failed.", "count"),
-    Metric("restarts", "Processes of the environment that died or hung and were replaced.", "count"),
+    Metric("restarts", "Processes of the environment or the engine that died or hung and were replaced.", "count"),
+    Metric("preempted", "Times that an engine gave up keys and values for want of memory, to compute them again.", "count"),
+    Metric("seconds_queue", "Time that requests waited in an engine until they ran, summed over requests.", "seconds"),
     Metric("seconds", "Wall-clock time of the whole iteration.", "seconds"),
     Metric(
         "seconds_{phase}", "Wall-clock time of a phase of the iteration: `generate`, `environment`, `update`, ...", "seconds"

@@ -13,7 +13,7 @@ from spark_rl.engines.local.attention import Pass, View
 from spark_rl.engines.local.cache import Entry, Ints
 from spark_rl.engines.local.jobs import Job, Level, Sample
 from spark_rl.engines.local.passes import Passes
-from spark_rl.engines.local.sampling import draw, uniform
+from spark_rl.engines.sampling import draw, uniform
 
 __all__ = ["ROOM", "Decoding"]
 

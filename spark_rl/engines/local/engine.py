@@ -32,6 +32,7 @@ from spark_rl.engines.local.cache import Layout, PrefixCache
 from spark_rl.engines.local.jobs import Job, Sample
 from spark_rl.engines.local.levels import Slab
 from spark_rl.engines.local.packed_weights import PackedWeights
+from spark_rl.engines.stops import stop_ids
 from spark_rl.errors import PolicyFailure, PromptTooLong, UsageError
 from spark_rl.prompting.encoder import ChatEncoder
 from spark_rl.types import Completion, Request
@@ -175,10 +176,8 @@ class LocalEngine:
 
 
 def _stops(model: PreTrainedModel, tokenizer: Tokenizer) -> NDArray[np.bool_]:
-    """Which token ids end a turn, by the model's generation settings (one, several or none) and the tokenizer."""
+    """Which token ids end a turn."""
     head = cast("torch.nn.Linear", model.get_output_embeddings())  # or an adapter around one
     stops = np.zeros(head.weight.shape[0], bool)
-    ends: int | list[int] | None = getattr(model.generation_config, "eos_token_id", None)
-    several = ends if isinstance(ends, list) else [ends]
-    stops[[end for end in (*several, tokenizer.eos_token_id) if end is not None]] = True
+    stops[list(stop_ids(model.generation_config, tokenizer.eos_token_id))] = True
     return stops

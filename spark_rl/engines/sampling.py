@@ -17,10 +17,16 @@ CELLS = 2**19
 """Numbers that a processor works on at once: several passes over more of them would each read and write main memory."""
 
 
-def uniform(seeds: NDArray[np.uint64], position: int) -> NDArray[np.float64]:
-    """One number in [0, 1) for each seed at a position of its completion: SplitMix64 of both (Steele et al. 2014)."""
+def uniform(seeds: NDArray[np.uint64], position: int | NDArray[np.uint64]) -> NDArray[np.float64]:
+    """One number in [0, 1) for each seed at a position of its completion: SplitMix64 of both (Steele et al. 2014).
+
+    Args:
+        seeds: [rows].
+        position: number of tokens drawn before, of all rows or of each, [rows].
+    """
     with np.errstate(over="ignore"):
-        mixed = _mix(_mix(seeds) + np.uint64((position + 1) * 0x9E3779B97F4A7C15 % 2**64))
+        step = (np.asarray(position, np.uint64) + np.uint64(1)) * np.uint64(0x9E3779B97F4A7C15)
+        mixed = _mix(_mix(seeds) + step)
     return (mixed >> np.uint64(11)).astype(np.float64) * 2.0**-53
 
 

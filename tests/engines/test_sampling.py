@@ -9,7 +9,7 @@ import torch
 from hypothesis import given
 from hypothesis import strategies as st
 
-from spark_rl.engines.local.sampling import draw, uniform
+from spark_rl.engines.sampling import draw, uniform
 
 
 def _entropy(p: float) -> float:
