@@ -126,9 +126,7 @@ class VllmEngine:
             PolicyFailure: the weights are of another model, or vLLM's log-probabilities are not theirs.
         """
         if self._model is None:
-            raise PolicyFailure(
-                "this engine was opened with the name of a model, so there is no learner whose weights it takes"
-            )
+            raise PolicyFailure("this engine has loaded a model by its name: new weights need a model in memory")
         assert self._process is not None
         self._weights, self.version = weights, version
         self.clear()

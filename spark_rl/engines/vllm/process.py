@@ -94,7 +94,7 @@ class Process:
 
     @staticmethod
     def _started(settings: Vllm, folder: Path | str, *, dtype: str, context: int, empty: bool) -> Any:
-        """vLLM's own engine."""
+        """The engine of vLLM itself."""
         arguments = import_module("vllm.engine.arg_utils").AsyncEngineArgs(
             model=str(folder),
             dtype=dtype,
