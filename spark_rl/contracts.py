@@ -384,8 +384,8 @@ class Engine(Policy, Protocol):
         """
         ...
 
-    def clear(self) -> None:
-        """Free the memory that the engine holds for the forest that has just grown."""
+    async def clear(self) -> None:
+        """Free the memory that the engine holds for the forest that has just grown, so that the learner can use it."""
         ...
 
 

@@ -121,8 +121,8 @@ class Cost:
     """How often its keys and values were given up for want of memory, and computed again."""
     restarts: int = 0
     """Processes of the engine that died or hung while it was sampled, and were replaced."""
-    queued: float = 0.0
-    """Seconds that it waited in the engine until it ran."""
+    queued: int = 0
+    """Milliseconds that it waited in the engine until it ran."""
 
     def __add__(self, other: Cost) -> Cost:
         return Cost(*(mine + theirs for mine, theirs in zip(astuple(self), astuple(other), strict=True)))
@@ -339,8 +339,10 @@ class Spent:
     again by replay, and completions sampled again from their seeds."""
     preempted: int = 0
     """How often an engine gave up keys and values of a running request for want of memory, and computed them again."""
+    queued: int = 0
+    """Milliseconds that requests waited in an engine until they ran, summed over requests."""
     seconds: dict[str, float] = field(default_factory=dict[str, float])
-    """Wall-clock seconds by phase (`generate`, `environment`, `update`, ...); `queue` is summed over requests."""
+    """Wall-clock seconds by phase (`generate`, `environment`, `update`, ...)."""
 
     def __iadd__(self, other: Spent) -> Spent:
         for name in SPENT_COUNTERS:
@@ -359,8 +361,7 @@ class Spent:
         self.discarded += cost.discarded
         self.preempted += cost.preempted
         self.restarts += cost.restarts
-        if cost.queued:
-            self.seconds["queue"] = self.seconds.get("queue", 0.0) + cost.queued
+        self.queued += cost.queued
 
     def counts(self) -> dict[str, int]:
         """The counters without the clock."""

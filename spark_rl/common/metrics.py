@@ -64,6 +64,7 @@ CURVES = (
         "Solid: divergence from the cold start, should grow slowly. Dashed: how far one update moved. "
         "A jump warns of collapse.",
     ),
+    Curve("rollout_gap", "Rollout against trainer", "Should stay small; above 0.02 an importance weight corrects for it."),
     Curve("explore_ratio", "Exploring steps", "These are where SPARK forks. Zero means that nothing is forked any more."),
     Curve("invalid_ratio", "Invalid steps", "Should fall."),
     Curve("repetitive_ratio", "Repeated actions", "High values are loops."),
@@ -166,6 +167,7 @@ _COSTS = (
     Metric("generated", "Tokens sampled.", "tokens"),
     Metric("prefilled", "Prompt tokens that went through the model.", "tokens"),
     Metric("reused", "Prompt tokens whose keys and values came from the cache.", "tokens"),
+    Metric("cache_hits", "Share of prompt tokens whose keys and values came from the cache.", "share"),
     Metric("misses", "Requests whose parent's cache had been evicted.", "count"),
     Metric("discarded", "Tokens of `generated` whose completion was thrown away, as its action had been taken.", "tokens"),
     Metric("trained", "Tokens that went through the model with gradients.", "tokens"),
@@ -176,7 +178,7 @@ _COSTS = (
     Metric("failed", "Trees dropped because their environment failed.", "count"),
     Metric("restarts", "Processes of the environment or the engine that died or hung and were replaced.", "count"),
     Metric("preempted", "Times that an engine gave up keys and values for want of memory, to compute them again.", "count"),
-    Metric("seconds_queue", "Time that requests waited in an engine until they ran, summed over requests.", "seconds"),
+    Metric("queued", "Milliseconds that requests waited in an engine until they ran, summed over requests."),
     Metric("seconds", "Wall-clock time of the whole iteration.", "seconds"),
     Metric(
         "seconds_{phase}", "Wall-clock time of a phase of the iteration: `generate`, `environment`, `update`, ...", "seconds"
@@ -214,8 +216,15 @@ _UPDATE = (
     Metric("update_ratio_max", "Largest ratio of new to old probability of a token."),
     Metric("update_rollout_kl", "Mean of rollout minus trainer log-probability before the first optimiser step.", "nats"),
     Metric(
+        "update_rollout_gap",
+        "Mean distance of rollout and trainer log-probability before the first optimiser step.",
+        "nats",
+        curve="rollout_gap",
+    ),
+    Metric(
         "update_rollout_gap_max", "Largest difference of rollout and trainer log-probability before the first step.", "nats"
     ),
+    Metric("update_importance", "Cap of the importance weight between rollout and trainer; 0: there is none."),
     Metric("update_steps", "Optimiser steps of the update.", "count"),
     Metric(
         "update_trained_tokens",

@@ -10,7 +10,10 @@ Invariants
 * Keys come from the environment and stay in this process.
 
 Each sample is a request of its own with its own seed, because not every server gives several answers to one request. So a
-sample's randomness does not depend on its neighbours. A server gives no token ids, so that its model cannot be trained.
+sample's randomness does not depend on its neighbours.
+
+All of this holds for a model that a server knows by its name. In training the model is in memory, and the server runs a copy
+of it: then `engines/remote` has the word.
 """
 
 from __future__ import annotations
@@ -23,6 +26,7 @@ from collections.abc import AsyncGenerator, Awaitable, Mapping, Sequence
 from contextlib import asynccontextmanager
 from dataclasses import dataclass
 from datetime import UTC, datetime
+from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, TypeVar, cast
 from urllib.parse import urlsplit
@@ -91,15 +95,28 @@ class Endpoint:
     async def open(self, source: ModelSource) -> AsyncGenerator[Engine]:
         """An engine that asks the server for the model of this name; raises what `connect` does.
 
-        Raises:
-            UsageError: the model is in this process's memory, where a server cannot read it.
+        A model in memory is one that is trained here. Its weights are pushed to the server, and token ids are exchanged
+        (`engines/remote/server.py`); this raises what `Server.found` does.
         """
         if source.loaded:
-            raise UsageError(
-                "engine is openai: its server cannot sample from the model that is trained here; give --engine local"
-            )
-        async with connect(str(source.name), self, None) as server:
-            yield OpenAIEngine(server)
+            async with self._trained(source) as engine:
+                yield engine
+        else:
+            async with connect(str(source.name), self, None) as server:
+                yield OpenAIEngine(server)
+
+    @asynccontextmanager
+    async def _trained(self, source: ModelSource) -> AsyncGenerator[Engine]:
+        from spark_rl.engines.remote.engine import RemoteEngine
+        from spark_rl.engines.remote.server import Server as Host
+
+        async with _client(self) as client:
+            engine = RemoteEngine(source, partial(Host.found, client, self), patience=2 * self.timeout, restarts=0)
+            try:
+                await engine.start()
+                yield engine
+            finally:
+                engine.stop()
 
     def memory(self) -> int:
         """0: the model runs on the server."""
@@ -282,6 +299,25 @@ def _answer(response: ChatCompletion) -> Answer | None:
     )
 
 
+def _client(endpoint: Endpoint) -> AsyncOpenAI:
+    """The client library, set up for an endpoint.
+
+    Raises:
+        MissingExtra: the library is not installed.
+    """
+    try:
+        from openai import AsyncOpenAI
+    except ImportError as error:
+        raise MissingExtra("A model behind the OpenAI protocol", "teacher") from error
+    return AsyncOpenAI(
+        # A self-hosted server needs no key, but the library requires one.
+        api_key=os.environ.get(endpoint.key_env) or "none",
+        base_url=endpoint.where or None,
+        timeout=endpoint.timeout,
+        max_retries=endpoint.retries,
+    )
+
+
 @asynccontextmanager
 async def connect(model: str, endpoint: Endpoint, answers: Path | None) -> AsyncGenerator[Server]:
     """A connection to one model of a server, with its stored answers.
@@ -295,19 +331,9 @@ async def connect(model: str, endpoint: Endpoint, answers: Path | None) -> Async
         MissingExtra: the client library is not installed.
         UsageError: the model has no name, or another process has the file of answers.
     """
-    try:
-        from openai import AsyncOpenAI
-    except ImportError as error:
-        raise MissingExtra("A model behind the OpenAI protocol", "teacher") from error
+    client = _client(endpoint)
     if not model:
         raise UsageError("the teacher has no name: give --teacher MODEL, the name that its server knows")
-    client = AsyncOpenAI(
-        # A self-hosted server needs no key, but the library requires one.
-        api_key=os.environ.get(endpoint.key_env) or "none",
-        base_url=endpoint.where or None,
-        timeout=endpoint.timeout,
-        max_retries=endpoint.retries,
-    )
     with Answers(endpoint.answers or answers) as stored:
         async with client:
             yield Server(client, model, endpoint, stored)
@@ -343,9 +369,9 @@ class OpenAIEngine:
         Raises:
             PolicyFailure: always.
         """
-        raise PolicyFailure("the server's model cannot be given other weights: train with --engine local")
+        raise PolicyFailure("a server's model that is known by its name cannot be given other weights")
 
-    def clear(self) -> None:
+    async def clear(self) -> None:
         """Do nothing: this process holds no memory of the model."""
 
     def account(self) -> str:

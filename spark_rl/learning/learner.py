@@ -13,13 +13,16 @@ from __future__ import annotations
 import random
 import time
 from collections.abc import Callable, Sequence
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
+from numpy.typing import NDArray
 from transformers import set_seed
 
 from spark_rl.common.seeding import derive
 from spark_rl.contracts import LanguageModel, ModelState, Tokenizer
+from spark_rl.engines.local.settings import Local
 from spark_rl.errors import TrainingDiverged
 from spark_rl.learning.batch import Batch, pack
 from spark_rl.learning.optimizer import adamw, trained
@@ -28,7 +31,7 @@ from spark_rl.learning.update import recomputing, signal_to_noise, trainer_logpr
 from spark_rl.models import adapters
 from spark_rl.models.load import load_model
 from spark_rl.models.tree_attention import obstacle
-from spark_rl.objective.loss import LOG_RATIO_LIMIT
+from spark_rl.objective.loss import LOG_RATIO_LIMIT, Targets
 from spark_rl.runs import checkpoints
 from spark_rl.runs.run import Run
 from spark_rl.types import Credit, Tree
@@ -37,6 +40,11 @@ __all__ = ["LocalLearner", "has_signal"]
 
 MEASURED = 4
 """The divergence of an update is measured on one row in this many, which takes a few hundredths of the update's time."""
+TRUSTED = 0.02
+"""Largest mean distance of rollout and trainer log-probability (nats) that is left uncorrected where the recipe leaves it
+open (`Loss.importance`)."""
+CAP = 2.0
+"""Cap of the importance weight above that distance."""
 
 
 def has_signal(credit: Credit) -> bool:
@@ -133,6 +141,7 @@ class LocalLearner:
             self.version = iteration
             return {"trained": 0.0, "trained_groups": 0.0}
         batch = pack(chosen, [recipe.rewards.credit(tree, recipe.advantage) for tree in chosen])
+        loss = recipe.loss if recipe.loss.importance is not None else replace(recipe.loss, importance=self._cap(batch))
         noise = {"gradient_snr": self._noise(batch)} if settings.measure_noise else {}
         with recomputing(self.model, recipe.weights.checkpointing):
             stats = update(
@@ -140,7 +149,7 @@ class LocalLearner:
                 self._reference,
                 self.optimizer,
                 batch,
-                recipe.loss,
+                loss,
                 temperature=recipe.sampling.temperature,
                 minibatches=settings.minibatches,
                 token_budget=settings.token_budget,
@@ -149,7 +158,7 @@ class LocalLearner:
                 rng=random.Random(derive(recipe.seed, iteration, "minibatches")),
                 packing=self._packing,
             )
-        stats["kl"] = self._divergence(batch)
+        stats |= {"kl": self._divergence(batch), "importance": loss.importance or 0.0}
         self._check(stats)
         self.version = iteration
         return {
@@ -175,16 +184,26 @@ class LocalLearner:
 
     def _divergence(self, batch: Batch) -> float:
         """Mean KL divergence of the sampling policy from the new policy, on some rows of the update."""
-        recipe, some = self.recipe, batch.select(range(0, len(batch.rows), MEASURED))
-        new = trainer_logprobs(
+        new = self._some(batch)
+        gap = np.minimum(new.old - new.sampling, LOG_RATIO_LIMIT)
+        return float(np.average(np.minimum(np.exp(gap) - gap - 1, self.recipe.loss.kl_clamp), weights=new.weight))
+
+    def _cap(self, batch: Batch) -> float:
+        """The importance weight's cap where the recipe leaves it open. The local engine computes as the learner does."""
+        if isinstance(self.recipe.engine, Local):
+            return 0.0
+        present = self._some(batch)
+        return CAP if np.average(np.abs(present.old - present.sampling), weights=present.weight) > TRUSTED else 0.0
+
+    def _some(self, batch: Batch) -> Targets[NDArray[np.float64]]:
+        """The tokens of some rows, with `old` under the present model."""
+        return trainer_logprobs(
             self.model,
-            some,
-            temperature=recipe.sampling.temperature,
-            token_budget=recipe.optimizer.token_budget,
+            batch.select(range(0, len(batch.rows), MEASURED)),
+            temperature=self.recipe.sampling.temperature,
+            token_budget=self.recipe.optimizer.token_budget,
             packing=self._packing,
         ).flat()
-        gap = np.minimum(new.old - new.sampling, LOG_RATIO_LIMIT)
-        return float(np.average(np.minimum(np.exp(gap) - gap - 1, recipe.loss.kl_clamp), weights=new.weight))
 
     def _check(self, stats: dict[str, float]) -> None:
         limit = self.recipe.optimizer.max_kl

@@ -77,8 +77,9 @@ def update(
         The statistics of `policy_loss` and `grad_norm`, as means over the steps (as maxima where the name ends in `_max`),
         and the sums `steps`, `trained_tokens` (tokens through the model with gradient, without padding) and
         `sampled_tokens` (tokens that the policy sampled). `rollout_kl` is the mean of the rollout's minus the trainer's
-        log-probability, and `rollout_gap_max` their largest difference. Both are of the first mini-batch alone, before any
-        step, so they measure the disagreement of the two engines; they are 0 up to rounding when the engines agree.
+        log-probability; `rollout_gap` and `rollout_gap_max` are the mean and the largest of their distances. All three are
+        of the first mini-batch alone, before any step, so they measure the disagreement of the two engines; they are 0 up to
+        rounding when the engines agree.
 
     Raises:
         TrainingDiverged: the loss or the gradient is not finite; the weights stay those of the last finite step.

@@ -29,7 +29,7 @@ from safetensors.torch import (
     save_file,  # pyright: ignore[reportUnknownVariableType]
 )
 
-from spark_rl.contracts import LanguageModel
+from spark_rl.contracts import LanguageModel, ModelState
 from spark_rl.errors import MissingExtra, StorageError
 from spark_rl.models.weights import Weights
 
@@ -37,7 +37,19 @@ if TYPE_CHECKING:
     from peft import LoraConfig
     from torch import nn
 
-__all__ = ["add", "base_of", "holds_adapters", "load", "merge", "off", "present", "restore", "save"]
+__all__ = [
+    "add",
+    "base_of",
+    "base_state",
+    "holds_adapters",
+    "load",
+    "merge",
+    "off",
+    "present",
+    "rank",
+    "restore",
+    "save",
+]
 
 CONFIGURATION = "adapter_config.json"
 STATE = "adapter_model.safetensors"
@@ -117,12 +129,29 @@ def present(model: LanguageModel) -> bool:
     return hasattr(model, "peft_config")
 
 
-def save(model: LanguageModel, folder: Path) -> None:
-    """Write the adapters of a model into an existing folder, without the weights of the base model."""
+def rank(model: LanguageModel) -> int:
+    """Rank of a model's adapters; 0 without."""
+    return int(cast(_Adapted, model).peft_config["default"].r) if present(model) else 0
+
+
+def base_state(state: ModelState) -> ModelState:
+    """The weights of the base model, under its own names, from those of a model with adapters."""
+    return {name.replace(".base_layer.", "."): numbers for name, numbers in state.items() if ".lora_" not in name}
+
+
+def save(model: LanguageModel, folder: Path, weights: ModelState | None = None) -> None:
+    """Write the adapters of a model into an existing folder, without the weights of the base model.
+
+    Args:
+        model: a model with adapters.
+        folder: an existing folder.
+        weights: weights of such a model that hold the adapters; None takes the model's own.
+    """
     config = copy.copy(cast(_Adapted, model).peft_config["default"])
     config.inference_mode = True
     config.save_pretrained(str(folder))  # pyright: ignore[reportUnknownMemberType]
-    state = {PREFIX + name: x.contiguous().cpu() for name, x in _peft().get_peft_model_state_dict(model).items()}
+    adapted = _peft().get_peft_model_state_dict(model, state_dict=None if weights is None else dict(weights))
+    state = {PREFIX + name: x.contiguous().cpu() for name, x in adapted.items()}
     save_file(state, folder / STATE, metadata={"format": "pt"})
 
 

@@ -85,9 +85,10 @@ class Loss:
     aggregation: Literal["token-mean", "sequence-mean"] = "token-mean"
     """`token-mean`: mean over all sampled tokens of a mini-batch. `sequence-mean`: mean over completions of their token
     means."""
-    importance: float = 0.0
+    importance: float | None = None
     """Cap of the truncated importance weight between trainer and rollout engine. The weight corrects for the small
-    differences of their log-probabilities; 0 trusts the rollout's log-probabilities."""
+    differences of their log-probabilities; 0 trusts the rollout's log-probabilities. None decides in each iteration: 2 where
+    another engine than the local one differs by more than 0.02 on average, else 0."""
 
     def __post_init__(self) -> None:
         if not 0 < self.clip_low < 1:
@@ -97,7 +98,7 @@ class Loss:
         if self.dual_clip != 0 and not self.dual_clip > 1:
             raise UsageError(f"loss.dual_clip is {self.dual_clip}: it must be above 1, or 0 for none")
         for name in ("kl", "entropy", "importance"):
-            if not getattr(self, name) >= 0:
+            if not (getattr(self, name) or 0) >= 0:
                 raise UsageError(f"loss.{name} is {getattr(self, name)}: it must be 0 or more")
         if not self.kl_clamp > 0:
             raise UsageError(f"loss.kl_clamp is {self.kl_clamp}: it must be above 0")
@@ -175,6 +176,7 @@ def policy_loss(
             "reference_kl": (divergence * weight).sum(),
             "entropy": (entropy * weight).sum(),
             "rollout_kl": (gap * weight).sum(),
+            "rollout_gap": (gap.abs() * weight).sum(),
             "rollout_gap_max": gap.abs().max(),
             "ratio_max": ratio.max(),
             "loss": -objective,

@@ -281,11 +281,17 @@ def _costs(rows: Sequence[Mapping[str, float]]) -> Table:
         "time": ", ".join([duration(total["seconds"]), *_phases(total)]),
         "tokens": _spent(total, "generated", "prefilled", "trained"),
         "from cache": f"{total['reused'] / prompt:.0%} of {prompt:,.0f} prompt tokens" if prompt else "nothing",
+        **({"engine": _engine(total)} if total["queued"] else {}),
         "environment": f"{total['env_steps']:,.0f} steps, "
         + _spent(total, "replayed")
         + f", {total['env_forks']:,.0f} forks",
     }
     return _facts("what the iterations cost", lines)
+
+
+def _engine(total: Mapping[str, float]) -> str:
+    waited = duration(total["queued"] / 1000)
+    return _spent(total, "preempted") + f", waits of {waited} in all, {total['restarts']:.0f} processes replaced"
 
 
 def _spent(row: Mapping[str, float], *names: str) -> str:

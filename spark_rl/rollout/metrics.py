@@ -168,6 +168,7 @@ def summarise(forest: Forest, budget: int = 0) -> dict[str, float]:
         "prompt_tokens": statistics.fmean(len(node.prompt) for tree in trees for node in tree.nodes),
         **step_ratios(trees),
         **{name: float(count) for name, count in forest.spent.counts().items()},
+        "cache_hits": forest.spent.reused / max(forest.spent.reused + forest.spent.prefilled, 1),
         **{f"seconds_{phase}": seconds for phase, seconds in forest.spent.seconds.items()},
     }
     return row

@@ -14,7 +14,7 @@ from spark_rl.config.options import parse_recipe
 from spark_rl.contracts import EngineSettings
 from spark_rl.engines.local.settings import Local
 from spark_rl.engines.openai import Endpoint
-from spark_rl.errors import UsageError
+from spark_rl.errors import PolicyFailure, UsageError
 from spark_rl.learning.trainer import train
 from spark_rl.models.load import load_model
 from spark_rl.runs.forests import load_forest
@@ -83,8 +83,8 @@ def test_an_engine_without_token_ids_is_refused_before_anything_is_trained(tmp_p
     assert finished()[0].recipe == replace(run.recipe, engine=RECIPE.engine, evaluation=RECIPE.evaluation)
 
 
-def test_training_with_a_server_is_refused_before_anything_is_trained(tmp_path):
-    run = start(tmp_path / "run", iterations=1, engine=Endpoint("http://localhost:1/v1"))
-    with pytest.raises(UsageError, match="engine is openai: its server cannot sample from the model that is trained here"):
+def test_training_with_a_server_that_is_not_there_is_refused_before_anything_is_trained(tmp_path):
+    run = start(tmp_path / "run", iterations=1, engine=Endpoint("http://localhost:1/v1", retries=0))
+    with pytest.raises(PolicyFailure, match="localhost:1/v1/ cannot be reached: is the server up"):
         train(run, Log())
     assert not run.metrics()

@@ -111,6 +111,9 @@ function Totals({ all }: { all: Run[] }) {
       (run) =>
         `${integer(total(run, "reused"))}${prompt(run) ? ` (${percent(total(run, "reused") / prompt(run))} of prompts)` : ""}`,
     ],
+    ["requests preempted", (run) => integer(total(run, "preempted"))],
+    ["wait in the engine, all requests", (run) => duration(total(run, "queued") / 1000)],
+    ["processes replaced", (run) => integer(total(run, "restarts"))],
     ["tokens trained", (run) => integer(total(run, "trained"))],
     ["environment steps", (run) => integer(total(run, "env_steps"))],
     ["steps replayed", (run) => integer(total(run, "replayed"))],

@@ -88,7 +88,11 @@ class LocalEngine:
         self.slabs = self._slabs()
         self.packed: PackedWeights | None = None
 
-    def clear(self) -> None:
+    async def clear(self) -> None:
+        """Free the memory of the forest that has just grown."""
+        self.forget()
+
+    def forget(self) -> None:
         """Forget all that was computed of the weights: they have changed, or the memory is needed elsewhere."""
         self.cache.clear()
         self.slabs = self._slabs()
@@ -114,7 +118,7 @@ class LocalEngine:
                 if mine.data_ptr() != weights[name].data_ptr():
                     mine.copy_(weights[name])
         self.version = version
-        self.clear()
+        self.forget()
 
     async def sample(self, requests: Sequence[Request]) -> list[list[Completion]]:
         """Completions in the order of requests and seeds. The end of a turn is a sampled token, removed from the text only.
@@ -136,7 +140,7 @@ class LocalEngine:
                     for sample, completion in Batch(self, jobs).run():
                         answers[sample.request][sample.number] = completion
         except BaseException:
-            self.clear()  # slots held by the broken batch, or numbers that are not finite
+            self.forget()  # slots held by the broken batch, or numbers that are not finite
             raise
         return answers
 

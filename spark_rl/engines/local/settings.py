@@ -41,7 +41,7 @@ class Local:
         try:
             yield engine
         finally:
-            engine.clear()
+            engine.forget()
 
     def memory(self) -> int:
         """Most bytes of the cached keys and values."""

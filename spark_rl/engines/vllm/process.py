@@ -1,29 +1,35 @@
-"""vLLM's processes: checked, started, asked, ended. The one place that calls vLLM.
+"""vLLM in processes of its own: checked, started, asked, ended. With `transfer.py`, the one place that calls vLLM.
 
 vLLM changes its interface between versions, so the versions that are known to work are named here.
 """
 
 from __future__ import annotations
 
+import asyncio
 import importlib.metadata
 import os
 import warnings
-from collections.abc import Generator, Iterable, Sequence
+from collections.abc import Collection, Generator, Sequence
 from contextlib import contextmanager
-from dataclasses import dataclass
 from importlib import import_module
 from pathlib import Path
 from typing import Any
 
+from spark_rl.contracts import ModelState
+from spark_rl.engines.remote.engine import Model
+from spark_rl.engines.remote.host import Answer, Dead
+from spark_rl.engines.remote.weights import write
 from spark_rl.engines.vllm.settings import Vllm
 from spark_rl.errors import MissingExtra, PolicyFailure, UsageError
 
-__all__ = ["Answer", "Dead", "Process", "check_version"]
+__all__ = ["Process", "check_version"]
 
 VERSIONS = ((0, 32), (0, 33))
 """The first version of vLLM that is known to work, and the first that is not."""
 BLOCK = 32
 """Tokens in a block of the prefix cache: what two prompts share is found up to a multiple of it."""
+RANKS = (8, 16, 32, 64, 128, 256, 320, 512)
+"""Largest ranks of adapters that vLLM can be started for."""
 VARIABLES = {
     "VLLM_NO_USAGE_STATS": "1",
     "VLLM_LOGGING_LEVEL": "ERROR",
@@ -32,25 +38,6 @@ VARIABLES = {
     "PYTHONWARNINGS": "ignore",
 }
 """Environment of vLLM's processes; what the user has set stays."""
-
-
-class Dead(Exception):
-    """vLLM's process died, hung, or was stopped."""
-
-
-@dataclass(frozen=True)
-class Answer:
-    """What vLLM answered to one request."""
-
-    ids: tuple[int, ...]
-    logprobs: tuple[float, ...]
-    entropies: tuple[float, ...]
-    cached: int
-    """Prompt tokens whose keys and values were in the cache."""
-    preempted: int
-    """How often the request lost its keys and values for want of room, and was read again."""
-    queued: float
-    """Seconds from its arrival until it ran."""
 
 
 def check_version() -> None:
@@ -74,67 +61,73 @@ def check_version() -> None:
 
 
 class Process:
-    """vLLM with one model."""
+    """vLLM with one model; fulfils `remote.host.Host`."""
 
-    def __init__(self, settings: Vllm, folder: Path | str, *, dtype: str, context: int, empty: bool) -> None:
+    def __init__(self, settings: Vllm, model: Model) -> None:
         """Start vLLM; takes seconds.
-
-        Args:
-            settings: the engine's settings.
-            folder: the model's folder or hub name.
-            dtype: precision of weights, keys and values.
-            context: most tokens of a prompt and its completion.
-            empty: whether the folder has no weights. They are then random until `load`.
 
         Raises:
             UsageError: vLLM cannot run the model.
         """
-        with _quiet():
-            self._engine = self._started(settings, folder, dtype=dtype, context=context, empty=empty)
+        self.context = min(settings.context, model.longest or settings.context)
+        self._settings, self._model = settings, model
+        self._shares = model.cuda and not settings.device
+        self._backend = "" if not model.cuda or model.rank else "ipc" if self._shares else "nccl"
+        self._transfer: Any = None
+        self._adapters: Any = None
+        self._taken = 0
+        added = {"CUDA_VISIBLE_DEVICES": settings.device} if settings.device else {}
+        if self._backend == "ipc":  # handles of memory travel between this process and its own child, and nowhere else
+            added["VLLM_ALLOW_INSECURE_SERIALIZATION"] = "1"
+        with _quiet(added):
+            self._engine: Any = self._started()
 
-    @staticmethod
-    def _started(settings: Vllm, folder: Path | str, *, dtype: str, context: int, empty: bool) -> Any:
+    def _started(self) -> Any:
         """The engine of vLLM itself."""
+        settings, model, more = self._settings, self._model, dict[str, Any]()
+        if model.rank:
+            if model.rank > RANKS[-1]:
+                raise UsageError(f"weights.lora_rank is {model.rank}: the engine vllm takes at most {RANKS[-1]}")
+            more |= {"enable_lora": True, "max_loras": 1, "max_lora_rank": next(r for r in RANKS if r >= model.rank)}
+        if self._backend:
+            config = import_module("vllm.config.weight_transfer").WeightTransferConfig
+            more["weight_transfer_config"] = config(backend=self._backend)
         arguments = import_module("vllm.engine.arg_utils").AsyncEngineArgs(
-            model=str(folder),
-            dtype=dtype,
-            load_format="dummy" if empty else "auto",
+            model=str(model.name),
+            dtype=model.dtype,
+            load_format="dummy" if model.empty else "auto",
             enforce_eager=not settings.compiled,
-            max_model_len=context,
-            kv_cache_memory_bytes=settings.memory(),
+            max_model_len=self.context,
+            kv_cache_memory_bytes=settings.memory() or None,  # None: what vLLM finds free
             max_num_seqs=settings.batch,
-            max_num_batched_tokens=max(context, 4096),
+            max_num_batched_tokens=max(self.context, 4096),
             enable_prefix_caching=True,
+            enable_sleep_mode=self._shares and settings.sleep > 0,
             block_size=BLOCK,
             logprobs_mode="processed_logits",
             logits_processors=["spark_rl.engines.vllm.inside:Draw"],
             worker_extension_cls="spark_rl.engines.vllm.inside.Receiver",
             skip_tokenizer_init=True,
             seed=0,
+            **more,
         )
         try:
             return import_module("vllm.v1.engine.async_llm").AsyncLLM.from_engine_args(arguments)
         except (ValueError, RuntimeError) as error:
-            raise UsageError(f"vLLM cannot run {folder}: {_sentence(error)}") from error
+            raise UsageError(f"vLLM cannot run {model.name}: {_sentence(error)}") from error
 
     async def ask(
-        self, prompt: Sequence[int], *, seed: int, temperature: float, most: int, stops: Iterable[int], salt: str, name: str
+        self,
+        prompt: Sequence[int],
+        *,
+        seed: int,
+        temperature: float,
+        most: int,
+        stops: Collection[int],
+        salt: str,
+        name: str,
     ) -> Answer:
-        """One completion.
-
-        Args:
-            prompt: token ids.
-            seed: decides what is drawn, with the position and the distribution.
-            temperature: 0 takes the likeliest token.
-            most: most tokens to sample.
-            stops: ids that end the completion, and belong to it.
-            salt: prompts share cached keys and values only with those of the same salt.
-            name: a name that no other request has.
-
-        Raises:
-            Dead: vLLM's process died.
-            PolicyFailure: vLLM answered without log-probabilities.
-        """
+        """One completion; see `Host.ask`."""
         inside, vllm = import_module("spark_rl.engines.vllm.inside"), import_module("vllm")
         parameters = vllm.SamplingParams(
             temperature=0.0,
@@ -149,7 +142,7 @@ class Process:
         tokens = vllm.TokensPrompt(prompt_token_ids=list(prompt), cache_salt=salt)
         last: Any = None
         try:
-            async for output in self._engine.generate(tokens, parameters, request_id=name):
+            async for output in self._engine.generate(tokens, parameters, request_id=name, lora_request=self._adapters):
                 last = output
         except _losses() as error:
             raise Dead("died") from error
@@ -168,39 +161,80 @@ class Process:
             queued=max(0.0, times.scheduled_ts - times.queued_ts) if times else 0.0,
         )
 
-    async def load(self, file: Path) -> None:
-        """Take the weights of a safetensors file.
+    # -- weights ----------------------------------------------------------------------------------------------------
 
-        Raises:
-            Dead: vLLM's process died.
-            PolicyFailure: the weights are of another model.
-        """
-        try:
-            await self._engine.collective_rpc("receive_file", args=(str(file),))
-        except _losses() as error:
-            raise Dead("died") from error
-        except Exception as error:
-            raise PolicyFailure(f"vLLM does not take the new weights: {_sentence(error)}") from error
+    async def load(self, state: ModelState) -> None:
+        """Take new weights; see `Host.load`."""
+        with _losing("vLLM does not take the new weights"):
+            if self._shares and self._settings.sleep:
+                await self._engine.wake_up(tags=["weights"])
+            if self._backend:
+                transfer = import_module("spark_rl.engines.vllm.transfer")
+                self._transfer = self._transfer or await transfer.opened(self._engine, self._backend)
+                await self._transfer.send(state)
+            else:
+                file = await asyncio.to_thread(write, state, self._model.exchange / "weights.safetensors")
+                await self._engine.collective_rpc("receive_file", args=(str(file),))
+        await self.wake()
+
+    async def load_adapters(self, folder: Path) -> None:
+        """Take adapters; see `Host.load_adapters`."""
+        await self.wake()
+        self._taken += 1
+        request = import_module("vllm.lora.request").LoRARequest(f"adapters-{self._taken}", self._taken, str(folder))
+        with _losing("vLLM does not take the new adapters"):
+            await self._engine.add_lora(request)
+        self._adapters = request
+
+    async def rest(self) -> bool:
+        """Sleep where vLLM shares the learner's GPU; see `Host.rest`."""
+        if self._shares and self._settings.sleep:
+            with _losing("vLLM does not go to sleep"):
+                await self._engine.sleep(level=self._settings.sleep)
+        return self._shares and self._settings.sleep == 2 and not self._model.rank
+
+    async def wake(self) -> None:
+        """Be awake; see `Host.wake`."""
+        if self._shares and self._settings.sleep:
+            with _losing("vLLM does not wake up"):
+                await self._engine.wake_up()
 
     def stop(self) -> None:
         """End vLLM's processes."""
         if self._engine is not None:
+            sockets = self._engine.engine_core.resources.ctx
             self._engine.shutdown()
-            self._engine = None  # vLLM ends once more when it is deleted, which must not wait for the interpreter's end
+            sockets.destroy(linger=0)  # vLLM leaves this to the end of the interpreter, which warns
+            self._engine = None
 
 
 @contextmanager
-def _quiet() -> Generator[None]:
+def _quiet(added: dict[str, str]) -> Generator[None]:
     """The environment of vLLM's processes, and none of its warnings."""
-    added = {name: value for name, value in VARIABLES.items() if name not in os.environ}
+    added = {name: value for name, value in VARIABLES.items() if name not in os.environ} | added
+    before = {name: os.environ.get(name) for name in added}
     os.environ.update(added)
     try:
         with warnings.catch_warnings():
             warnings.simplefilter("ignore")
             yield
     finally:
-        for name in added:
-            del os.environ[name]
+        for name, value in before.items():
+            if value is None:
+                del os.environ[name]
+            else:
+                os.environ[name] = value
+
+
+@contextmanager
+def _losing(failure: str) -> Generator[None]:
+    """Turn vLLM's errors into `Dead` where its process is gone, and into a sentence where it is not."""
+    try:
+        yield
+    except _losses() as error:
+        raise Dead("died") from error
+    except Exception as error:
+        raise PolicyFailure(f"{failure}: {_sentence(error)}") from error
 
 
 def _losses() -> tuple[type[Exception], ...]:

@@ -59,7 +59,7 @@ class InProcess:
             )
         finally:
             if self.engine:
-                self.engine.clear()
+                await self.engine.clear()
 
     def preload(self, tasks: Sequence[Task]) -> None:
         """Let the world begin to get tasks ready, if it can."""

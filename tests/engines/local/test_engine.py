@@ -349,7 +349,7 @@ def test_clear_forgets_what_the_old_weights_computed() -> None:
     with torch.no_grad():
         for weight in model.parameters():
             weight.mul_(1.1)
-    engine.clear()
+    engine.forget()
     assert_exact(model, asked, ask(engine, asked))
     assert engine.spent.prefilled == 16
 

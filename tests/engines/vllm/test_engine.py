@@ -19,10 +19,12 @@ from tiny import RECIPE, WORLD, finished
 from spark_rl.cli import main
 from spark_rl.contracts import ModelSource
 from spark_rl.engines.local.engine import LocalEngine
+from spark_rl.engines.remote.weights import prove
 from spark_rl.engines.vllm.settings import Vllm
-from spark_rl.engines.vllm.weights import prove
 from spark_rl.errors import PolicyFailure, PromptTooLong, UsageError
+from spark_rl.models import adapters
 from spark_rl.models.load import load_model, load_tokenizer
+from spark_rl.models.weights import Weights
 from spark_rl.rollout.executors.in_process import InProcess
 from spark_rl.runs.forests import load_forest
 from spark_rl.types import Completion, Forest, Observation, Request, Task
@@ -102,7 +104,7 @@ async def grown(engine: Any) -> Forest:
 
 def worker(engine: Any) -> int:
     """The id of the process that holds the model."""
-    (process,) = engine._process._engine.engine_core.resources.engine_manager.processes
+    (process,) = engine._host._engine.engine_core.resources.engine_manager.processes
     return process.pid
 
 
@@ -130,7 +132,7 @@ def test_a_sample_does_not_depend_on_what_else_is_under_way(running: Running) ->
     asked = requests(30)
     together = running.sample(asked)
     for request, expected in list(zip(asked, together, strict=True))[:6]:
-        running.engine.clear()
+        running.runner.run(running.engine.clear())
         (alone,) = running.sample([request])
         assert alone == expected, "to the last bit"
 
@@ -176,7 +178,7 @@ def test_new_weights_are_used_at_once_and_proved() -> None:
         assert found[0][0].version == 4
         assert found[0][0].ids != before.ids
         assert max(gaps(found, local(asked, model))) < 1e-4
-        process = running.engine._process
+        process = running.engine._host
         other = {name: 1.2 * weight for name, weight in model.state_dict().items()}
         with pytest.raises(PolicyFailure, match="does not sample from the weights of version 5"):
             running.runner.run(prove(process, model, other, version=5, salt="other"))
@@ -200,6 +202,26 @@ def test_a_model_by_its_name_in_half_precision() -> None:
         assert sum(first) / len(first) < 0.02
         with pytest.raises(PolicyFailure, match="loaded a model by its name"):
             running.runner.run(running.engine.load_weights(1, pair()[0].state_dict()))
+    finally:
+        running.close()
+
+
+def test_adapters_are_sampled_from_as_they_are() -> None:
+    """In place, not merged: the next version is an update of 1e-3 away, and in 32 bits the tokens are the same."""
+    model, tokenizer = fresh()
+    adapters.add(model, Weights(lora_rank=5))
+    running = Running(SMALL, ModelSource(loaded=(model, tokenizer)))
+    try:
+        asked = requests(12)
+        for version, amount in ((1, 0.05), (2, 1e-3)):
+            torch.manual_seed(version)
+            with torch.no_grad():
+                for parameter in (p for p in model.parameters() if p.requires_grad):
+                    parameter.add_(amount * torch.randn_like(parameter))
+            running.runner.run(running.engine.load_weights(version, model.state_dict()))
+            found, expected = running.sample(asked), local(asked, model)
+            assert [[c.ids for c in some] for some in found] == [[c.ids for c in some] for some in expected]
+            assert max(gaps(found, expected)) < 1e-4
     finally:
         running.close()
 
@@ -234,7 +256,7 @@ def test_a_process_that_dies_again_and_again_stops_the_run_with_a_sentence() -> 
     running = Running(replace(SMALL, restarts=0), ModelSource(loaded=pair()))
     try:
         os.kill(worker(running.engine), signal.SIGKILL)
-        with pytest.raises(PolicyFailure, match=r"vLLM died, 0 restarts included \(engine.restarts\)"):
+        with pytest.raises(PolicyFailure, match=r"the engine died, 0 restarts included \(engine.restarts\)"):
             running.sample(requests(1))
     finally:
         running.close()
@@ -248,14 +270,17 @@ def test_what_vllm_cannot_run_is_refused_with_its_sentence() -> None:
 # -- commands ---------------------------------------------------------------------------------------------------------
 
 
-def test_training_is_that_of_the_local_engine(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+@pytest.mark.parametrize("options", [(), ("--weights.lora-rank", "4")])
+def test_training_is_that_of_the_local_engine(
+    options: tuple[str, ...], tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
     cold = finished()[0].checkpoints / "cold-start"
     rows = {}
     for engine, *more in (("local",), ("vllm", "--engine.context", "1024")):
         out = tmp_path / engine
         words = ["--model", str(cold), "--cold-start.demonstrations", "0", "--iterations", "2", "--evaluation.levels", "L0"]
         engine_words = ["--engine", engine, "--engine.cache-gb", "0.1", *more]
-        assert main(["train", "tiny:recipe", *words, *engine_words, "--out", str(out), "--quiet"]) == 0
+        assert main(["train", "tiny:recipe", *words, *options, *engine_words, "--out", str(out), "--quiet"]) == 0
         capsys.readouterr()
         trees = [load_forest(out, iteration).trees for iteration in (1, 2)]
         rows[engine] = [[{node.path: node.completion for node in tree.nodes} for tree in some] for some in trees]

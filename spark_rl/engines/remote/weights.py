@@ -1,8 +1,9 @@
-"""Weights on their way from the learner to vLLM, and the proof that they arrived.
+"""Weights on their way from the learner to a host, and the proof that they arrived.
 
-Invariant: after `prove`, vLLM samples from the distribution of the learner's weights, up to the rounding of the precision.
-The proof is that the log-probabilities of a few sampled tokens are those which `transformers` computes with the learner's
-weights. It is made after every hand-over: several ways to load weights leave a part of them as it was, without an error.
+Invariant: after `prove`, the host samples from the distribution of the learner's weights, up to the rounding of the
+precision. The proof is that the log-probabilities of a few sampled tokens are those which `transformers` computes with the
+learner's weights. It is made after every hand-over: several ways to load weights leave a part of them as it was, without an
+error. Probes are drawn at a temperature that is not 1, so that a host which tells log-probabilities at 1 is found out.
 """
 
 from __future__ import annotations
@@ -15,40 +16,42 @@ from safetensors.torch import save_file  # pyright: ignore[reportUnknownVariable
 from torch.func import functional_call
 
 from spark_rl.contracts import LanguageModel, ModelState
-from spark_rl.engines.vllm.process import Answer, Process
+from spark_rl.engines.remote.host import Answer, Host
 from spark_rl.errors import PolicyFailure
 
-__all__ = ["BOUNDS", "prove", "write"]
+__all__ = ["BOUNDS", "TEMPERATURE", "prove", "write"]
 
 PROBES, LENGTH, DRAWN = 4, 16, 12
 """Number of probes, tokens of the prompt of each, and tokens sampled from each."""
+TEMPERATURE = 0.8
+"""Temperature of the probes."""
 BOUNDS = {torch.float32: 1e-3, torch.bfloat16: 0.02, torch.float16: 0.01}
-"""Most that the log-probabilities of the probes may differ on average, by precision."""
+"""Most that the log-probabilities of a probe may differ on average (nats), by precision."""
 
 
 def write(state: ModelState, file: Path) -> Path:
-    """Write weights for vLLM's worker to read; a weight that two layers share is written once."""
+    """Write weights for a host to read; a weight that two layers share is written once."""
     places, once = set[int](), dict[str, torch.Tensor]()
     for name, tensor in state.items():
         if tensor.data_ptr() not in places:
             places.add(tensor.data_ptr())
             once[name] = tensor.detach().cpu().contiguous()
-    save_file(once, file)
+    save_file(once, file, metadata={"format": "pt"})
     return file
 
 
-async def prove(process: Process, model: LanguageModel, state: ModelState, *, version: int, salt: str) -> float:
-    """Compare vLLM's log-probabilities with those of the weights that it was handed.
+async def prove(host: Host, model: LanguageModel, state: ModelState, *, version: int, salt: str) -> float:
+    """Compare a host's log-probabilities with those of the weights that it was handed.
 
     Args:
-        process: vLLM.
+        host: the host.
         model: the architecture, with any weights.
         state: the weights.
         version: their version, for the message.
         salt: keeps the probes from cached keys and values.
 
     Returns:
-        The mean difference of a log-probability.
+        The largest mean difference of a probe's log-probabilities.
 
     Raises:
         PolicyFailure: the difference exceeds the bound of the precision.
@@ -56,15 +59,16 @@ async def prove(process: Process, model: LanguageModel, state: ModelState, *, ve
     vocabulary = int(cast(Any, model.config).get_text_config().vocab_size)
     prompts = [[(31 * probe + 7 * place + 5) % vocabulary for place in range(LENGTH)] for probe in range(PROBES)]
     answers = [
-        await process.ask(prompt, seed=probe, temperature=1.0, most=DRAWN, stops=(), salt=salt, name=f"{salt} {probe}")
+        await host.ask(prompt, seed=probe, temperature=TEMPERATURE, most=DRAWN, stops=(), salt=salt, name=f"{salt} {probe}")
         for probe, prompt in enumerate(prompts)
     ]
     gap = max(_gap(model, state, prompt, answer) for prompt, answer in zip(prompts, answers, strict=True))
     bound = BOUNDS[model.dtype]
     if not gap <= bound:
         raise PolicyFailure(
-            f"vLLM does not sample from the weights of version {version}: log-probabilities of probes differ from the "
-            f"learner's by {gap:.4f} on average, and {model.dtype} allows {bound}. This is a defect of vLLM or of spark-rl"
+            f"the engine does not sample from the weights of version {version}: log-probabilities of probes differ from the "
+            f"learner's by {gap:.4f} on average, and {model.dtype} allows {bound}. A server must tell processed "
+            "log-probabilities (--logprobs-mode processed_logprobs); in a process of this package it is a defect"
         )
     return gap
 
@@ -75,6 +79,6 @@ def _gap(model: LanguageModel, state: ModelState, prompt: list[int], answer: Ans
     with torch.no_grad():
         options = {"input_ids": ids, "use_cache": False}
         output = cast(Any, functional_call)(model, dict(state), (), options, tie_weights=False)
-    logits: torch.Tensor = output.logits[0, len(prompt) - 1 : -1]
+    logits: torch.Tensor = output.logits[0, len(prompt) - 1 : -1] / TEMPERATURE
     own = logits.float().log_softmax(-1).gather(1, ids[0, len(prompt) :, None])[:, 0]
     return float((own.cpu() - torch.tensor(answer.logprobs)).abs().mean())

@@ -1,0 +1,1 @@
+"""Models that run elsewhere and are trained here: token ids go out, token ids and log-probabilities come back."""
