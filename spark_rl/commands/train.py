@@ -133,6 +133,7 @@ def _dry_run(recipe: Recipe) -> int:
 
     hush()
     model = memory.shape(recipe)
+    recipe = memory.fitted(recipe, model)
     needed = memory.need(recipe, model)
     device, size = memory.device_bytes(recipe.weights.device)
     print(f"\n{model.parameters / 1e6:,.1f} M parameters\n{needed.table()}\n{device} has{size / 1e9:57.3f} GB")

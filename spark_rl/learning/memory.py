@@ -30,6 +30,7 @@ from spark_rl.config.recipe import Recipe
 from spark_rl.contracts import LanguageModel
 from spark_rl.engines.local.engine import BATCH_TOKENS
 from spark_rl.engines.local.settings import Local
+from spark_rl.engines.vllm.settings import Vllm
 from spark_rl.errors import UsageError
 from spark_rl.models import adapters
 from spark_rl.models.load import device_of
@@ -40,10 +41,14 @@ from spark_rl.models.tree_attention import copies
 from spark_rl.models.weights import Weights
 from spark_rl.runs.checkpoints import model_folder
 
-__all__ = ["Need", "Shape", "activation_bytes", "check", "device_bytes", "need", "shape", "tree_bytes"]
+__all__ = ["Need", "Shape", "activation_bytes", "check", "device_bytes", "fitted", "need", "shape", "tree_bytes"]
 
 GB = 1e9
 USABLE = 0.9
+VLLM_BYTES = 2_000_000_000
+"""What vLLM's processes hold beside the model: libraries and contexts. Measured as 1.7 GB on a CPU."""
+LEAST_GB = 0.5
+"""Keys and values that an engine gets even where nothing is left, so that the check of memory names what is missing."""
 INSTEAD = " (adapters instead of all weights)"
 
 
@@ -96,16 +101,23 @@ class Need:
     """Keys and values of the batch that is sampled, and its probabilities."""
     activations: int
     logits: int
+    engine: int = 0
+    """What an engine in a process of its own holds on the learner's device, beside `cache` and `batch`: its copy of the
+    weights, and its libraries."""
+    stays: int = 0
+    """1 where that engine keeps all of its memory while the learner works, else 0."""
+    apart: int = 0
+    """What an engine holds on a device of its own."""
 
     @property
     def grow(self) -> int:
         """Bytes that growing trees adds."""
-        return self.cache + self.batch
+        return self.engine + self.cache + self.batch
 
     @property
     def update(self) -> int:
         """Bytes that an update adds."""
-        return self.activations + self.logits
+        return self.activations + self.logits + self.stays * self.grow
 
     @property
     def total(self) -> int:
@@ -120,10 +132,12 @@ class Need:
             ("reference", self.reference),
             ("growing: kept keys and values", self.cache),
             ("growing: the running batch", self.batch),
+            *([("growing: the engine's own copy of the model", self.engine)] if self.engine else []),
             ("updating: activations of a micro-batch", self.activations),
             ("updating: its logits", self.logits),
             ("cold start, instead of the lines above but the first", self.start),
             ("most at once", self.total),
+            *([("the engine, on a GPU of its own", self.apart)] if self.apart else []),
         ]
         return "\n".join(f"{name:55}{size / GB:9.3f} GB" for name, size in lines)
 
@@ -181,8 +195,6 @@ def need(recipe: Recipe, model: Shape) -> Need:
     cells = max(recipe.optimizer.token_budget, row)
     tree = recipe.optimizer.packing == "tree"
     completions = _sampled(recipe, cells, recipe.tree.budget if tree else 1)
-    leaves = max(recipe.tasks_per_iteration * recipe.tree.budget, recipe.evaluation.batch)
-    sampled = min(leaves * row, max(BATCH_TOKENS, row))
     start = _cold_start(recipe, model, adapted, cells) if recipe.cold_start.demonstrations else 0
     updates = int(recipe.iterations > 0)
     return Need(
@@ -190,15 +202,55 @@ def need(recipe: Recipe, model: Shape) -> Need:
         optimizer=updates * (12 * trained + copies),
         reference=p * model.bytes if updates and recipe.loss.kl and not adapted else 0,
         start=start,
-        cache=recipe.engine.memory(),
-        # The slabs of keys and values grow by a quarter at a time. Each leaf has a row of logits and two 32-bit rows. On the
-        # CPU 16-bit weights are packed for sampling.
-        batch=5 * sampled * model.cached * model.bytes // 4
-        + min(leaves, sampled // row + 1) * model.vocabulary * (8 + model.bytes)
-        + (p * model.bytes if model.bytes == 2 and not device_of(weights.device).startswith("cuda") else 0),
         activations=updates * (activation_bytes(model, cells, weights) + tree * tree_bytes(model, cells, row, weights)),
         logits=updates * _logit_bytes(model, completions, model.bytes),
+        **_sampling(recipe, model, row),
     )
+
+
+def _sampling(recipe: Recipe, model: Shape, row: int) -> dict[str, int]:
+    """The fields of `Need` that concern the engine."""
+    engine, cuda = recipe.engine, device_of(recipe.weights.device).startswith("cuda")
+    leaves = max(recipe.tasks_per_iteration * recipe.tree.budget, recipe.evaluation.batch)
+    if isinstance(engine, Vllm):
+        own = model.parameters * model.bytes + VLLM_BYTES
+        # vLLM reads `max_num_batched_tokens` at once, and keeps few of their numbers. Each row of logits has 32-bit copies.
+        batch = max(engine.context, 4096) * (8 * model.hidden + 4 * model.intermediate) * model.bytes
+        batch += min(leaves, engine.batch) * model.vocabulary * (12 + model.bytes)
+        if cuda and engine.device:
+            return {"cache": 0, "batch": 0, "apart": own + batch + engine.memory()}
+        return {"cache": engine.memory(), "batch": batch, "engine": own, "stays": int(not (cuda and engine.sleep))}
+    if not isinstance(engine, Local):
+        return {"cache": engine.memory(), "batch": 0}
+    sampled = min(leaves * row, max(BATCH_TOKENS, row))
+    # The slabs of keys and values grow by a quarter at a time. Each leaf has a row of logits and two 32-bit rows. On the CPU
+    # 16-bit weights are packed for sampling.
+    batch = 5 * sampled * model.cached * model.bytes // 4
+    batch += min(leaves, sampled // row + 1) * model.vocabulary * (8 + model.bytes)
+    if model.bytes == 2 and not cuda:
+        batch += model.parameters * model.bytes
+    return {"cache": engine.memory(), "batch": batch}
+
+
+def fitted(recipe: Recipe, model: Shape, *, available: tuple[str, int] | None = None) -> Recipe:
+    """The recipe with the keys and values that fit beside the learner, where `engine.cache_gb` of vLLM is 0.
+
+    Args:
+        recipe: the run's recipe.
+        model: the model's shape.
+        available: name and bytes of the learner's device; None looks them up. A GPU of the engine's own counts as large.
+    """
+    engine = recipe.engine
+    if not isinstance(engine, Vllm) or engine.cache_gb:
+        return recipe
+    _, size = available or device_bytes(recipe.weights.device)
+    found = need(recipe, model)
+    if found.apart:
+        left = USABLE * size - found.apart
+    else:
+        moments = (found.grow, found.update) if found.stays else (found.grow,)
+        left = USABLE * size - found.weights - found.optimizer - found.reference - max(moments)
+    return replace(recipe, engine=replace(engine, cache_gb=max(round(left / 2**30 - 0.05, 1), LEAST_GB)))
 
 
 def _sampled(recipe: Recipe, cells: int, leaves: int) -> int:
@@ -318,8 +370,9 @@ def _smaller(recipe: Recipe) -> Iterator[tuple[str, Recipe]]:
     if recipe.optimizer.token_budget > row:
         fewer = f"--optimizer.token-budget {row}"
         cheap.append((fewer, lambda r: replace(r, optimizer=replace(r.optimizer, token_budget=row))))
-    if isinstance(recipe.engine, Local) and recipe.engine.cache_gb > 1:
-        cheap.append(("--engine.cache-gb 1", lambda r: replace(r, engine=Local(cache_gb=1.0))))
+    if isinstance(recipe.engine, Local | Vllm) and recipe.engine.cache_gb > 1:
+        engine = replace(recipe.engine, cache_gb=1.0)
+        cheap.append(("--engine.cache-gb 1", lambda r: replace(r, engine=engine)))
     starts = [("", recipe)]
     if not recipe.weights.lora_rank:
         starts.append((f"--weights.lora-rank 32{INSTEAD}", replace(recipe, weights=replace(recipe.weights, lora_rank=32))))

@@ -63,7 +63,10 @@ async def _train(run: Run, watcher: Watcher, make_learner: MakeLearner) -> None:
     with trackers(run) as copies:
         refuse_held_out(run, recipe.evaluation.levels, recipe.env)
         shape = memory.shape(recipe)
-        watcher.note(f"memory: {memory.check(recipe, shape).total / 1e9:.1f} GB at most")
+        placed = memory.fitted(recipe, shape)
+        watcher.note(f"memory: {memory.check(placed, shape).total / 1e9:.1f} GB at most")
+        if placed != recipe:
+            watcher.note(f"engine: {placed.engine.memory() / 1e9:.1f} GB for keys and values, which the learner leaves")
         set_threads(run, watcher)
         if shape.bytes == 2 and device_of(recipe.weights.device) == "cpu" and (slow := warning(bfloat16_price())):
             watcher.note(slow)
@@ -72,7 +75,7 @@ async def _train(run: Run, watcher: Watcher, make_learner: MakeLearner) -> None:
         model, tokenizer = await prepare(run, watcher)
         learner = make_learner(run, model, tokenizer, watcher.note)
         source = ModelSource(loaded=(model, tokenizer))
-        async with open_executor(recipe.engine, recipe.env, source) as executor:
+        async with open_executor(placed.engine, recipe.env, source) as executor:
             if executor.encoder is None:
                 raise UsageError("the recipe's engine gives no token ids, so nothing can be learnt from it: --engine local")
             session = _Session(run, watcher, learner, executor, copies)

@@ -6,7 +6,7 @@ from typing import Literal
 
 from spark_rl.config.recipe import ColdStart, Evaluation, Optimizer, Recipe
 from spark_rl.contracts import World
-from spark_rl.engines.local.settings import Local
+from spark_rl.engines.vllm.settings import Vllm
 from spark_rl.models.weights import Weights
 from spark_rl.prompting.prompt import Prompt
 from spark_rl.types import Sampling
@@ -23,8 +23,10 @@ def qwen(name: str, env: World, size: Literal["1.5B", "7B"], prompt: Prompt = Pr
     released scripts (clip 0.2, dual clip 3, entropy 0.001; rows of 2048, 3000 and 6000 tokens for ALFWorld, ScienceWorld and
     WebShop); these scripts sample at 1.0 in training, not 0.4. Mini-batches are two whole trees instead of 256 rows.
 
-    All weights are trained, as in the paper, on 32-bit copies; layers are recomputed, which changes no number. Memory
-    needs and adapters for smaller devices are in docs/real-models.md; `spark-rl train NAME --dry-run` estimates yours.
+    vLLM samples (extra `vllm`), on the learner's GPU, with all memory that the learner leaves; `--engine local` needs no
+    further package. All weights are trained, as in the paper, on 32-bit copies; layers are recomputed, which changes no
+    number. Memory needs and adapters for smaller devices are in docs/real-models.md; `spark-rl train NAME --dry-run`
+    estimates yours.
     """
     return Recipe(
         name=name,
@@ -36,5 +38,5 @@ def qwen(name: str, env: World, size: Literal["1.5B", "7B"], prompt: Prompt = Pr
         optimizer=Optimizer(learning_rate=1e-6, minibatches=8),
         cold_start=ColdStart(max_tokens=row),
         evaluation=Evaluation(levels=("L0", "L1"), temperature=0.4, every=5),
-        engine=Local(cache_gb=16.0),
+        engine=Vllm(cache_gb=0.0),
     )

@@ -5,20 +5,21 @@ from __future__ import annotations
 import asyncio
 from collections.abc import Sequence
 from dataclasses import replace
-from typing import Any
+from typing import Any, cast
 
 import pytest
 import torch
 from transformers import AutoModelForCausalLM, Qwen2Config
 
 from spark_rl.contracts import ModelSource
+from spark_rl.engines.vllm.settings import Vllm
 from spark_rl.recipes import load_recipe
 from spark_rl.types import Completion, Observation, Request, Task
 
 pytest.importorskip("vllm", reason="vLLM needs an environment of its own: make vllm && make test-vllm")
 pytestmark = [pytest.mark.vllm, pytest.mark.filterwarnings("ignore")]
 
-SHAPES = {
+SHAPES: dict[str, dict[str, Any]] = {
     "1-5b": {"hidden_size": 1536, "intermediate_size": 8960, "num_attention_heads": 12, "num_key_value_heads": 2},
     "7b": {"hidden_size": 3584, "intermediate_size": 18944, "num_attention_heads": 28, "num_key_value_heads": 4},
 }
@@ -51,7 +52,7 @@ def test_a_recipe_of_the_paper_samples(recipe: str, temperature: float) -> None:
         tie_word_embeddings=recipe.endswith("1-5b"), eos_token_id=151_645, bos_token_id=None, dtype="bfloat16",
     )  # fmt: skip
     model: Any = AutoModelForCausalLM.from_config(config, dtype=torch.bfloat16).eval()
-    engine = replace(settings.engine, cache_gb=0.5)
+    engine = replace(cast(Vllm, settings.engine), cache_gb=0.5)
     limit = settings.prompt.limit
     asked = [
         Request(
@@ -62,7 +63,7 @@ def test_a_recipe_of_the_paper_samples(recipe: str, temperature: float) -> None:
     ]  # fmt: skip
 
     async def run() -> list[list[Completion]]:
-        async with engine.open(ModelSource(loaded=(model, Numbers()))) as opened:
+        async with engine.open(ModelSource(loaded=(model, cast(Any, Numbers())))) as opened:
             return await opened.sample(asked)
 
     for request, answers in zip(asked, asyncio.run(run()), strict=True):
