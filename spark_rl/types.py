@@ -120,7 +120,7 @@ class Cost:
     preempted: int = 0
     """How often its keys and values were given up for want of memory, and computed again."""
     restarts: int = 0
-    """Processes of the engine that died or hung while it was sampled, and were replaced."""
+    """Processes of the engine that died or hung while it was sampled."""
     queued: int = 0
     """Milliseconds that it waited in the engine until it ran."""
 
@@ -335,8 +335,7 @@ class Spent:
     failed: int = 0
     """Trees dropped because their environment failed."""
     restarts: int = 0
-    """Processes of environments or of the engine that died or hung and were replaced. States of environments were reached
-    again by replay, and completions sampled again from their seeds."""
+    """Processes of environments or the engine that died or hung and were replaced."""
     preempted: int = 0
     """How often an engine gave up keys and values of a running request for want of memory, and computed them again."""
     queued: int = 0
@@ -354,14 +353,8 @@ class Spent:
 
     def charge(self, cost: Cost) -> None:
         """Add what a completion cost."""
-        self.generated += cost.generated
-        self.prefilled += cost.prefilled
-        self.reused += cost.reused
-        self.misses += cost.misses
-        self.discarded += cost.discarded
-        self.preempted += cost.preempted
-        self.restarts += cost.restarts
-        self.queued += cost.queued
+        for part in fields(cost):
+            setattr(self, part.name, getattr(self, part.name) + getattr(cost, part.name))
 
     def counts(self) -> dict[str, int]:
         """The counters without the clock."""

@@ -36,7 +36,7 @@ from spark_rl.runs import checkpoints
 from spark_rl.runs.run import Run
 from spark_rl.types import Credit, Tree
 
-__all__ = ["LocalLearner", "has_signal"]
+__all__ = ["LocalLearner", "divergence", "has_signal", "rollout_gap"]
 
 MEASURED = 4
 """The divergence of an update is measured on one row in this many, which takes a few hundredths of the update's time."""
@@ -141,7 +141,10 @@ class LocalLearner:
             self.version = iteration
             return {"trained": 0.0, "trained_groups": 0.0}
         batch = pack(chosen, [recipe.rewards.credit(tree, recipe.advantage) for tree in chosen])
-        loss = recipe.loss if recipe.loss.importance is not None else replace(recipe.loss, importance=self._cap(batch))
+        loss = recipe.loss
+        if loss.importance is None:  # the local engine computes as the learner does
+            trusted = isinstance(recipe.engine, Local) or rollout_gap(self._some(batch)) <= TRUSTED
+            loss = replace(loss, importance=0.0 if trusted else CAP)
         noise = {"gradient_snr": self._noise(batch)} if settings.measure_noise else {}
         with recomputing(self.model, recipe.weights.checkpointing):
             stats = update(
@@ -158,7 +161,7 @@ class LocalLearner:
                 rng=random.Random(derive(recipe.seed, iteration, "minibatches")),
                 packing=self._packing,
             )
-        stats |= {"kl": self._divergence(batch), "importance": loss.importance or 0.0}
+        stats |= {"kl": divergence(self._some(batch), loss.kl_clamp), "importance": loss.importance or 0.0}
         self._check(stats)
         self.version = iteration
         return {
@@ -182,19 +185,6 @@ class LocalLearner:
                 packing=self._packing,
             )
 
-    def _divergence(self, batch: Batch) -> float:
-        """Mean KL divergence of the sampling policy from the new policy, on some rows of the update."""
-        new = self._some(batch)
-        gap = np.minimum(new.old - new.sampling, LOG_RATIO_LIMIT)
-        return float(np.average(np.minimum(np.exp(gap) - gap - 1, self.recipe.loss.kl_clamp), weights=new.weight))
-
-    def _cap(self, batch: Batch) -> float:
-        """The importance weight's cap where the recipe leaves it open. The local engine computes as the learner does."""
-        if isinstance(self.recipe.engine, Local):
-            return 0.0
-        present = self._some(batch)
-        return CAP if np.average(np.abs(present.old - present.sampling), weights=present.weight) > TRUSTED else 0.0
-
     def _some(self, batch: Batch) -> Targets[NDArray[np.float64]]:
         """The tokens of some rows, with `old` under the present model."""
         return trainer_logprobs(
@@ -212,3 +202,14 @@ class LocalLearner:
                 raise TrainingDiverged(
                     f"the update's {name} {stats[name]:.3f} exceeds optimizer.max_kl {limit}; lower the learning rate"
                 )
+
+
+def divergence(new: Targets[NDArray[np.float64]], clamp: float) -> float:
+    """Mean KL divergence of the sampling policy from the new policy, whose log-probabilities are in `old`."""
+    gap = np.minimum(new.old - new.sampling, LOG_RATIO_LIMIT)
+    return float(np.average(np.minimum(np.exp(gap) - gap - 1, clamp), weights=new.weight))
+
+
+def rollout_gap(present: Targets[NDArray[np.float64]]) -> float:
+    """Mean distance of the rollout's log-probabilities from the trainer's, which are in `old`."""
+    return float(np.average(np.abs(present.old - present.sampling), weights=present.weight))

@@ -5,14 +5,14 @@ Invariant: an answer's log-probabilities are those of the distribution that the 
 
 from __future__ import annotations
 
-from collections.abc import Collection, Sequence
+from collections.abc import Awaitable, Callable, Collection, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Protocol
 
 from spark_rl.contracts import ModelState
 
-__all__ = ["Answer", "Dead", "Host"]
+__all__ = ["Answer", "Dead", "Host", "Launch", "Model"]
 
 
 class Dead(Exception):
@@ -34,6 +34,26 @@ class Answer:
     """How often the request lost its keys and values for want of room, and was read again."""
     queued: float = 0.0
     """Seconds from its arrival until it ran."""
+
+
+@dataclass(frozen=True)
+class Model:
+    """The model that a host is started with."""
+
+    name: Path | str
+    """Its folder or hub name."""
+    dtype: str
+    """Precision of weights, keys and values."""
+    longest: int | None
+    """Most tokens that the model itself can read, where it says so."""
+    empty: bool
+    """Whether the folder has no weights, so that they come by `Host.load`."""
+    rank: int
+    """Rank of the adapters that come by `Host.load_adapters`; 0: none come."""
+    cuda: bool
+    """Whether the learner's copy is on a GPU."""
+    exchange: Path
+    """Folder for files that learner and host share."""
 
 
 class Host(Protocol):
@@ -103,3 +123,7 @@ class Host(Protocol):
     def stop(self) -> None:
         """End what was started."""
         ...
+
+
+Launch = Callable[[Model], Awaitable[Host]]
+"""Starts a host."""

@@ -25,8 +25,7 @@ from typing import TYPE_CHECKING, Any, Protocol
 from urllib.parse import urlsplit
 
 from spark_rl.contracts import ModelState
-from spark_rl.engines.remote.engine import Model
-from spark_rl.engines.remote.host import Answer
+from spark_rl.engines.remote.host import Answer, Model
 from spark_rl.engines.remote.weights import write
 from spark_rl.errors import PolicyFailure, UsageError
 
@@ -39,7 +38,7 @@ UNKNOWN = (404, 405)
 """Status codes of a server that does not have a call."""
 
 
-class Where(Protocol):
+class _Where(Protocol):
     """The settings that this module needs of `openai.Endpoint`."""
 
     @property
@@ -61,7 +60,7 @@ def is_local(address: str) -> bool:
 class Server:
     """A model on a server; fulfils `remote.host.Host`."""
 
-    def __init__(self, client: AsyncOpenAI, where: Where, model: Model, name: str, context: int) -> None:
+    def __init__(self, client: AsyncOpenAI, where: _Where, model: Model, name: str, context: int) -> None:
         """`Server.found` makes it."""
         self._client, self._model = client, model
         self._name, self._retries = name, where.retries
@@ -72,7 +71,7 @@ class Server:
         """The version that the server was told; empty where it keeps none."""
 
     @classmethod
-    async def found(cls, client: AsyncOpenAI, where: Where, model: Model) -> Server:
+    async def found(cls, client: AsyncOpenAI, where: _Where, model: Model) -> Server:
         """The server's only model.
 
         Raises:

@@ -8,6 +8,7 @@ error. Probes are drawn at a temperature that is not 1, so that a host which tel
 
 from __future__ import annotations
 
+import asyncio
 from pathlib import Path
 from typing import Any, cast
 
@@ -18,8 +19,9 @@ from torch.func import functional_call
 from spark_rl.contracts import LanguageModel, ModelState
 from spark_rl.engines.remote.host import Answer, Host
 from spark_rl.errors import PolicyFailure
+from spark_rl.models import adapters
 
-__all__ = ["BOUNDS", "TEMPERATURE", "prove", "write"]
+__all__ = ["BOUNDS", "TEMPERATURE", "hand_over", "prove", "write"]
 
 PROBES, LENGTH, DRAWN = 4, 16, 12
 """Number of probes, tokens of the prompt of each, and tokens sampled from each."""
@@ -38,6 +40,28 @@ def write(state: ModelState, file: Path) -> Path:
             once[name] = tensor.detach().cpu().contiguous()
     save_file(once, file, metadata={"format": "pt"})
     return file
+
+
+async def hand_over(host: Host, model: LanguageModel, state: ModelState, place: Path, *, version: int) -> float:
+    """Give a host the weights of a model, or its adapters where it has them, and prove that they arrived.
+
+    Args:
+        host: the host.
+        model: the architecture, with any weights.
+        state: the weights.
+        place: a new folder for adapters; its name is in no other hand-over of the engine.
+        version: the weights' version.
+
+    Returns:
+        What `prove` returns; raises what it and the host raise.
+    """
+    if adapters.present(model):
+        place.mkdir()
+        await asyncio.to_thread(adapters.save, model, place, state)
+        await host.load_adapters(place)
+    else:
+        await host.load(state)
+    return await prove(host, model, state, version=version, salt=f"proof {place.name}")
 
 
 async def prove(host: Host, model: LanguageModel, state: ModelState, *, version: int, salt: str) -> float:

@@ -16,10 +16,7 @@ from pathlib import Path
 from typing import Any
 
 from spark_rl.contracts import ModelState
-from spark_rl.engines.remote.engine import Model
-from spark_rl.engines.remote.host import Answer, Dead
-from spark_rl.engines.remote.weights import write
-from spark_rl.engines.vllm.settings import Vllm
+from spark_rl.engines.remote.host import Answer, Dead, Model
 from spark_rl.errors import MissingExtra, PolicyFailure, UsageError
 
 __all__ = ["Process", "check_version"]
@@ -63,28 +60,42 @@ def check_version() -> None:
 class Process:
     """vLLM with one model; fulfils `remote.host.Host`."""
 
-    def __init__(self, settings: Vllm, model: Model) -> None:
+    def __init__(
+        self, model: Model, *, context: int, cache: int, batch: int, compiled: bool, device: str, sleep: int
+    ) -> None:
         """Start vLLM; takes seconds.
+
+        Args:
+            model: the model.
+            context: most tokens of a prompt and its completion; the model's own where that is shorter.
+            cache: bytes of keys and values; 0 takes what vLLM finds free.
+            batch: most completions at the same time.
+            compiled: whether to compile the model.
+            device: the GPU for vLLM; empty: the learner's.
+            sleep: vLLM's level of sleep while the learner works on the same GPU; 0: none.
 
         Raises:
             UsageError: vLLM cannot run the model.
         """
-        self.context = min(settings.context, model.longest or settings.context)
-        self._settings, self._model = settings, model
-        self._shares = model.cuda and not settings.device
-        self._backend = "" if not model.cuda or model.rank else "ipc" if self._shares else "nccl"
+        self.context = min(context, model.longest or context)
+        self._model = model
+        shares = model.cuda and not device
+        self._sleep = (min(sleep, 1) if model.rank else sleep) if shares else 0  # the learner has no copy of the base alone
+        self._backend = "" if not model.cuda or model.rank else "ipc" if shares else "nccl"
         self._transfer: Any = None
         self._adapters: Any = None
         self._taken = 0
-        added = {"CUDA_VISIBLE_DEVICES": settings.device} if settings.device else {}
+        added = {"CUDA_VISIBLE_DEVICES": device} if device else {}
         if self._backend == "ipc":  # handles of memory travel between this process and its own child, and nowhere else
             added["VLLM_ALLOW_INSECURE_SERIALIZATION"] = "1"
         with _quiet(added):
-            self._engine: Any = self._started()
+            self._engine: Any = self._started(
+                enforce_eager=not compiled, kv_cache_memory_bytes=cache or None, max_num_seqs=batch
+            )
 
-    def _started(self) -> Any:
+    def _started(self, **more: Any) -> Any:
         """The engine of vLLM itself."""
-        settings, model, more = self._settings, self._model, dict[str, Any]()
+        model = self._model
         if model.rank:
             if model.rank > RANKS[-1]:
                 raise UsageError(f"weights.lora_rank is {model.rank}: the engine vllm takes at most {RANKS[-1]}")
@@ -96,13 +107,10 @@ class Process:
             model=str(model.name),
             dtype=model.dtype,
             load_format="dummy" if model.empty else "auto",
-            enforce_eager=not settings.compiled,
             max_model_len=self.context,
-            kv_cache_memory_bytes=settings.memory() or None,  # None: what vLLM finds free
-            max_num_seqs=settings.batch,
             max_num_batched_tokens=max(self.context, 4096),
             enable_prefix_caching=True,
-            enable_sleep_mode=self._shares and settings.sleep > 0,
+            enable_sleep_mode=self._sleep > 0,
             block_size=BLOCK,
             logprobs_mode="processed_logits",
             logits_processors=["spark_rl.engines.vllm.inside:Draw"],
@@ -146,33 +154,21 @@ class Process:
                 last = output
         except _losses() as error:
             raise Dead("died") from error
-        said = last.outputs[0]
-        ids = tuple(said.token_ids)
-        if said.logprobs is None or len(said.logprobs) != len(ids):
-            raise PolicyFailure("vLLM answered without log-probabilities: the engine was not started by this package")
-        scores = [inside.read(token, returned) for token, returned in zip(ids, said.logprobs, strict=True)]
-        times = last.metrics
-        return Answer(
-            ids=ids,
-            logprobs=tuple(chosen for chosen, _ in scores),
-            entropies=tuple(entropy for _, entropy in scores),
-            cached=last.num_cached_tokens or 0,
-            preempted=times.num_preemptions if times else 0,
-            queued=max(0.0, times.scheduled_ts - times.queued_ts) if times else 0.0,
-        )
+        return _answer(last)
 
     # -- weights ----------------------------------------------------------------------------------------------------
 
     async def load(self, state: ModelState) -> None:
         """Take new weights; see `Host.load`."""
         with _losing("vLLM does not take the new weights"):
-            if self._shares and self._settings.sleep:
+            if self._sleep:
                 await self._engine.wake_up(tags=["weights"])
             if self._backend:
                 transfer = import_module("spark_rl.engines.vllm.transfer")
                 self._transfer = self._transfer or await transfer.opened(self._engine, self._backend)
                 await self._transfer.send(state)
             else:
+                write = import_module("spark_rl.engines.remote.weights").write
                 file = await asyncio.to_thread(write, state, self._model.exchange / "weights.safetensors")
                 await self._engine.collective_rpc("receive_file", args=(str(file),))
         await self.wake()
@@ -188,14 +184,14 @@ class Process:
 
     async def rest(self) -> bool:
         """Sleep where vLLM shares the learner's GPU; see `Host.rest`."""
-        if self._shares and self._settings.sleep:
+        if self._sleep:
             with _losing("vLLM does not go to sleep"):
-                await self._engine.sleep(level=self._settings.sleep)
-        return self._shares and self._settings.sleep == 2 and not self._model.rank
+                await self._engine.sleep(level=self._sleep)
+        return self._sleep == 2
 
     async def wake(self) -> None:
         """Be awake; see `Host.wake`."""
-        if self._shares and self._settings.sleep:
+        if self._sleep:
             with _losing("vLLM does not wake up"):
                 await self._engine.wake_up()
 
@@ -206,6 +202,29 @@ class Process:
             self._engine.shutdown()
             sockets.destroy(linger=0)  # vLLM leaves this to the end of the interpreter, which warns
             self._engine = None
+
+
+def _answer(output: Any) -> Answer:
+    """What vLLM says, as an answer.
+
+    Raises:
+        PolicyFailure: there are no log-probabilities.
+    """
+    read = import_module("spark_rl.engines.vllm.inside").read
+    said = output.outputs[0]
+    ids = tuple(said.token_ids)
+    if said.logprobs is None or len(said.logprobs) != len(ids):
+        raise PolicyFailure("vLLM answered without log-probabilities: the engine was not started by this package")
+    scores = [read(token, returned) for token, returned in zip(ids, said.logprobs, strict=True)]
+    times = output.metrics
+    return Answer(
+        ids=ids,
+        logprobs=tuple(chosen for chosen, _ in scores),
+        entropies=tuple(entropy for _, entropy in scores),
+        cached=output.num_cached_tokens or 0,
+        preempted=times.num_preemptions if times else 0,
+        queued=max(0.0, times.scheduled_ts - times.queued_ts) if times else 0.0,
+    )
 
 
 @contextmanager

@@ -12,8 +12,7 @@ from spark_rl.contracts import Engine, ModelSource
 from spark_rl.errors import UsageError, at_least
 
 if TYPE_CHECKING:
-    from spark_rl.engines.remote.engine import Model
-    from spark_rl.engines.remote.host import Host
+    from spark_rl.engines.remote.host import Host, Model
 
 __all__ = ["Vllm"]
 
@@ -36,7 +35,7 @@ class Vllm:
     another GPU, by `ipc` on the same, and by a file on a processor."""
     sleep: Literal[0, 1, 2] = 1
     """What vLLM does while the learner works on the same GPU. 0: it keeps its memory. 1: it frees keys and values, and moves
-    weights to the processor's memory. 2: it frees weights as well, and takes them again from the learner."""
+    weights to the processor's memory. 2: it frees weights too, and takes them again from the learner; with adapters as 1."""
     patience: float = 600.0
     """Seconds without any answer after which the engine counts as hung, and is started again."""
     restarts: int = 3
@@ -74,7 +73,16 @@ class Vllm:
     async def _launch(self, model: Model) -> Host:
         from spark_rl.engines.vllm.process import Process
 
-        return await asyncio.to_thread(Process, self, model)
+        return await asyncio.to_thread(
+            Process,
+            model,
+            context=self.context,
+            cache=self.memory(),
+            batch=self.batch,
+            compiled=self.compiled,
+            device=self.device,
+            sleep=self.sleep,
+        )
 
     def memory(self) -> int:
         """Bytes of the keys and values."""

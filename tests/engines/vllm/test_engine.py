@@ -104,7 +104,7 @@ async def grown(engine: Any) -> Forest:
 
 def worker(engine: Any) -> int:
     """The id of the process that holds the model."""
-    (process,) = engine._host._engine.engine_core.resources.engine_manager.processes
+    (process,) = engine.kept.host._engine.engine_core.resources.engine_manager.processes
     return process.pid
 
 
@@ -178,7 +178,7 @@ def test_new_weights_are_used_at_once_and_proved() -> None:
         assert found[0][0].version == 4
         assert found[0][0].ids != before.ids
         assert max(gaps(found, local(asked, model))) < 1e-4
-        process = running.engine._host
+        process = running.engine.kept.host
         other = {name: 1.2 * weight for name, weight in model.state_dict().items()}
         with pytest.raises(PolicyFailure, match="does not sample from the weights of version 5"):
             running.runner.run(prove(process, model, other, version=5, salt="other"))
@@ -238,8 +238,8 @@ def test_a_process_that_dies_or_hangs_is_replaced_and_the_forest_is_the_same(how
 
         async def disturbed() -> Forest:
             growing, engine = asyncio.ensure_future(grown(running.engine)), running.engine
-            begun = engine.answers
-            while engine.answers < begun + whole.spent.env_steps // 2:
+            begun = engine.kept.answers
+            while engine.kept.answers < begun + whole.spent.env_steps // 2:
                 await asyncio.sleep(0.01)
             os.kill(lost, how)
             return await growing
