@@ -120,7 +120,6 @@ class Cost:
     preempted: int = 0
     """How often its keys and values were given up for want of memory, and computed again."""
     restarts: int = 0
-    """Processes of the engine that died or hung while it was sampled."""
     queued: int = 0
     """Milliseconds that it waited in the engine until it ran."""
 

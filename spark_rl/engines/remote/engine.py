@@ -50,11 +50,8 @@ class RemoteEngine:
         Args:
             source: the model, in memory or by its name.
             launch: starts a host.
-            patience: seconds without any answer after which the host counts as hung.
-            restarts: how often a host that died or hung is started again while one forest grows.
-
-        Raises:
-            UsageError: there is no such model.
+            patience: see `Kept`.
+            restarts: see `Kept`.
         """
         self.version, self._launch = source.version, launch
         self._place = tempfile.TemporaryDirectory(prefix="spark-rl-engine-")
