@@ -48,7 +48,7 @@ vllm: $(VLLM)/.installed ## an environment for the engine vllm on a processor: .
 	@echo "$(VLLM)/bin/spark-rl train household-tiny --engine vllm --iterations 2 --out runs/vllm"
 
 test-vllm: $(VLLM)/.installed ## the tests of the engine vllm
-	OMP_NUM_THREADS=1 $(VLLM)/bin/pytest -m vllm tests/engines $(ARGS)
+	OMP_NUM_THREADS=1 $(VLLM)/bin/pytest -m vllm tests/engines tests/benchmarks/test_engines.py $(ARGS)
 
 coverage: $(DEV) ## the fast tests, and the share of the package's branches that they reach (at least 90 %)
 	$(PYTEST) -n $(JOBS) -m "not slow and not gpu" --cov --cov-report=term --cov-fail-under=90 $(ARGS)

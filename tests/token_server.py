@@ -95,9 +95,10 @@ class TokenServer:
             self.version = body["new_version"]
         elif path == "/collective_rpc":
             state = load_file(body["args"][0])
-            if strange := state.keys() - self.model.state_dict().keys():
+            own = {name.replace(".base_layer.", "."): name for name in self.model.state_dict()}
+            if strange := state.keys() - own.keys():
                 return 500, {"error": {"message": f"no weight {min(strange)}"}}
-            self.model.load_state_dict(state, strict=False)
+            self.model.load_state_dict({own[name]: numbers for name, numbers in state.items()}, strict=False)
             self.engine.forget()
         elif path == "/v1/load_lora_adapter":
             folder = Path(body["lora_path"])

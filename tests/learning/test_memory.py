@@ -15,6 +15,7 @@ from spark_rl.cli import main
 from spark_rl.config.options import parse_recipe
 from spark_rl.config.recipe import Optimizer, Recipe
 from spark_rl.engines.local.cache import Layout
+from spark_rl.engines.vllm.settings import Vllm
 from spark_rl.errors import UsageError
 from spark_rl.learning import memory
 from spark_rl.learning.memory import Shape
@@ -211,17 +212,49 @@ def test_the_measured_peak_of_logits_is_below_the_estimate(tmp_path):
 
 def test_the_papers_model_by_hand(tmp_path):
     Qwen2Config(**QWEN, dtype="bfloat16").save_pretrained(tmp_path)
-    settings = replace(load_recipe("alfworld-qwen-1-5b"), model=str(tmp_path), weights=Weights())
+    settings = replace(load_recipe("alfworld-qwen-1-5b"), model=str(tmp_path), weights=Weights(device="cuda"))
     shape = memory.shape(settings)
     assert (shape.parameters, shape.cached * shape.bytes, shape.bytes) == (1_543_714_304, 28_672, 2)
     found = memory.need(settings, shape)
     # 2 bytes of weight; gradient, copy and two moments of 4; the reference of 2.
     assert (found.weights, found.optimizer, found.reference) == tuple(n * 1_543_714_304 for n in (2, 16, 2))
-    assert found.cache == 16 * 2**30
-    assert found.total == found.weights + found.optimizer + found.reference + max(found.grow, found.update)
+    # vLLM's own weights, libraries and contexts; it sleeps while the learner works.
+    assert (found.engine, found.cache, found.stays) == (2 * 1_543_714_304 + 2 * 10**9, 0, 0)
+    assert found.grow == found.engine + found.batch
+    assert found.total == max(
+        found.weights + found.optimizer + found.reference + max(found.grow, found.update), found.weights + found.start
+    )
     lora = replace(settings, weights=Weights(lora_rank=32))
     # A rank: q and o 2 x (1536 + 1536), k and v 2 x (1536 + 256), gate, up and down 3 x (1536 + 8960).
     assert memory.need(lora, shape).optimizer == 12 * 28 * 32 * (6144 + 3584 + 31488)
+
+
+@pytest.mark.parametrize(
+    ("engine", "moments"),
+    [
+        (Vllm(cache_gb=0.0), ("grow",)),
+        (Vllm(cache_gb=0.0, sleep=0), ("grow", "update")),
+        (Vllm(cache_gb=0.0, device="1"), ()),
+    ],
+)
+def test_keys_and_values_of_vllm_get_what_the_learner_leaves(engine, moments):
+    settings = replace(
+        load_recipe("alfworld-qwen-1-5b"),
+        model="unused",
+        weights=Weights(device="cuda", checkpointing=True),
+        optimizer=Optimizer(token_budget=4096),
+        engine=engine,
+    )
+    device = ("cuda", 80 * 10**9)
+    placed = memory.fitted(settings, BIG, available=device)
+    found = memory.need(placed, BIG)
+    learner = found.weights + found.optimizer + found.reference
+    used = learner + max(getattr(found, moment) for moment in moments) if moments else found.apart
+    assert 0 <= 0.9 * device[1] - used < 0.11 * 2**30, "a tenth of a gibibyte is left at most"
+    assert memory.check(placed, BIG, available=device).total <= 0.9 * device[1]
+    assert memory.fitted(replace(settings, engine=Vllm(cache_gb=3.0)), BIG, available=device).engine.memory() == 3 * 2**30
+    tight = memory.fitted(settings, BIG, available=("cuda", 10**9))
+    assert tight.engine.memory() == 2**29, "never nothing: the check of memory says what is missing"
 
 
 # -- what is said -----------------------------------------------------------------------------------------------------

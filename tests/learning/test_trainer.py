@@ -20,6 +20,8 @@ from spark_rl import load_forest
 from spark_rl.advantage.group import GroupMean
 from spark_rl.common.progress import Quiet
 from spark_rl.contracts import LanguageModel, Learner, ModelState, Tokenizer
+from spark_rl.engines.local.settings import Local
+from spark_rl.engines.vllm.settings import Vllm
 from spark_rl.environments.household import Household
 from spark_rl.errors import TrainingDiverged
 from spark_rl.learning import learner
@@ -382,6 +384,35 @@ def test_without_divergence_no_reference_is_loaded_and_importance_runs(tmp_path,
     (row,) = run.metrics()
     assert row["update_reference_kl"] == 0
     assert math.isfinite(row["update_loss"])
+
+
+def told(tree: Tree, distance: float) -> Tree:
+    """The tree as an engine would have told it whose log-probabilities are this far from the trainer's, up and down."""
+    nodes = [
+        replace(node, logprobs=tuple(x + distance * (-1) ** place for place, x in enumerate(node.logprobs)))
+        for node in tree.nodes
+    ]
+    return replace(tree, nodes=tuple(nodes))
+
+
+@pytest.mark.parametrize(
+    ("engine", "importance", "distance", "cap"),
+    [
+        (Vllm(), None, 0.015, 0.0),
+        (Vllm(), None, 0.03, 2.0),
+        (Vllm(), 0.0, 0.03, 0.0),
+        (Vllm(), 5.0, 0.015, 5.0),
+        (Local(), None, 0.03, 0.0),
+    ],
+)
+def test_engines_that_differ_from_the_trainer_are_corrected_for(engine, importance, distance, cap):
+    run, _ = finished()
+    recipe = replace(run.recipe, engine=engine, loss=replace(run.recipe.loss, importance=importance, kl=0.0))
+    cold = run.checkpoints / "cold-start"
+    trees = [told(tree, distance) for tree in load_forest(run.directory, 1).trees]
+    row = LocalLearner(Run(run.directory, recipe, {}), load_model(cold), load_tokenizer(cold)).update(trees, 1)
+    assert row["update_importance"] == cap
+    assert row["update_rollout_gap"] == pytest.approx(distance, abs=1e-4)
 
 
 # -- when it goes wrong -------------------------------------------------------------------------------------------------

@@ -61,6 +61,8 @@ class Host(Protocol):
 
     context: int
     """Most tokens of a prompt and its completion."""
+    based: bool
+    """Whether the host has the weights that adapters belong to."""
 
     async def ask(
         self,

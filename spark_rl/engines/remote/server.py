@@ -65,6 +65,7 @@ class Server:
         self._client, self._model = client, model
         self._name, self._retries = name, where.retries
         self.context = context
+        self.based = False  # an earlier run may have left other weights
         self._free = asyncio.Semaphore(where.concurrency)
         self._adapters = ""
         self._version = ""
@@ -149,6 +150,7 @@ class Server:
         await self._call("collective_rpc", {"method": "receive_file", "args": [str(file)]})
         await self._call("reset_prefix_cache", {})
         await self._mark()
+        self.based = True
 
     async def load_adapters(self, folder: Path) -> None:
         """Push adapters; see `Host.load_adapters`."""

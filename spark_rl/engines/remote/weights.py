@@ -56,6 +56,8 @@ async def hand_over(host: Host, model: LanguageModel, state: ModelState, place: 
         What `prove` returns; raises what it and the host raise.
     """
     if adapters.present(model):
+        if not host.based:
+            await host.load(adapters.base_state(state))
         place.mkdir()
         await asyncio.to_thread(adapters.save, model, place, state)
         await host.load_adapters(place)

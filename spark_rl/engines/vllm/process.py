@@ -77,6 +77,7 @@ class Process:
         Raises:
             UsageError: vLLM cannot run the model.
         """
+        self.based = True  # it starts with them
         self.context = min(context, model.longest or context)
         self._model = model
         shares = model.cuda and not device

@@ -75,7 +75,9 @@ def test_forests_are_those_of_the_weights_that_were_pushed_last(rank: int) -> No
             assert gap(after[0], model) < 1e-4
             return [before, *after]
 
-    with token_server(pair()[0], tokenizer) as served:
+    other = pair()[0]
+    shifted(other)  # an earlier run has left its weights
+    with token_server(other, tokenizer) as served:
         before, after, again = asyncio.run(run(served))
     assert after.trees == again.trees
     assert [node.completion for node in before.trees[0].nodes] != [node.completion for node in after.trees[0].nodes]
@@ -83,7 +85,7 @@ def test_forests_are_those_of_the_weights_that_were_pushed_last(rank: int) -> No
     assert after.spent.generated == sum(len(node.completion) for tree in after.trees for node in tree.nodes)
     push = "/v1/load_lora_adapter" if rank else "/collective_rpc"
     assert served.calls.count(push) == 2, "at the start, and after the update"
-    assert ("/collective_rpc" in served.calls) == (not rank), "the base of adapters is the server's own"
+    assert not rank or served.calls.count("/collective_rpc") == 1, "the base of adapters goes once"
 
 
 def test_each_request_says_all_that_decides_its_answer() -> None:
