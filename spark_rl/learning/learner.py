@@ -40,11 +40,8 @@ __all__ = ["LocalLearner", "divergence", "has_signal", "rollout_gap"]
 
 MEASURED = 4
 """The divergence of an update is measured on one row in this many, which takes a few hundredths of the update's time."""
-TRUSTED = 0.02
-"""Largest mean distance of rollout and trainer log-probability (nats) that is left uncorrected where the recipe leaves it
-open (`Loss.importance`)."""
 CAP = 2.0
-"""Cap of the importance weight above that distance."""
+"""Cap of the importance weight of an update whose engine is not trusted (`Loss.trusted_gap`)."""
 
 
 def has_signal(credit: Credit) -> bool:
@@ -142,8 +139,8 @@ class LocalLearner:
             return {"trained": 0.0, "trained_groups": 0.0}
         batch = pack(chosen, [recipe.rewards.credit(tree, recipe.advantage) for tree in chosen])
         loss = recipe.loss
-        if loss.importance is None:  # the local engine computes as the learner does
-            trusted = isinstance(recipe.engine, Local) or rollout_gap(self._some(batch)) <= TRUSTED
+        if not loss.importance and not isinstance(recipe.engine, Local):
+            trusted = rollout_gap(self._some(batch)) <= loss.trusted_gap
             loss = replace(loss, importance=0.0 if trusted else CAP)
         noise = {"gradient_snr": self._noise(batch)} if settings.measure_noise else {}
         with recomputing(self.model, recipe.weights.checkpointing):
@@ -161,7 +158,7 @@ class LocalLearner:
                 rng=random.Random(derive(recipe.seed, iteration, "minibatches")),
                 packing=self._packing,
             )
-        stats |= {"kl": divergence(self._some(batch), loss.kl_clamp), "importance": loss.importance or 0.0}
+        stats |= {"kl": divergence(self._some(batch), loss.kl_clamp), "importance": loss.importance}
         self._check(stats)
         self.version = iteration
         return {

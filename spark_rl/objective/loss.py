@@ -85,10 +85,13 @@ class Loss:
     aggregation: Literal["token-mean", "sequence-mean"] = "token-mean"
     """`token-mean`: mean over all sampled tokens of a mini-batch. `sequence-mean`: mean over completions of their token
     means."""
-    importance: float | None = None
-    """Cap of the truncated importance weight between trainer and rollout engine. The weight corrects for the small
-    differences of their log-probabilities; 0 trusts the rollout's log-probabilities. None decides in each iteration: 2 where
-    another engine than the local one differs by more than 0.02 on average, else 0."""
+    importance: float = 0.0
+    """Cap of the truncated importance weight between trainer and rollout engine, which corrects for the differences of their
+    log-probabilities. With 0 there is no weight, except as `trusted_gap` says."""
+    trusted_gap: float = 0.02
+    """Largest mean distance (nats) of the log-probabilities of trainer and rollout engine that needs no correction. An
+    update above it has an importance weight capped at 2, where `importance` is 0. The local engine is always trusted, since
+    it computes as the trainer does."""
 
     def __post_init__(self) -> None:
         if not 0 < self.clip_low < 1:
@@ -97,8 +100,8 @@ class Loss:
             raise UsageError(f"loss.clip_high is {self.clip_high}: it must be above 0")
         if self.dual_clip != 0 and not self.dual_clip > 1:
             raise UsageError(f"loss.dual_clip is {self.dual_clip}: it must be above 1, or 0 for none")
-        for name in ("kl", "entropy", "importance"):
-            if not (getattr(self, name) or 0) >= 0:
+        for name in ("kl", "entropy", "importance", "trusted_gap"):
+            if not getattr(self, name) >= 0:
                 raise UsageError(f"loss.{name} is {getattr(self, name)}: it must be 0 or more")
         if not self.kl_clamp > 0:
             raise UsageError(f"loss.kl_clamp is {self.kl_clamp}: it must be above 0")

@@ -2,27 +2,14 @@
 
 from __future__ import annotations
 
-import subprocess
-import sys
-from pathlib import Path
-
 import pytest
+from printed import output
 from tiny import finished
 
 from spark_rl.environments.alfworld import KINDS
 from spark_rl.experiments.compare.study import header, write_study
 
-BENCHMARKS = Path(__file__).resolve().parents[2] / "benchmarks"
-
 pytestmark = pytest.mark.slow
-
-
-def output(script: str, *arguments: str | Path) -> list[str]:
-    """What a benchmark prints, by line."""
-    command = [sys.executable, str(BENCHMARKS / script), *map(str, arguments)]
-    done = subprocess.run(command, capture_output=True, text=True, timeout=1800, check=False)
-    assert done.returncode == 0, done.stdout + done.stderr
-    return done.stdout.splitlines()
 
 
 def cells(lines: list[str], context: str, engine: str) -> list[str]:

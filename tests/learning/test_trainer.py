@@ -396,18 +396,18 @@ def told(tree: Tree, distance: float) -> Tree:
 
 
 @pytest.mark.parametrize(
-    ("engine", "importance", "distance", "cap"),
+    ("engine", "loss", "distance", "cap"),
     [
-        (Vllm(), None, 0.015, 0.0),
-        (Vllm(), None, 0.03, 2.0),
-        (Vllm(), 0.0, 0.03, 0.0),
-        (Vllm(), 5.0, 0.015, 5.0),
-        (Local(), None, 0.03, 0.0),
+        (Vllm(), {}, 0.015, 0.0),
+        (Vllm(), {}, 0.03, 2.0),
+        (Vllm(), {"trusted_gap": 0.04}, 0.03, 0.0),
+        (Vllm(), {"importance": 5.0}, 0.015, 5.0),
+        (Local(), {}, 0.03, 0.0),
     ],
 )
-def test_engines_that_differ_from_the_trainer_are_corrected_for(engine, importance, distance, cap):
+def test_engines_that_differ_from_the_trainer_are_corrected_for(engine, loss, distance, cap):
     run, _ = finished()
-    recipe = replace(run.recipe, engine=engine, loss=replace(run.recipe.loss, importance=importance, kl=0.0))
+    recipe = replace(run.recipe, engine=engine, loss=replace(run.recipe.loss, kl=0.0, **loss))
     cold = run.checkpoints / "cold-start"
     trees = [told(tree, distance) for tree in load_forest(run.directory, 1).trees]
     row = LocalLearner(Run(run.directory, recipe, {}), load_model(cold), load_tokenizer(cold)).update(trees, 1)
