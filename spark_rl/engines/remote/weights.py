@@ -27,8 +27,9 @@ PROBES, LENGTH, DRAWN = 4, 16, 12
 """Number of probes, tokens of the prompt of each, and tokens sampled from each."""
 TEMPERATURE = 0.8
 """Temperature of the probes."""
-BOUNDS = {torch.float32: 1e-3, torch.bfloat16: 0.02, torch.float16: 0.01}
-"""Most that the log-probabilities of a probe may differ on average (nats), by precision."""
+BOUNDS = {torch.float32: 1e-3, torch.bfloat16: 0.06, torch.float16: 0.01}
+"""Most that the log-probabilities of a probe may differ on average (nats), by precision. Rounding grows with the width of a
+model: random weights in 7B's shape, cut to two layers, differ by 0.021 in bfloat16."""
 
 
 def write(state: ModelState, file: Path) -> Path:

@@ -8,11 +8,18 @@ by the same function. So a forest does not depend on the engine that grows it, u
 vLLM takes the likeliest token. `Draw` leaves each row two finite logits: that of the drawn token, which is its
 log-probability, and a smaller one of any other token, from which the entropy can be read. With `logprobs_mode` as
 `processed_logits`, vLLM returns both numbers as they are.
+
+None of vLLM's processes outlives the process that started it, however that one ends: `follow`.
 """
 
 from __future__ import annotations
 
+import os
+import select
+import signal
+import threading
 from collections.abc import Mapping, Sequence
+from contextlib import suppress
 from importlib import import_module
 from typing import Any
 
@@ -22,10 +29,12 @@ from torch import Tensor
 
 from spark_rl.engines.sampling import draw, uniform
 
-__all__ = ["ARGUMENT", "RETURNED", "Draw", "Receiver", "read"]
+__all__ = ["ARGUMENT", "PARENT", "RETURNED", "Draw", "Receiver", "follow", "read"]
 
 ARGUMENT = "spark_rl"
 """Name of the sampling parameter that holds seed and temperature."""
+PARENT = "SPARK_RL_PARENT"
+"""Environment variable with the id of the process that started vLLM."""
 RETURNED = 2
 """How many log-probabilities vLLM has to return for a token."""
 BELOW = 1.0
@@ -39,6 +48,26 @@ def read(token: int, returned: Mapping[int, Any]) -> tuple[float, float]:
     return chosen, max(chosen - other - BELOW, 0.0)
 
 
+def follow(parent: int) -> None:
+    """End this process of vLLM, and the one above it, when their parent ends. vLLM's own way needs a parent that ends well.
+
+    Args:
+        parent: id of the process that started vLLM.
+    """
+    above = os.getppid()  # vLLM's core where this is a process below it, else the parent itself
+
+    def wait() -> None:
+        with suppress(ProcessLookupError):  # it has ended already
+            ended = select.poll()
+            ended.register(os.pidfd_open(parent))
+            ended.poll()
+        if above not in (parent, 1):
+            os.kill(above, signal.SIGKILL)
+        os._exit(1)
+
+    threading.Thread(target=wait, daemon=True).start()
+
+
 _interface: Any = import_module("vllm.v1.sample.logits_processor")
 
 
@@ -46,7 +75,9 @@ class Draw(_interface.LogitsProcessor):
     """Draws the token of each row."""
 
     def __init__(self, vllm_config: Any, device: torch.device, is_pin_memory: bool) -> None:
-        """As vLLM calls it; nothing of it is needed."""
+        """As vLLM calls it in each of its workers; nothing of it is needed."""
+        if parent := os.environ.get(PARENT):
+            follow(int(parent))
         self._rows: dict[int, tuple[int, float, Sequence[int]]] = {}
         """Seed, temperature and tokens so far of each row of the batch. vLLM goes on writing to the latter."""
 

@@ -86,7 +86,9 @@ class Process:
         self._transfer: Any = None
         self._adapters: Any = None
         self._taken = 0
-        added = {"CUDA_VISIBLE_DEVICES": device} if device else {}
+        added = {import_module("spark_rl.engines.vllm.inside").PARENT: str(os.getpid())}
+        if device:
+            added["CUDA_VISIBLE_DEVICES"] = device
         if self._backend == "ipc":  # handles of memory travel between this process and its own child, and nowhere else
             added["VLLM_ALLOW_INSECURE_SERIALIZATION"] = "1"
         with _quiet(added):

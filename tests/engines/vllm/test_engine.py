@@ -6,6 +6,9 @@ import asyncio
 import os
 import random
 import signal
+import subprocess
+import sys
+import time
 from collections.abc import Generator
 from dataclasses import replace
 from functools import cache
@@ -260,6 +263,52 @@ def test_a_process_that_dies_again_and_again_stops_the_run_with_a_sentence() -> 
             running.sample(requests(1))
     finally:
         running.close()
+
+
+def test_no_process_outlives_the_one_that_started_it() -> None:
+    script = f"""
+import asyncio, sys, time
+from spark_rl.contracts import ModelSource
+from spark_rl.engines.vllm.settings import Vllm
+from spark_rl.models.load import load_model, load_tokenizer
+
+async def start():
+    folder = {str(finished()[0].checkpoints / "cold-start")!r}
+    loaded = load_model(folder, dtype="float32"), load_tokenizer(folder)
+    async with Vllm(cache_gb=0.1, context=1024).open(ModelSource(loaded=loaded)):
+        print("ready", flush=True)
+        time.sleep(600)
+
+asyncio.run(start())
+"""
+    with subprocess.Popen([sys.executable, "-c", script], stdout=subprocess.PIPE, text=True) as parent:
+        assert parent.stdout is not None
+        said = iter(parent.stdout.readline, "")
+        assert any("ready" in line for line in said)
+        started = below(parent.pid)
+        assert len(started) >= 2, "vLLM's core and its worker"
+        parent.kill()
+        deadline = time.monotonic() + 120
+        while any(map(alive, started)) and time.monotonic() < deadline:
+            time.sleep(0.1)
+        assert not any(map(alive, started))
+
+
+def below(pid: int) -> set[int]:
+    """The ids of vLLM's processes that descend from a process."""
+    found: set[int] = set()
+    for task in Path(f"/proc/{pid}/task").iterdir():
+        for child in map(int, (task / "children").read_text().split()):
+            found |= below(child) | ({child} if Path(f"/proc/{child}/comm").read_text().startswith("VLLM") else set())
+    return found
+
+
+def alive(pid: int) -> bool:
+    """Whether a process runs; one that has ended and was not waited for does not."""
+    try:
+        return Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()[0] != "Z"
+    except (FileNotFoundError, ProcessLookupError):
+        return False
 
 
 def test_what_vllm_cannot_run_is_refused_with_its_sentence() -> None:
