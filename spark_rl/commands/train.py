@@ -147,6 +147,7 @@ def _time(recipe: Recipe) -> str:
     import torch
 
     from spark_rl.common.running import run
+    from spark_rl.engines.local.settings import Local
     from spark_rl.learning.forecast import forecast
     from spark_rl.models.threads import choose_threads
 
@@ -155,7 +156,10 @@ def _time(recipe: Recipe) -> str:
         expected = run(forecast(recipe))
     except SparkError as error:
         return f"not estimated ({error})"
-    return expected.sentence() if expected else "not estimated, for this model is not here to be measured"
+    if expected:
+        return expected.sentence()
+    local = isinstance(recipe.engine, Local)
+    return f"not estimated, for {'this model is not here' if local else 'only the local engine is started'} to be measured"
 
 
 def _repeated(run: Run) -> Recipe:

@@ -27,9 +27,9 @@ PROBES, LENGTH, DRAWN = 4, 16, 12
 """Number of probes, tokens of the prompt of each, and tokens sampled from each."""
 TEMPERATURE = 0.8
 """Temperature of the probes."""
-BOUNDS = {torch.float32: 1e-3, torch.bfloat16: 0.06, torch.float16: 0.01}
-"""Most that the log-probabilities of a probe may differ on average (nats), by precision. Rounding grows with the width of a
-model: random weights in 7B's shape, cut to two layers, differ by 0.021 in bfloat16."""
+BOUNDS = {torch.float32: 1e-3, torch.bfloat16: 0.15, torch.float16: 0.03}
+"""Most that the log-probabilities of a probe may differ on average (nats), by precision. In 16 bits it is what rounding
+alone may do, since a probe is no text that a model knows: SmolLM2 in bfloat16 is up to 0.06 from itself in 32 bits."""
 
 
 def write(state: ModelState, file: Path) -> Path:

@@ -28,13 +28,12 @@ import torch
 from torch import Tensor
 
 from spark_rl.engines.sampling import draw, uniform
+from spark_rl.engines.vllm.process import PARENT
 
-__all__ = ["ARGUMENT", "PARENT", "RETURNED", "Draw", "Receiver", "follow", "read"]
+__all__ = ["ARGUMENT", "RETURNED", "Draw", "Receiver", "follow", "read"]
 
 ARGUMENT = "spark_rl"
 """Name of the sampling parameter that holds seed and temperature."""
-PARENT = "SPARK_RL_PARENT"
-"""Environment variable with the id of the process that started vLLM."""
 RETURNED = 2
 """How many log-probabilities vLLM has to return for a token."""
 BELOW = 1.0

@@ -19,7 +19,7 @@ from spark_rl.contracts import ModelState
 from spark_rl.engines.remote.host import Answer, Dead, Model
 from spark_rl.errors import MissingExtra, PolicyFailure, UsageError
 
-__all__ = ["Process", "check_version"]
+__all__ = ["PARENT", "Process", "check_version"]
 
 VERSIONS = ((0, 32), (0, 33))
 """The first version of vLLM that is known to work, and the first that is not."""
@@ -27,12 +27,15 @@ BLOCK = 32
 """Tokens in a block of the prefix cache: what two prompts share is found up to a multiple of it."""
 RANKS = (8, 16, 32, 64, 128, 256, 320, 512)
 """Largest ranks of adapters that vLLM can be started for."""
+PARENT = "SPARK_RL_PARENT"
+"""Environment variable with the id of the process that started vLLM."""
 VARIABLES = {
     "VLLM_NO_USAGE_STATS": "1",
     "VLLM_LOGGING_LEVEL": "ERROR",
     "VLLM_CPU_OMP_THREADS_BIND": "nobind",  # else it takes whole cores, beside other processes of this package
     "VLLM_WORKER_MULTIPROCESSING_METHOD": "spawn",  # a forked child would inherit torch's threads
     "PYTHONWARNINGS": "ignore",
+    "TORCH_CPP_LOG_LEVEL": "ERROR",
 }
 """Environment of vLLM's processes; what the user has set stays."""
 
@@ -86,7 +89,7 @@ class Process:
         self._transfer: Any = None
         self._adapters: Any = None
         self._taken = 0
-        added = {import_module("spark_rl.engines.vllm.inside").PARENT: str(os.getpid())}
+        added = {PARENT: str(os.getpid())}
         if device:
             added["CUDA_VISIBLE_DEVICES"] = device
         if self._backend == "ipc":  # handles of memory travel between this process and its own child, and nowhere else
@@ -119,6 +122,7 @@ class Process:
             logits_processors=["spark_rl.engines.vllm.inside:Draw"],
             worker_extension_cls="spark_rl.engines.vllm.inside.Receiver",
             skip_tokenizer_init=True,
+            use_tqdm_on_load=False,
             seed=0,
             **more,
         )
