@@ -30,7 +30,7 @@ def run() -> Run:
 
 def test_a_run_directory_holds_all_there_is_to_a_run(run):
     names = {path.name for path in run.directory.iterdir()}
-    assert names == {"recipe.json", "demonstrations.jsonl", "metrics.jsonl", "forests", "checkpoints", "eval.json"}
+    assert names == {"recipe.json", "demonstrations.jsonl.gz", "metrics.jsonl", "forests", "checkpoints", "eval.json"}
     assert {path.name for path in run.checkpoints.iterdir()} == {"cold-start", "000002", "000004"}
     assert sorted(path.name for path in run.forests.iterdir()) == [f"00000{i}.jsonl.gz" for i in (1, 2, 3, 4)]
     assert not list(run.directory.rglob(".*")), "something half-written was left"
@@ -103,7 +103,7 @@ def test_a_cold_start_from_a_file_is_that_from_the_demonstrations_in_it(run, tmp
     given = replace(RECIPE.cold_start, data=str(run.demonstrations))
     copy = Run.create(tmp_path / "given", replace(RECIPE, threads=1, cold_start=given))
     model, tokenizer = asyncio.run(prepare(copy, Log()))
-    assert copy.demonstrations.read_text() == run.demonstrations.read_text()
+    assert copy.demonstrations.read_bytes() == run.demonstrations.read_bytes()
     both: list[Any] = [tokenizer, load_tokenizer(run.checkpoints / "cold-start")]
     assert both[0].get_vocab() == both[1].get_vocab()
     same = load_model(run.checkpoints / "cold-start").state_dict()

@@ -8,6 +8,8 @@ Invariants
   the files, and two files can be joined. Values of many shapes are therefore JSON inside a text; a list of actions is a
   text with one line for each action (an empty list has no type); a date is no bare ISO date, which would be read as a time.
 * Won and lost trajectories have the same format; only `success` differs.
+* A file whose name ends in `.gz` is compressed, to a few hundredths: each line repeats most of the one before it. Reading
+  looks at the content, not at the name.
 
 Files of the first version (`spark-rl-demonstration/1`) can be read; the columns that they lack are empty. A line names
 classes by the names of the version that wrote the line; reading translates them into today's names, so that lines of
@@ -16,7 +18,9 @@ several versions agree.
 
 from __future__ import annotations
 
+import gzip
 import json
+import zlib
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass, is_dataclass, replace
 from datetime import UTC, datetime
@@ -188,7 +192,9 @@ def save(demonstrations: Iterable[Demonstration], path: Path, prompt: Prompt) ->
 def write_records(groups: Iterable[Sequence[Record]], path: Path) -> None:
     """Write the lines of trajectories, with new numbers of trajectories; the file appears whole or not at all."""
     lines = [json.dumps({**record, "trajectory": number}) + "\n" for number, group in enumerate(groups) for record in group]
-    write_bytes(path, "".join(lines).encode())
+    data = "".join(lines).encode()
+    # Time stamp and compression level are fixed, so that equal demonstrations give equal files.
+    write_bytes(path, gzip.compress(data, compresslevel=6, mtime=0) if path.suffix == ".gz" else data)
 
 
 def records(index: int, demonstration: Demonstration, prompt: Prompt) -> list[Record]:
@@ -266,8 +272,9 @@ def read_lines(path: Path) -> Iterator[tuple[int, Record | str]]:
         StorageError: the file cannot be read.
     """
     try:
-        text = path.read_text(encoding="utf-8")
-    except (OSError, UnicodeDecodeError) as error:
+        data = path.read_bytes()
+        text = (gzip.decompress(data) if data.startswith(b"\x1f\x8b") else data).decode()
+    except (OSError, EOFError, zlib.error, UnicodeDecodeError) as error:
         raise StorageError(f"{path} is no readable demonstration file ({error}); `spark-rl demos` writes one") from error
     for number, line in enumerate(text.split("\n"), start=1):
         if line.strip():

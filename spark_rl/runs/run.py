@@ -1,11 +1,11 @@
 """A run directory: the settings and all results of a run.
 
-    recipe.json            the resolved recipe, and settings measured at the start (threads)
-    demonstrations.jsonl   the demonstrations of the cold start
-    metrics.jsonl          one line for each iteration
-    forests/               the trees of the newest iterations (`forests`)
-    checkpoints/           cold-start, then numbered ones (`checkpoints`)
-    eval.json              {"before" | "after": {level: the fields of `evaluation.results.LevelResult`}}
+    recipe.json              the resolved recipe, and settings measured at the start (threads)
+    demonstrations.jsonl.gz  the demonstrations of the cold start
+    metrics.jsonl            one line for each iteration
+    forests/                 the trees of the newest iterations (`forests`)
+    checkpoints/             cold-start, then numbered ones (`checkpoints`)
+    eval.json                {"before" | "after": {level: the fields of `evaluation.results.LevelResult`}}
 
 Invariant: each file is written whole or appended by whole lines, so a run that was killed at any moment can be read
 and resumed. This module reads and writes files and imports no torch.
@@ -148,8 +148,9 @@ class Run:
 
     @property
     def demonstrations(self) -> Path:
-        """File of the demonstrations for the cold start."""
-        return self.directory / "demonstrations.jsonl"
+        """File of the demonstrations for the cold start; runs of version 0.1.0 have one that is not compressed."""
+        plain = self.directory / "demonstrations.jsonl"
+        return plain if plain.exists() else self.directory / "demonstrations.jsonl.gz"
 
     def save_forest(self, forest: Forest) -> None:
         """Write the forest of an iteration, and delete the oldest forests beyond `recipe.keep.forests`."""

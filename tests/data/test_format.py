@@ -38,6 +38,22 @@ def test_what_is_written_comes_back(tmp_path, prompt):
     assert (tmp_path / "one.jsonl").read_bytes() == (tmp_path / "two.jsonl").read_bytes()
 
 
+def test_a_compressed_file_holds_the_same_lines(tmp_path):
+    shown = won(40)
+    for name in ("plain.jsonl", "small.jsonl.gz", "again.jsonl.gz"):
+        save(shown, tmp_path / name, Prompt())
+    assert read_records(tmp_path / "small.jsonl.gz") == read_records(tmp_path / "plain.jsonl")
+    assert (tmp_path / "small.jsonl.gz").read_bytes() == (tmp_path / "again.jsonl.gz").read_bytes()
+    whole = (tmp_path / "small.jsonl.gz").read_bytes()
+    assert len(whole) < (tmp_path / "plain.jsonl").stat().st_size / 20
+    (tmp_path / "small.jsonl.gz").rename(tmp_path / "renamed.jsonl")
+    assert len(load(tmp_path / "renamed.jsonl")) == 40
+    for broken in (whole[:-20], whole[:200] + b"x" * 20 + whole[220:]):
+        (tmp_path / "again.jsonl.gz").write_bytes(broken)
+        with pytest.raises(StorageError, match=r"again.jsonl.gz is no readable demonstration file"):
+            load(tmp_path / "again.jsonl.gz")
+
+
 def test_what_a_policy_got_wrong_is_not_to_be_learnt():
     first = lost()[0]
     assert first.slips == {1, 2}

@@ -83,7 +83,7 @@ def begin(directory: Path, source: Run, recipe: Recipe, settings: Preferences, p
         run.save_settings(**wanted)
         shutil.copytree(start, run.checkpoints / "cold-start")
         if source.demonstrations.exists():
-            shutil.copy(source.demonstrations, run.demonstrations)
+            shutil.copy(source.demonstrations, run.directory)
     return Run(directory, recipe, run.settings)
 
 

@@ -261,7 +261,7 @@ def test_each_cell_has_its_result_and_all_arms_of_a_seed_their_cold_start(out):
 def test_a_comparison_that_is_ended_leaves_no_process(tmp_path):
     command = [sys.executable, "-m", "spark_rl", "compare", "quickstart", "--out", str(tmp_path / "out"), "--jobs", "2"]
     process = subprocess.Popen(command, stderr=subprocess.PIPE, text=True, start_new_session=True)
-    while process.poll() is None and len(list((tmp_path / "out" / "cold").glob("*/demonstrations.jsonl"))) < 2:
+    while process.poll() is None and len(list((tmp_path / "out" / "cold").glob("*/demonstrations.jsonl.gz"))) < 2:
         time.sleep(0.05)
     process.send_signal(signal.SIGTERM)
     _, said = process.communicate()

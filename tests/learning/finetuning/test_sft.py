@@ -119,7 +119,7 @@ def taught(tmp_path_factory) -> Path:
 def test_it_makes_the_cold_start_of_the_run_bit_for_bit_and_probes_it(taught, capsys):
     own = tiny.finished()[0]
     assert same(taught / "checkpoints" / "cold-start", own.checkpoints / "cold-start")
-    assert (taught / "demonstrations.jsonl").read_text() == own.demonstrations.read_text()
+    assert (taught / "demonstrations.jsonl.gz").read_bytes() == own.demonstrations.read_bytes()
     probe = json.loads((taught / "probe.json").read_text())
     assert (probe["asked"], probe["tasks"], probe["level"], probe["split"]) == (3, 3, "L0", "dev")
     assert probe["success"] == probe["wins"] / 3
@@ -163,7 +163,7 @@ def test_it_makes_the_quickstarts_cold_start_bit_for_bit(tmp_path):
 
 @pytest.mark.slow
 def test_a_file_says_what_is_played_and_the_paper_says_the_rest(taught, tmp_path):
-    out, file = tmp_path / "run", taught / "demonstrations.jsonl"
+    out, file = tmp_path / "run", taught / "demonstrations.jsonl.gz"
     model = taught / "checkpoints" / "cold-start"
     words = ["--out", str(out), "--probe", "0", "--threads", "1", "--weights.lora-rank", "4", "--quiet"]
     assert main(["sft", "--data", str(file), "--model", str(model), *words]) == 0
