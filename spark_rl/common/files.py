@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import contextlib
 import fcntl
+import gzip
 import json
 import os
 import secrets
@@ -18,7 +19,16 @@ from typing import Any
 
 from spark_rl.errors import StorageError, UsageError
 
-__all__ = ["Lines", "atomic_directory", "cache_folder", "read_lines", "unwritable", "write_bytes", "write_json"]
+__all__ = [
+    "Lines",
+    "atomic_directory",
+    "cache_folder",
+    "compressed",
+    "read_lines",
+    "unwritable",
+    "write_bytes",
+    "write_json",
+]
 
 
 def cache_folder() -> Path:
@@ -52,6 +62,11 @@ def write_bytes(path: Path, data: bytes) -> None:
             raise
     except OSError as error:
         raise unwritable(path, error) from error
+
+
+def compressed(data: bytes) -> bytes:
+    """The data by gzip. Time stamp and level are fixed, so that equal data give equal files."""
+    return gzip.compress(data, compresslevel=6, mtime=0)
 
 
 def write_json(path: Path, value: object) -> None:

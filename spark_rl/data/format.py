@@ -30,7 +30,7 @@ from itertools import groupby
 from pathlib import Path
 from typing import Any, Literal, cast
 
-from spark_rl.common.files import write_bytes
+from spark_rl.common.files import compressed, write_bytes
 from spark_rl.config.codec import current, encode
 from spark_rl.config.old_names import hashed_name
 from spark_rl.contracts import World
@@ -193,8 +193,7 @@ def write_records(groups: Iterable[Sequence[Record]], path: Path) -> None:
     """Write the lines of trajectories, with new numbers of trajectories; the file appears whole or not at all."""
     lines = [json.dumps({**record, "trajectory": number}) + "\n" for number, group in enumerate(groups) for record in group]
     data = "".join(lines).encode()
-    # Time stamp and compression level are fixed, so that equal demonstrations give equal files.
-    write_bytes(path, gzip.compress(data, compresslevel=6, mtime=0) if path.suffix == ".gz" else data)
+    write_bytes(path, compressed(data) if path.suffix == ".gz" else data)
 
 
 def records(index: int, demonstration: Demonstration, prompt: Prompt) -> list[Record]:

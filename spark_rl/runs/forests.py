@@ -20,7 +20,7 @@ from dataclasses import fields
 from pathlib import Path
 from typing import Any
 
-from spark_rl.common.files import write_bytes
+from spark_rl.common.files import compressed, write_bytes
 from spark_rl.errors import StorageError
 from spark_rl.types import Forest, Fork, Node, Spent, Task, Tree
 
@@ -48,8 +48,7 @@ def save_forest(forest: Forest, path: Path) -> None:
         "node": _NODE,
     }
     lines = [json.dumps(header), *(json.dumps(_tree_record(tree), separators=(",", ":")) for tree in forest)]
-    # Time stamp and compression level are fixed, so that equal forests give equal files.
-    write_bytes(path, gzip.compress(("\n".join(lines) + "\n").encode(), compresslevel=6, mtime=0))
+    write_bytes(path, compressed(("\n".join(lines) + "\n").encode()))
 
 
 def load_forest(path: str | Path, iteration: int | None = None) -> Forest:

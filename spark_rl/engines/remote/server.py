@@ -70,6 +70,8 @@ class Server:
         self._adapters = ""
         self._version = ""
         """The version that the server was told; empty where it keeps none."""
+        self._root = str(client.base_url).rstrip("/").removesuffix("/v1")
+        """Address of vLLM's own calls."""
 
     @classmethod
     async def found(cls, client: AsyncOpenAI, where: _Where, model: Model) -> Server:
@@ -168,7 +170,7 @@ class Server:
         """One of vLLM's own calls."""
         import openai
 
-        root = str(self._client.base_url).rstrip("/").removesuffix("/v1")
+        root = self._root
         try:
             await self._client.post(f"{root}/{path}", body=body, cast_to=object)
         except openai.APIStatusError as error:
@@ -189,10 +191,11 @@ class Server:
     async def wake(self) -> None:
         """Check that the server has not been started again since the weights were pushed; see `Host.wake`."""
         if self._version:
-            root = str(self._client.base_url).rstrip("/").removesuffix("/v1")
-            told: Any = await _answered(self._client, self._client.get(f"{root}/weight_info", cast_to=object))
+            told: Any = await _answered(self._client, self._client.get(f"{self._root}/weight_info", cast_to=object))
             if told.get("weight_version") != self._version:
-                raise PolicyFailure(f"{root} has other weights than it was given: was it started again? Resume the run")
+                raise PolicyFailure(
+                    f"{self._root} has other weights than it was given: was it started again? Resume the run"
+                )
 
     def stop(self) -> None:
         """Leave the server as it is."""

@@ -9,6 +9,7 @@ error. Probes are drawn at a temperature that is not 1, so that a host which tel
 from __future__ import annotations
 
 import asyncio
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Any, cast
 
@@ -21,7 +22,7 @@ from spark_rl.engines.remote.host import Answer, Host
 from spark_rl.errors import PolicyFailure
 from spark_rl.models import adapters
 
-__all__ = ["BOUNDS", "TEMPERATURE", "hand_over", "prove", "write"]
+__all__ = ["BOUNDS", "TEMPERATURE", "distinct", "hand_over", "prove", "write"]
 
 PROBES, LENGTH, DRAWN = 4, 16, 12
 """Number of probes, tokens of the prompt of each, and tokens sampled from each."""
@@ -32,14 +33,18 @@ BOUNDS = {torch.float32: 1e-3, torch.bfloat16: 0.15, torch.float16: 0.03}
 alone may do, since a probe is no text that a model knows: SmolLM2 in bfloat16 is up to 0.06 from itself in 32 bits."""
 
 
-def write(state: ModelState, file: Path) -> Path:
-    """Write weights for a host to read; a weight that two layers share is written once."""
-    places, once = set[int](), dict[str, torch.Tensor]()
+def distinct(state: ModelState) -> Iterator[tuple[str, torch.Tensor]]:
+    """The weights by name; one that two layers share comes once."""
+    places = set[int]()
     for name, tensor in state.items():
         if tensor.data_ptr() not in places:
             places.add(tensor.data_ptr())
-            once[name] = tensor.detach().cpu().contiguous()
-    save_file(once, file, metadata={"format": "pt"})
+            yield name, tensor.detach()
+
+
+def write(state: ModelState, file: Path) -> Path:
+    """Write weights for a host to read."""
+    save_file({name: tensor.cpu().contiguous() for name, tensor in distinct(state)}, file, metadata={"format": "pt"})
     return file
 
 

@@ -18,6 +18,7 @@ from typing import Any, Literal
 import torch
 
 from spark_rl.contracts import ModelState
+from spark_rl.engines.remote.weights import distinct
 
 __all__ = ["Transfer", "opened"]
 
@@ -29,24 +30,17 @@ _factory: Any = import_module("vllm.distributed.weight_transfer.factory")
 
 
 class _Source(_base.WeightSource):
-    """The weights of a state, by name; those that two layers share once."""
+    """The weights of a state, by name (`distinct`)."""
 
     def __init__(self) -> None:
         self.state: ModelState = {}
 
-    def _items(self) -> Iterator[tuple[str, torch.Tensor]]:
-        places = set[int]()
-        for name, tensor in self.state.items():
-            if tensor.data_ptr() not in places:
-                places.add(tensor.data_ptr())
-                yield name, tensor.detach()
-
     def metadata(self) -> list[Any]:
         """Name, precision and shape of what iteration gives."""
-        return [_base.ParamMeta(name, tensor.dtype, tuple(tensor.shape)) for name, tensor in self._items()]
+        return [_base.ParamMeta(name, tensor.dtype, tuple(tensor.shape)) for name, tensor in distinct(self.state)]
 
     def __iter__(self) -> Iterator[tuple[str, torch.Tensor]]:
-        return self._items()
+        return distinct(self.state)
 
 
 class _Client:
