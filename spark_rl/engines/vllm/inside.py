@@ -28,6 +28,7 @@ import torch
 from torch import Tensor
 
 from spark_rl.engines.sampling import draw, uniform
+from spark_rl.engines.vllm.interface import interface
 from spark_rl.engines.vllm.process import PARENT
 
 __all__ = ["ARGUMENT", "RETURNED", "Draw", "Receiver", "follow", "read"]
@@ -67,10 +68,10 @@ def follow(parent: int) -> None:
     threading.Thread(target=wait, daemon=True).start()
 
 
-_interface: Any = import_module("vllm.v1.sample.logits_processor")
+_processor: Any = interface("vllm.v1.sample.logits_processor")
 
 
-class Draw(_interface.LogitsProcessor):
+class Draw(_processor.LogitsProcessor):
     """Draws the token of each row."""
 
     def __init__(self, vllm_config: Any, device: torch.device, is_pin_memory: bool) -> None:
@@ -97,7 +98,7 @@ class Draw(_interface.LogitsProcessor):
             moved, other = self._rows.pop(source, None), self._rows.pop(target, None)
             if moved is not None:
                 self._rows[target] = moved
-            if other is not None and direction == _interface.MoveDirectionality.SWAP:
+            if other is not None and direction == _processor.MoveDirectionality.SWAP:
                 self._rows[source] = other
 
     def apply(self, logits: Tensor) -> Tensor:

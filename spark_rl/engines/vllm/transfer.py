@@ -19,14 +19,15 @@ import torch
 
 from spark_rl.contracts import ModelState
 from spark_rl.engines.remote.weights import distinct
+from spark_rl.engines.vllm.interface import interface
 
 __all__ = ["Transfer", "opened"]
 
 PEERS = 2
 """The learner and vLLM's worker."""
 
-_base: Any = import_module("vllm.distributed.weight_transfer.base")
-_factory: Any = import_module("vllm.distributed.weight_transfer.factory")
+_base: Any = interface("vllm.distributed.weight_transfer.base")
+_factory: Any = interface("vllm.distributed.weight_transfer.factory")
 
 
 class _Source(_base.WeightSource):
