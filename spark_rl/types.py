@@ -201,11 +201,11 @@ class Node:
     """Index of the previous step in `Tree.nodes`, or -1 for a first step."""
     path: tuple[int, ...]
     """Child numbers from the root down. The path is unique in its tree, and the step's seed is derived from it."""
-    prompt: tuple[int, ...]
-    """Token ids that the policy read; empty for policies that read text."""
-    completion: tuple[int, ...]
+    prompt: Sequence[int]
+    """Token ids that the policy read; empty for policies that read text. Rollouts pack the numbers of nodes (`Packed`)."""
+    completion: Sequence[int]
     """Token ids that the policy sampled; empty for policies that give text alone."""
-    logprobs: tuple[float, ...]
+    logprobs: Sequence[float]
     text: str
     mode: Mode | None
     reasoning: str
@@ -223,7 +223,7 @@ class Node:
     success: bool
     truncated: int = 0
     """Number of history steps and listed actions that the prompt had to leave out to fit its limit."""
-    entropies: tuple[float, ...] = ()
+    entropies: Sequence[float] = ()
     """Entropy in nats of the tempered distribution that each token was drawn from; empty when the policy does not say."""
     progress: Mapping[str, float] = field(default_factory=dict[str, float])
     """Progress on the task after the step (`Observation.progress`)."""

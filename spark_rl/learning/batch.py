@@ -144,7 +144,7 @@ def _merge(tree: Tree, index: int, silent: Collection[int]) -> list[Row]:
             sampled.append([])
         row_of.append(row)
         nodes[row].append(number)
-        tokens[row] += node.prompt[len(tokens[row]) :] + node.completion
+        tokens[row] += (*node.prompt[len(tokens[row]) :], *node.completion)
         sampled[row] += [False] * (len(tokens[row]) - len(sampled[row]) - len(node.completion))
         sampled[row] += [number not in silent] * len(node.completion)
     return [
@@ -155,8 +155,8 @@ def _merge(tree: Tree, index: int, silent: Collection[int]) -> list[Row]:
 
 def _extends(node: Node, parent: Node) -> bool:
     """Whether the node's prompt starts with its parent's prompt and completion."""
-    before = parent.prompt + parent.completion
-    return node.prompt[: len(before)] == before
+    before = (*parent.prompt, *parent.completion)
+    return tuple(node.prompt[: len(before)]) == before
 
 
 def _targets(tree: Tree, credit: Credit, row: Row) -> Targets[Floats]:

@@ -10,12 +10,25 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import Protocol, TypeVar
 
+from spark_rl.common.packed import floats, ids
 from spark_rl.common.seeding import derive
 from spark_rl.contracts import Encoder, Environment, Growth, OutOfProcess
 from spark_rl.errors import PolicyFailure
 from spark_rl.types import Completion, Node, Observation, Parsed, Request, Tree
 
-__all__ = ["Asker", "Name", "Open", "Taken", "accepted", "carry_out", "excluded", "overlapping", "record", "request_of"]
+__all__ = [
+    "Asker",
+    "Name",
+    "Open",
+    "Taken",
+    "accepted",
+    "carry_out",
+    "excluded",
+    "overlapping",
+    "read",
+    "record",
+    "request_of",
+]
 
 Name = tuple[int, int, str, int]
 """Run seed, iteration, task id, and how many trees of that task came before. A tree's seeds are derived from it."""
@@ -131,9 +144,15 @@ def carry_out(item: Open, actions: Sequence[str], *, show: bool) -> Taken:
     return Taken(key, states, observations, [seen.shown if show else () for seen in observations])
 
 
+def read(tree: Tree, item: Open, request: Request) -> Sequence[int]:
+    """The token ids of a request, packed: what the step before it has read is not held once more."""
+    return ids(request.prompt or (), tree.nodes[item.parent].prompt if item.parent >= 0 else ())
+
+
 def record(
     item: Open,
     request: Request,
+    prompt: Sequence[int],
     number: int,
     completion: Completion,
     parsed: Parsed,
@@ -144,6 +163,7 @@ def record(
     Args:
         item: the state before the step.
         request: the request to the policy.
+        prompt: the request's prompt, packed (`read`).
         number: index of the step among the request's samples.
         completion: the sampled completion.
         parsed: the completion, parsed.
@@ -153,9 +173,9 @@ def record(
     return Node(
         parent=item.parent,
         path=request.children[number][1:],
-        prompt=request.prompt or (),
-        completion=completion.ids or (),
-        logprobs=completion.logprobs or (),
+        prompt=prompt,
+        completion=ids(completion.ids or ()),
+        logprobs=floats(completion.logprobs or ()),
         text=completion.text,
         mode=parsed.mode,
         reasoning=parsed.reasoning,
@@ -169,7 +189,7 @@ def record(
         done=seen.done,
         success=seen.success,
         truncated=request.truncated,
-        entropies=completion.entropies or (),
+        entropies=floats(completion.entropies or ()),
         progress=seen.progress,
         version=completion.version,
     )

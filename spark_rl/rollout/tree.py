@@ -28,7 +28,7 @@ from spark_rl.rollout.clock import Clock
 from spark_rl.rollout.ledger import Ledger
 from spark_rl.rollout.resampling import resample
 from spark_rl.rollout.states import KEPT_STATES, States
-from spark_rl.rollout.steps import Name, Open, accepted, carry_out, excluded, overlapping, record, request_of
+from spark_rl.rollout.steps import Name, Open, accepted, carry_out, excluded, overlapping, read, record, request_of
 from spark_rl.types import Completion, Fork, Observation, Request, Spent, Task, Tree
 
 __all__ = ["Grove", "GrowingTree"]
@@ -186,16 +186,17 @@ class GrowingTree:
     async def _steps(self, item: Open, request: Request, answer: Sequence[Completion]) -> list[_Branch]:
         """Carry out each sampled action in its own copy of the state, and record the steps."""
         prompt, spent = self.grove.growth.prompt, self.grove.spent
-        read = [prompt.parse(completion.text) for completion in answer]
-        actions = [parsed.action for parsed in read]
+        parsed = [prompt.parse(completion.text) for completion in answer]
+        actions = [one.action for one in parsed]
         taken = await overlapping(item.state, lambda: carry_out(item, actions, show=prompt.list_actions))
         spent.env_forks += item.count - 1
         spent.env_steps += item.count
         if item.state.fork_cost == "cheap":
             self._states.keep(item.parent, item.state, item.observation)
+        ids = read(self.tree, item, request)
         branches: list[_Branch] = []
-        for number, (completion, parsed) in enumerate(zip(answer, read, strict=True)):
-            self.tree.nodes.append(record(item, request, number, completion, parsed, taken))
+        for number, (completion, meaning) in enumerate(zip(answer, parsed, strict=True)):
+            self.tree.nodes.append(record(item, request, ids, number, completion, meaning, taken))
             self._born.insert(-1, 0)
             branches.append(_Branch(len(self.tree.nodes) - 1, taken.states[number], taken.observations[number]))
         return branches

@@ -6,7 +6,8 @@ Invariants
 * A file is written whole or not at all.
 * The header names the format and its version. An older version is read; a newer one raises an error that names both.
   (Version 2 added the tokens' entropies, a tree's cap and horizon, and forks that exclude actions. Version 3 added progress
-  and restarts. Version 4 added the version of the weights.)
+  and restarts. Version 4 added the version of the weights. Since version 5 a prompt is a pair: how many ids it has in common
+  with the prompt of the step before, and the other ids.)
 
 The format is JSON because anybody can read it with three lines of any language. Token ids compress well.
 """
@@ -15,24 +16,28 @@ from __future__ import annotations
 
 import gzip
 import json
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import fields
 from pathlib import Path
 from typing import Any
 
 from spark_rl.common.files import compressed, write_bytes
+from spark_rl.common.packed import floats, ids
 from spark_rl.errors import StorageError
 from spark_rl.types import Forest, Fork, Node, Spent, Task, Tree
 
 __all__ = ["FORMAT", "VERSION", "forest_path", "iterations", "load_forest", "prune_forests", "save_forest"]
 
 FORMAT = "spark-rl-forest"
-VERSION = 4
+VERSION = 5
 SUFFIX = ".jsonl.gz"
 
 _NODE = [f.name for f in fields(Node)]
 _TASK = ("environment", "id", "instruction", "kind")
-_TUPLES = ("path", "prompt", "completion", "logprobs", "actions", "entropies")
+_TUPLES = ("path", "actions")
+_FLOATS = ("logprobs", "entropies")
+_PAIRS = 5
+"""First version with prompts as pairs."""
 
 
 def save_forest(forest: Forest, path: Path) -> None:
@@ -68,7 +73,7 @@ def load_forest(path: str | Path, iteration: int | None = None) -> Forest:
         if header.get("format") != FORMAT or header["version"] > VERSION:
             actual = f"{header.get('format')} {header.get('version')}"
             raise StorageError(f"{file} has format {actual}; this version reads {FORMAT} {VERSION}")
-        trees = [_tree(json.loads(line), header["node"]) for line in lines[1:]]
+        trees = [_tree(json.loads(line), header["node"], header["version"]) for line in lines[1:]]
         spent, weights = Spent(**header["spent"]), header.get("weights", 0)
         return Forest(trees, header["iteration"], header["seed"], spent, header["failures"], weights)
     except (OSError, EOFError, ValueError, KeyError, IndexError, TypeError) as error:
@@ -116,16 +121,33 @@ def _tree_record(tree: Tree) -> dict[str, object]:
         "cap": tree.cap,
         "horizon": tree.horizon,
         "forks": [[fork.tree, fork.node, fork.at, fork.extra, fork.exclude] for fork in tree.forks],
-        "nodes": [[getattr(node, name) for name in _NODE] for node in tree.nodes],
+        "nodes": [_node_record(node, tree) for node in tree.nodes],
     }
 
 
-def _tree(record: Mapping[str, Any], names: list[str]) -> Tree:
+def _node_record(node: Node, tree: Tree) -> list[object]:
+    values = {name: getattr(node, name) for name in _NODE}
+    above: Sequence[int] = tree.nodes[node.parent].prompt if node.parent >= 0 else ()
+    prompt = ids(tuple(node.prompt), ids(above))
+    values["prompt"] = [prompt.kept, prompt.new.tolist()]
+    for name in ("completion", *_FLOATS):
+        values[name] = list(values[name])
+    return list(values.values())
+
+
+def _tree(record: Mapping[str, Any], names: list[str], version: int) -> Tree:
     nodes: list[Node] = []
     for row in record["nodes"]:
         values: dict[str, Any] = dict(zip(names, row, strict=True))
+        parent: int = values["parent"]
+        above = nodes[parent].prompt if parent >= 0 else ids(())
+        kept, new = values["prompt"] if version >= _PAIRS else (0, values["prompt"])
+        values["prompt"] = ids((*above[:kept], *new), above)
+        values["completion"] = ids(values["completion"])
         for name in values.keys() & _TUPLES:
             values[name] = tuple(values[name])
+        for name in values.keys() & _FLOATS:
+            values[name] = floats(values[name])
         nodes.append(Node(**values))
     forks = [Fork(*fork) for fork in record["forks"]]
     return Tree(

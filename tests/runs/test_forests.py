@@ -54,19 +54,30 @@ def test_run_directories_hold_numbered_forests(tmp_path):
 
 
 def test_files_of_version_one_are_read(tmp_path):
-    """They know no entropies, no cap and horizon, and no exclusion."""
+    """They know no entropies, no cap and horizon, and no exclusion; every step has its whole prompt."""
     save_forest(forest(), tmp_path / "new")
     header, *trees = (json.loads(line) for line in gzip.decompress((tmp_path / "new").read_bytes()).splitlines())
     last = header["node"].index("entropies")
     del header["node"][last], header["spent"]["discarded"], header["spent"]["states_kept"]
     header["version"] = 1
-    for tree in trees:
+    for tree, whole in zip(trees, forest(), strict=True):
         del tree["cap"], tree["horizon"]
         tree["forks"] = [fork[:4] for fork in tree["forks"]]
-        for node in tree["nodes"]:
+        for node, step in zip(tree["nodes"], whole.nodes, strict=True):
+            node[header["node"].index("prompt")] = list(step.prompt)
             del node[last]
     (tmp_path / "old").write_bytes(gzip.compress("\n".join(map(json.dumps, [header, *trees])).encode()))
     assert spark_rl.load_forest(tmp_path / "old") == forest()
+
+
+def test_a_step_keeps_what_is_new_in_its_prompt(tmp_path):
+    tree = draw([-1, 0, 0])
+    tree.nodes[0].prompt, tree.nodes[1].prompt, tree.nodes[2].prompt = (1, 2), (1, 2, 7), (1, 9)
+    save_forest(Forest([tree]), tmp_path / "f")
+    header, line = gzip.decompress((tmp_path / "f").read_bytes()).splitlines()
+    at = json.loads(header)["node"].index("prompt")
+    assert [node[at] for node in json.loads(line)["nodes"]] == [[0, [1, 2]], [2, [7]], [1, [9]]]
+    assert spark_rl.load_forest(tmp_path / "f") == Forest([tree])
 
 
 def test_what_growing_adds_comes_back(tmp_path):
