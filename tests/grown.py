@@ -48,7 +48,9 @@ def grown(
     for index, node in enumerate(tree.nodes):
         if node.parent not in prompts:
             above = tree.nodes[node.parent]
-            prompts[node.parent] = (above.prompt + above.completion if append and node.parent >= 0 else head) + tokens(2, 5)
+            prompts[node.parent] = ((*above.prompt, *above.completion) if append and node.parent >= 0 else head) + tokens(
+                2, 5
+            )
         completion = tokens(1, 4)
         tree.nodes[index] = replace(
             node,

@@ -77,7 +77,7 @@ def test_forests_are_read_back_last_by_default(run):
         assert RECIPE.tree.roots <= len(tree.leaves()) <= RECIPE.tree.budget
         assert tree.task.id.startswith("L0/train/")
     header = json.loads(gzip.decompress((run.forests / "000004.jsonl.gz").read_bytes()).splitlines()[0])
-    assert (header["format"], header["version"], header["seed"]) == ("spark-rl-forest", 4, RECIPE.seed)
+    assert (header["format"], header["version"], header["seed"]) == ("spark-rl-forest", 5, RECIPE.seed)
 
 
 @pytest.mark.parametrize("name", ["cold-start", "000002", "000004"])

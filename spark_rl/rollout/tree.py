@@ -165,7 +165,6 @@ class GrowingTree:
 
     async def _answers(self, items: Sequence[Open], asking: Asking, turn: int) -> tuple[Answers, list[Request]]:
         """The policy's answers for the open continuations, and the requests. The cost of every completion is charged."""
-        prompt = self.grove.growth.prompt
         with self.grove.clock.phase("prompt"):
             requests: list[Request] = []
             for item in items:
@@ -177,7 +176,7 @@ class GrowingTree:
             async def again(attempt: int, some: Sequence[Request], of: Sequence[int]) -> Answers:
                 return await asking.ask(self.index, (turn, attempt), some, [items[index].rank for index in of])
 
-            await resample(again, requests, answers, taken, prompt.parse)
+            await resample(again, requests, answers, taken, self.grove.growth.prompt.parse)
         for answer in answers:
             for completion in answer:
                 self.grove.spent.charge(completion.cost)

@@ -62,7 +62,7 @@ def test_appended_contexts_give_a_row_a_leaf(shape, seed):
     tree = grown(shape, append=True, seed=seed)
     rows = packed_sequences([tree])
     assert sorted(row.nodes[-1] for row in rows) == tree.leaves()
-    longest = {leaf: len(tree.nodes[leaf].prompt + tree.nodes[leaf].completion) for leaf in tree.leaves()}
+    longest = {leaf: len(tree.nodes[leaf].prompt) + len(tree.nodes[leaf].completion) for leaf in tree.leaves()}
     assert sum(map(len, rows)) == sum(longest.values())
 
 
@@ -71,7 +71,7 @@ def test_prompts_rendered_afresh_give_a_row_a_node(shape, seed):
     tree = grown(shape, append=False, seed=seed)
     rows = packed_sequences([tree])
     assert [row.nodes for row in rows] == [(index,) for index in range(len(shape))]
-    assert sum(map(len, rows)) == sum(len(node.prompt + node.completion) for node in tree.nodes)
+    assert sum(map(len, rows)) == sum(len(node.prompt) + len(node.completion) for node in tree.nodes)
 
 
 @given(st.lists(shapes(), min_size=1, max_size=3), st.booleans(), st.integers(0, 99))

@@ -241,7 +241,7 @@ def test_a_transcript_only_appends(cut, context):
     prompt = Prompt(context, instructions="none")
     tree = walk(prompt, 4, cut=cut)
     for i in range(1, 4):
-        before = tree.nodes[i - 1].prompt + tree.nodes[i - 1].completion
+        before = (*tree.nodes[i - 1].prompt, *tree.nodes[i - 1].completion)
         assert tree.nodes[i].prompt[: len(before)] == before
     assert text_of(prompt.render(tree, 3, ENCODER).ids) == text_of(
         ENCODER.conversation(prompt.render(tree, 3, ENCODER).messages)
