@@ -24,6 +24,7 @@ from spark_rl.engines.local.engine import LocalEngine
 from spark_rl.experiments.compare.curves import interval, paired
 from spark_rl.learning.batch import pack
 from spark_rl.learning.learner import has_signal
+from spark_rl.learning.packing import Passes
 from spark_rl.learning.update import signal_to_noise
 from spark_rl.models.load import load_model, load_tokenizer
 from spark_rl.recipes.algorithms import with_algorithm
@@ -64,8 +65,7 @@ def measure(recipe: Recipe, checkpoint: Path, forests: int) -> Signal:
         model,
         pack([trees[i] for i in telling], [credits[i] for i in telling]),
         recipe.loss,
-        temperature=recipe.sampling.temperature,
-        token_budget=recipe.optimizer.token_budget,
+        Passes(recipe.sampling.temperature, recipe.optimizer.token_budget),
         silent=len(trees) - len(telling),
     )
     return Signal(ratio, 1 - len(telling) / len(trees), tokens / len(trees))

@@ -38,7 +38,7 @@ from spark_rl.advantage.group import GroupMean
 from spark_rl.commands.base import hush
 from spark_rl.data.demonstrations import tokenize
 from spark_rl.learning.batch import Batch, pack
-from spark_rl.learning.packing import Packing, microbatches
+from spark_rl.learning.packing import Packing, Passes, microbatches
 from spark_rl.learning.update import accumulate, recomputing, trainer_logprobs
 from spark_rl.models.load import load_model, load_tokenizer
 from spark_rl.objective.loss import Loss
@@ -145,20 +145,16 @@ def measure(
     way at the ratios of the other would measure the rounding of the ratios.
     """
     packed = batches(trees)
+    passes = [Passes(temperature, args.token_budget, packing) for _, packing in WAYS]
     if args.model:
         for way in ways:
-            packed[way] = trainer_logprobs(
-                model, packed[way], temperature=temperature, token_budget=args.token_budget, packing=WAYS[way][1]
-            )
+            packed[way] = trainer_logprobs(model, packed[way], passes[way])
 
     def gradient(way: int) -> torch.Tensor:
         model.zero_grad()
-        packing = WAYS[way][1]
         loss = Loss(kl=0, entropy=0)
         with recomputing(model, args.checkpointing):
-            accumulate(
-                model, None, packed[way], loss, temperature=temperature, token_budget=args.token_budget, packing=packing
-            )
+            accumulate(model, None, packed[way], loss, passes[way])
         return torch.cat([parameter.grad.flatten() for parameter in model.parameters() if parameter.grad is not None])
 
     expected = gradient(0)  # also the warm-up

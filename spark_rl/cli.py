@@ -260,7 +260,13 @@ def _help(prefix: str = "") -> str:
 def _fail(sentence: str, *, code: int = 2, debug: bool = False) -> int:
     if debug:
         traceback.print_exc()
-    print(f"spark-rl: {' '.join(sentence.split())}", file=sys.stderr)
+    sentence = " ".join(sentence.split())
+    if "SPARK_RL_LAUNCHER" in os.environ:  # a rank: the process that started it speaks for all
+        from spark_rl.scale.launch import report
+
+        report(sentence)
+    else:
+        print(f"spark-rl: {sentence}", file=sys.stderr)
     return code
 
 

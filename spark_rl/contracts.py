@@ -29,7 +29,7 @@ from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from contextlib import AbstractAsyncContextManager
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, Literal, Protocol, Self, runtime_checkable
+from typing import TYPE_CHECKING, Any, Literal, Protocol, Self, TypeVar, runtime_checkable
 
 from spark_rl.types import (
     Completion,
@@ -80,6 +80,7 @@ __all__ = [
     "Policy",
     "Preloads",
     "PromptFormat",
+    "Ranks",
     "Restarts",
     "SelectsTasks",
     "SeveralExperts",
@@ -94,6 +95,7 @@ __all__ = [
     "World",
 ]
 
+T = TypeVar("T")
 ModelState = Mapping[str, "Tensor"]
 """A model's weights by name, as `state_dict` of torch returns them."""
 Watch = Callable[[Forest, int], None]
@@ -709,6 +711,31 @@ class Growth:
     branching: Branching
     prompt: PromptFormat
     sampling: Sampling
+
+
+class Ranks(Protocol):
+    """The processes that run one command together, each of them all of it (SPMD). `common.ranks.ALONE` is one process.
+
+    All ranks take the same decisions, since each gathers what the others found out and decides by the same rules.
+    """
+
+    @property
+    def rank(self) -> int:
+        """Number of this process, from 0."""
+        ...
+
+    @property
+    def count(self) -> int:
+        """How many processes there are."""
+        ...
+
+    def gather(self, value: T) -> list[T]:
+        """The values of all ranks, in their order. Every rank must call it, and waits for the others."""
+        ...
+
+    def add(self, tensors: Iterable[Tensor]) -> None:
+        """Replace each tensor by its sum over the ranks. Every rank must call it, with tensors of the same shapes."""
+        ...
 
 
 class Grows(Protocol):

@@ -34,6 +34,7 @@ LAYERS: tuple[tuple[str, ...], ...] = (
     ("report",),
     ("server",),
     ("learning",),
+    ("scale",),
     ("recipes",),
     ("experiments",),
     ("commands",),
@@ -59,7 +60,7 @@ MAY_BE_HEAVY = {
     "engines.sampling", "engines.remote.engine", "engines.remote.weights", "engines.vllm.inside", "engines.vllm.transfer",
     "server.app", "runs.checkpoints",
     "learning.forecast", "learning.learner", "learning.memory", "learning.optimizer", "learning.prepare", "learning.trainer",
-    "learning.update",
+    "learning.update", "learning.sharding", "learning.held",
     "learning.finetuning.sft", "learning.finetuning.dpo", "learning.finetuning.eto",
 }  # fmt: skip
 

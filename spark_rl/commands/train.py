@@ -7,12 +7,13 @@ from pathlib import Path
 
 from spark_rl.commands.base import Call, holds_run, hush, show
 from spark_rl.config.codec import by_option, encode
-from spark_rl.config.options import INLINE, take
-from spark_rl.config.recipe import Recipe
+from spark_rl.config.options import INLINE, parse, take
+from spark_rl.config.recipe import Recipe, Scale
 from spark_rl.errors import SparkError, UsageError
 from spark_rl.models.pretrained import PRETRAINED, Pretrained, made, models_folder
 from spark_rl.recipes import RECIPES, load_recipe
 from spark_rl.runs.run import Run
+from spark_rl.scale.group import agreed, first, joined, launched, started
 
 __all__ = ["quickstart", "train"]
 
@@ -36,12 +37,15 @@ def train(call: Call) -> int:
     source, argv = take(argv, "--from")
     call = replace(call, argv=argv)
     if resumed is not None:
+        ranks, argv = take(argv, "--scale.ranks")
         if argv or source:
             extra = argv[0] if argv else "--from"
             raise UsageError(
                 f"--resume continues a run as it is: leave out {extra}, or start anew with --from {resumed} --out DIR"
             )
         run = _trained(call, resumed)
+        if ranks is not None:
+            run.recipe = parse(run.recipe, ["--scale.ranks", ranks], call.prog)
         if dry:
             return _dry_run(run.recipe)
     else:
@@ -54,9 +58,8 @@ def train(call: Call) -> int:
         options = call.options(_Train(Path("runs") / recipe.name, recipe))
         if dry:
             return _dry_run(options.recipe)
-        run = Run.create(options.out, options.recipe)
-    _go(run, call)
-    _report(run)
+        run = _new(options)
+    _go(call, run)
     return 0
 
 
@@ -79,10 +82,9 @@ def quickstart(call: Call) -> int:
         if options.recipe not in (recipe, run.recipe):
             raise UsageError(f"{options.out} holds a run with other settings: give another --out, or delete it")
     else:
-        run = Run.create(options.out, options.recipe)
+        run = _new(options)
     before = run.finished
-    _go(run, call)
-    _report(run)
+    _go(call, run)
     show(
         "",
         f"This is one seed ({run.recipe.seed}) and proves little by itself: benchmarks/learning.py compares several.",
@@ -167,19 +169,39 @@ def _repeated(run: Run) -> Recipe:
     return replace(run.recipe, threads=run.recipe.threads or run.settings.get("threads", 0))
 
 
-def _go(run: Run, call: Call) -> None:
-    """Train the run to its end."""
-    if run.finished:
-        return
-    try:
-        with call.watching() as watcher:
-            watcher.phase("start")
-            from spark_rl.learning.trainer import train
+def _new(options: _Train) -> Run:
+    """A new run. The first of several ranks makes it; the others read nothing of it before that one has waited for them."""
+    return Run.create(options.out, options.recipe) if first() else Run(options.out, options.recipe, {})
 
-            hush()
-            train(run, watcher)
+
+def _go(call: Call, run: Run) -> None:
+    """Train a run to its end, in this process or in ranks that it starts; then print its results."""
+    ranks = run.recipe.scale.ranks
+    try:
+        if run.finished:
+            pass
+        elif ranks > 1 and started() == 1:
+            from spark_rl.scale.launch import launch
+
+            flags = ["--yes", *(["--quiet"] if call.quiet else [])]  # the user has agreed to the recipe's code here
+            launch(["train", "--resume", str(run.directory), "--scale.ranks", str(ranks), *flags], ranks, run.directory)
+        else:
+            _train_here(call, run)
     except KeyboardInterrupt:
         raise KeyboardInterrupt(f"continue with: spark-rl train --resume {run.directory}") from None
+    if not launched() and first():
+        _report(run)
+
+
+def _train_here(call: Call, run: Run) -> None:
+    """Train a run in this process, which may be a rank."""
+    from spark_rl.learning.trainer import train
+
+    run.recipe = replace(run.recipe, scale=Scale(agreed(run.recipe.scale.ranks)))
+    with joined(run.recipe.weights.device) as ranks, replace(call, quiet=call.quiet or ranks.rank > 0).watching() as watcher:
+        watcher.phase("start")
+        hush()
+        train(run, watcher, ranks=ranks)
 
 
 def _report(run: Run) -> None:

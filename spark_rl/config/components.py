@@ -64,6 +64,7 @@ PARTS: dict[str, str] = {
     "evaluation": "spark_rl.config.recipe:Evaluation",
     "keep": "spark_rl.config.recipe:Keep",
     "log": "spark_rl.config.recipe:Log",
+    "scale": "spark_rl.config.recipe:Scale",
     "loss": "spark_rl.objective.loss:Loss",
     "optimizer": "spark_rl.config.recipe:Optimizer",
     "preferences": "spark_rl.objective.preferences:Preferences",

@@ -25,7 +25,7 @@ from spark_rl.objective.rewards import Rewards
 from spark_rl.prompting.prompt import Prompt
 from spark_rl.types import Level, Sampling, TreeShape
 
-__all__ = ["ColdStart", "Evaluation", "Keep", "Log", "Optimizer", "Recipe"]
+__all__ = ["ColdStart", "Evaluation", "Keep", "Log", "Optimizer", "Recipe", "Scale"]
 
 
 @dataclass(frozen=True)
@@ -144,6 +144,18 @@ class Log:
 
 
 @dataclass(frozen=True)
+class Scale:
+    """How many processes a run has. It changes how fast a run is, and no result beyond rounding."""
+
+    ranks: int = 1
+    """Processes of this machine that grow and learn together, each with a share of the trees, of the weights' copies, of the
+    gradients and of the optimiser: on GPUs one for each. `torchrun -m spark_rl train ...` starts as many as it is told."""
+
+    def __post_init__(self) -> None:
+        at_least("scale", self, ranks=1)
+
+
+@dataclass(frozen=True)
 class Recipe:
     """Everything about a run. Functions in `spark_rl.recipes` return one; the command line overrides any field."""
 
@@ -173,6 +185,7 @@ class Recipe:
     evaluation: Evaluation = Evaluation()
     keep: Keep = Keep()
     log: Log = Log()
+    scale: Scale = Scale()
     threads: int = 0
     """Threads of a matrix product; 0 measures at the start and takes the fastest. The choice is saved with the run."""
     processes: int = 0

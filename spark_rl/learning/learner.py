@@ -1,4 +1,4 @@
-"""The learner in this process: one model, its optimiser, and the update on a forest.
+"""The learner in this process: one model, its optimiser, and the update on a forest. Ranks are one learner together.
 
 Invariants
 ----------
@@ -6,6 +6,8 @@ Invariants
 * The divergence of each update is measured at its end. If it is too large, the update raises before anything is saved, so
   no checkpoint holds a diverged policy.
 * Groups without signal are left out, unless the recipe keeps them.
+* Several ranks share one model (`sharding`): each has the same trees, makes the same choices, and reads its part of each
+  mini-batch. Their checkpoint is that of one process.
 """
 
 from __future__ import annotations
@@ -20,13 +22,16 @@ import numpy as np
 from numpy.typing import NDArray
 from transformers import set_seed
 
+from spark_rl.common.ranks import ALONE
 from spark_rl.common.seeding import derive
-from spark_rl.contracts import LanguageModel, ModelState, Tokenizer
+from spark_rl.config.recipe import Optimizer
+from spark_rl.contracts import LanguageModel, ModelState, Ranks, Tokenizer
 from spark_rl.engines.local.settings import Local
 from spark_rl.errors import TrainingDiverged
 from spark_rl.learning.batch import Batch, pack
-from spark_rl.learning.optimizer import adamw, trained
-from spark_rl.learning.packing import Packing
+from spark_rl.learning.held import Held
+from spark_rl.learning.optimizer import trained
+from spark_rl.learning.packing import Packing, Passes
 from spark_rl.learning.update import recomputing, signal_to_noise, trainer_logprobs, update
 from spark_rl.models import adapters
 from spark_rl.models.load import load_model
@@ -53,27 +58,38 @@ class LocalLearner:
     """Trains a model in this process; fulfils `contracts.Learner`."""
 
     def __init__(
-        self, run: Run, model: LanguageModel, tokenizer: Tokenizer, tell: Callable[[str], None] = lambda _: None
+        self,
+        run: Run,
+        model: LanguageModel,
+        tokenizer: Tokenizer,
+        tell: Callable[[str], None] = lambda _: None,
+        ranks: Ranks = ALONE,
     ) -> None:
         """Take over a cold-started model, and add new adapters if the recipe trains adapters.
 
         Args:
             run: holds the recipe and the cold start.
-            model: a transformers causal language model; the learner changes it in place.
+            model: a transformers causal language model; the learner changes it in place. With several ranks the learner
+                trains a copy in shards; the model itself changes when weights are handed over or saved.
             tokenizer: the model's tokenizer, which is saved with each checkpoint.
             tell: called with a sentence when an iteration has no signal, and when the model cannot read prefix trees.
+            ranks: the processes that are this learner together.
+
+        Raises:
+            UsageError: the model cannot be split over ranks.
         """
-        self.recipe, self.model, self.tokenizer, self.tell = run.recipe, model, tokenizer, tell
+        self.recipe, self.tokenizer, self.tell, self.ranks = run.recipe, tokenizer, tell, ranks
         self.version = 0
         self._cold_start = run.checkpoints / "cold-start"
         self._reference: LanguageModel | None = None
-        settings = self.recipe.optimizer
-        if self.recipe.weights.lora_rank:
-            adapters.add(model, self.recipe.weights, seed=derive(self.recipe.seed, "adapters") % 2**63)
-        self.optimizer = adamw(model, lr=settings.learning_rate, weight_decay=settings.weight_decay)
-        self._packing: Packing = self._packed()
+        settings, weights = self.recipe.optimizer, self.recipe.weights
+        if weights.lora_rank:
+            adapters.add(model, weights, seed=derive(self.recipe.seed, "adapters") % 2**63)
+        self._held = _hold(model, settings, ranks)
+        self.model, self.optimizer = self._held.model, self._held.optimizer
+        self._passes = Passes(self.recipe.sampling.temperature, settings.token_budget, self._packing(), ranks)
 
-    def _packed(self) -> Packing:
+    def _packing(self) -> Packing:
         """The recipe's way of packing, where the model can read it."""
         wanted = self.recipe.optimizer.packing
         if wanted == "tree" and self.recipe.iterations and (reason := obstacle(self.model)):
@@ -86,16 +102,20 @@ class LocalLearner:
     # -- weights ----------------------------------------------------------------------------------------------------
 
     def weights(self) -> ModelState:
-        """All weights by name, adapters included; not copied."""
-        return self.model.state_dict()
+        """All weights by name, adapters included; not copied. Several ranks gather each weight when it is asked for."""
+        return self._held.weights()
 
     def save(self, folder: Path, iteration: int, *, success: float | None = None) -> Path:
-        """Write weights, optimiser and random states.
+        """Write weights, optimiser and random states; of several ranks the first alone writes.
 
         Raises:
             StorageError: the checkpoint cannot be written.
         """
-        return checkpoints.save(folder, iteration, self.model, self.tokenizer, self.optimizer, success=success)
+        self._held.collect()
+        if self.ranks.rank:
+            self.optimizer.state_dict()  # it is gathered
+            return folder
+        return checkpoints.save(folder, iteration, self._held.whole, self.tokenizer, self.optimizer, success=success)
 
     def load(self, path: Path | None) -> int:
         """Resume from a checkpoint, or start without one; returns the number of finished iterations."""
@@ -104,9 +124,10 @@ class LocalLearner:
             set_seed(derive(self.recipe.seed, "training") % 2**32)
         else:
             if adapters.holds_adapters(path):
-                adapters.restore(self.model, path)
+                adapters.restore(self._held.whole, path)
             else:
-                self.model.load_state_dict(load_model(path, device="cpu").state_dict())
+                self._held.whole.load_state_dict(load_model(path, device="cpu").state_dict())
+            self._held.spread()
             self.version = checkpoints.load_training(path, self.optimizer)
         if self.recipe.loss.kl and self.version < self.recipe.iterations:
             self._reference = self._frozen()
@@ -117,7 +138,7 @@ class LocalLearner:
         weights = self.recipe.weights
         if weights.lora_rank:
             return self.model
-        return load_model(self._cold_start, device=weights.device, dtype=weights.dtype)
+        return self._held.frozen(load_model(self._cold_start, device=weights.device, dtype=weights.dtype))
 
     # -- updates ----------------------------------------------------------------------------------------------------
 
@@ -150,13 +171,11 @@ class LocalLearner:
                 self.optimizer,
                 batch,
                 loss,
-                temperature=recipe.sampling.temperature,
+                self._passes,
                 minibatches=settings.minibatches,
-                token_budget=settings.token_budget,
                 max_grad_norm=settings.max_grad_norm,
                 epochs=settings.epochs,
                 rng=random.Random(derive(recipe.seed, iteration, "minibatches")),
-                packing=self._packing,
             )
         stats |= {"kl": divergence(self._some(batch), loss.kl_clamp), "importance": loss.importance}
         self._check(stats)
@@ -170,27 +189,13 @@ class LocalLearner:
         }
 
     def _noise(self, batch: Batch) -> float:
-        recipe = self.recipe
-        with recomputing(self.model, recipe.weights.checkpointing):
-            return signal_to_noise(
-                self.model,
-                batch,
-                recipe.loss,
-                temperature=recipe.sampling.temperature,
-                token_budget=recipe.optimizer.token_budget,
-                parameters=trained(self.optimizer),
-                packing=self._packing,
-            )
+        parameters = trained(self.optimizer)
+        with recomputing(self.model, self.recipe.weights.checkpointing):
+            return signal_to_noise(self.model, batch, self.recipe.loss, self._passes, parameters=parameters)
 
     def _some(self, batch: Batch) -> Targets[NDArray[np.float64]]:
         """The tokens of some rows, with `old` under the present model."""
-        return trainer_logprobs(
-            self.model,
-            batch.select(range(0, len(batch.rows), MEASURED)),
-            temperature=self.recipe.sampling.temperature,
-            token_budget=self.recipe.optimizer.token_budget,
-            packing=self._packing,
-        ).flat()
+        return trainer_logprobs(self.model, batch.select(range(0, len(batch.rows), MEASURED)), self._passes).flat()
 
     def _check(self, stats: dict[str, float]) -> None:
         limit = self.recipe.optimizer.max_kl
@@ -199,6 +204,16 @@ class LocalLearner:
                 raise TrainingDiverged(
                     f"the update's {name} {stats[name]:.3f} exceeds optimizer.max_kl {limit}; lower the learning rate"
                 )
+
+
+def _hold(model: LanguageModel, settings: Optimizer, ranks: Ranks) -> Held:
+    """The model with its optimiser: whole, or shared by several ranks."""
+    common = {"lr": settings.learning_rate, "weight_decay": settings.weight_decay}
+    if ranks.count == 1:
+        return Held(model, **common)
+    from spark_rl.learning.sharding import Shared
+
+    return Shared(model, ranks, **common)
 
 
 def divergence(new: Targets[NDArray[np.float64]], clamp: float) -> float:

@@ -185,7 +185,7 @@ def shape(recipe: Recipe) -> Shape:
 
 
 def need(recipe: Recipe, model: Shape) -> Need:
-    """The memory that a run of a recipe needs with a model of this shape; a run without iterations has no update."""
+    """The memory that each rank of a run needs with a model of this shape; a run without iterations has no update."""
     weights, p = recipe.weights, model.parameters
     adapted = weights.lora_rank * sum(inputs + outputs for inputs, outputs in model.matrices)
     trained = adapted or p
@@ -196,11 +196,13 @@ def need(recipe: Recipe, model: Shape) -> Need:
     tree = recipe.optimizer.packing == "tree"
     completions = _sampled(recipe, cells, recipe.tree.budget if tree else 1)
     start = _cold_start(recipe, model, adapted, cells) if recipe.cold_start.demonstrations else 0
-    updates = int(recipe.iterations > 0)
+    updates, ranks = int(recipe.iterations > 0), recipe.scale.ranks
+    # Ranks have shards beside the whole weights; where 32-bit copies are trained, the shards are these copies.
+    shards = 0 if ranks == 1 or copies else p * model.bytes + 4 * adapted
     return Need(
         weights=p * model.bytes + 4 * adapted,
-        optimizer=updates * (12 * trained + copies),
-        reference=p * model.bytes if updates and recipe.loss.kl and not adapted else 0,
+        optimizer=updates * (12 * trained + copies + shards) // ranks,
+        reference=p * model.bytes // ranks if updates and recipe.loss.kl and not adapted else 0,
         start=start,
         activations=updates * (activation_bytes(model, cells, weights) + tree * tree_bytes(model, cells, row, weights)),
         logits=updates * _logit_bytes(model, completions, model.bytes),
@@ -211,7 +213,7 @@ def need(recipe: Recipe, model: Shape) -> Need:
 def _sampling(recipe: Recipe, model: Shape, row: int) -> dict[str, int]:
     """The fields of `Need` that concern the engine."""
     engine, cuda = recipe.engine, device_of(recipe.weights.device).startswith("cuda")
-    leaves = max(recipe.tasks_per_iteration * recipe.tree.budget, recipe.evaluation.batch)
+    leaves = -(-max(recipe.tasks_per_iteration * recipe.tree.budget, recipe.evaluation.batch) // recipe.scale.ranks)
     if isinstance(engine, Vllm):
         own = model.parameters * model.bytes + VLLM_BYTES
         # vLLM reads `max_num_batched_tokens` at once, and keeps few of their numbers. Each row of logits has 32-bit copies.
@@ -346,11 +348,12 @@ def check(recipe: Recipe, model: Shape | None = None, *, available: tuple[str, i
     model = model or shape(recipe)
     required = need(recipe, model)
     device, size = available or device_bytes(recipe.weights.device)
-    if required.total <= USABLE * size:
+    sharing = 1 if device.startswith("cuda") else recipe.scale.ranks  # a GPU belongs to one rank
+    if sharing * required.total <= USABLE * size:
         return required
-    head = f"the run needs {required.total / GB:.1f} GB and {device} has {size / GB:.1f} GB"
+    head = f"the run needs {sharing * required.total / GB:.1f} GB and {device} has {size / GB:.1f} GB"
     for change, smaller in _smaller(recipe):
-        total = need(smaller, model).total
+        total = sharing * need(smaller, model).total
         if total <= USABLE * size:
             raise UsageError(f"{head}: set {change}, and it needs {total / GB:.1f} GB")
     raise UsageError(

@@ -18,7 +18,7 @@ from torch.optim import AdamW, Optimizer
 
 from spark_rl.contracts import LanguageModel
 
-__all__ = ["AdamWOnCopies", "adamw", "trained"]
+__all__ = ["AdamWOnCopies", "adamw", "number", "trained"]
 
 
 def adamw(model: LanguageModel | torch.nn.Module, *, lr: float, weight_decay: float = 0.01) -> Optimizer:
@@ -33,6 +33,12 @@ def adamw(model: LanguageModel | torch.nn.Module, *, lr: float, weight_decay: fl
 def trained(optimizer: Optimizer) -> list[torch.Tensor]:
     """The tensors that hold the gradients after a backward pass."""
     return [parameter for group in optimizer.param_groups for parameter in group["params"]]
+
+
+def number(tensor: torch.Tensor) -> float:
+    """The number in a tensor without dimensions, which may be a sum over the shards of all ranks."""
+    whole: Callable[[], torch.Tensor] | None = getattr(tensor, "full_tensor", None)
+    return float(tensor if whole is None else whole())
 
 
 class AdamWOnCopies(AdamW):

@@ -27,11 +27,13 @@ from numpy.typing import NDArray
 
 from spark_rl.common.cuts import cheapest_cuts
 from spark_rl.common.prefix import shared_prefix
+from spark_rl.common.ranks import ALONE, spread
+from spark_rl.contracts import Ranks
 from spark_rl.errors import UsageError
 from spark_rl.learning.batch import Batch, Row, join
 from spark_rl.objective.loss import Targets
 
-__all__ = ["MicroBatch", "Packing", "microbatches"]
+__all__ = ["MicroBatch", "Packing", "Passes", "microbatches"]
 
 Packing = Literal["tree", "rows"]
 Ints = NDArray[np.int64]
@@ -68,6 +70,48 @@ def microbatches(batch: Batch, token_budget: int, packing: Packing) -> Iterator[
     if token_budget < 1:
         raise UsageError(f"token_budget is {token_budget}: it must be at least 1")
     return _merged(batch, token_budget) if packing == "tree" else _padded(batch, token_budget)
+
+
+@dataclass(frozen=True)
+class Passes:
+    """How a batch goes through a model."""
+
+    temperature: float
+    """Temperature of the rollout, by which logits are divided; 0 (greedy) counts as 1."""
+    token_budget: int
+    """Most tokens in a forward pass, padding included; a single row may exceed it."""
+    packing: Packing = "rows"
+    """`tree` needs a model without `tree_attention.obstacle`."""
+    ranks: Ranks = ALONE
+    """The processes that hold the shards of the model (`sharding.shard`); all have the same batch."""
+
+    def share(self, batch: Batch) -> Iterator[MicroBatch]:
+        """This rank's micro-batches. Every rank gets equally many; one that runs out gets some that count nothing.
+
+        For several ranks a micro-batch may be smaller than the budget, so that all have about the same to read. This
+        changes no gradient.
+        """
+        budget, packing, ranks = self.token_budget, self.packing, self.ranks
+        if ranks.count == 1:
+            yield from microbatches(batch, budget, packing)
+            return
+        passes = -(-sum(micro.size for micro in microbatches(batch, budget, packing)) // (budget * ranks.count))
+        whole = (
+            batch.tokens if packing == "rows" else sum(micro.size for micro in microbatches(batch, batch.tokens, packing))
+        )
+        micros = list(microbatches(batch, min(budget, -(-whole // (max(passes, 1) * ranks.count))), packing))
+        chosen = spread([micro.size for micro in micros], ranks)
+        yield from (micros[index] for index in chosen[ranks.rank])
+        yield from (_nothing(packing) for _ in range(max(map(len, chosen)) - len(chosen[ranks.rank])))
+
+
+def _nothing(packing: Packing) -> MicroBatch:
+    """A micro-batch of two tokens without weight, and of no row."""
+    one, zero = np.ones(1), np.zeros(1)
+    targets = Targets(*(one if name == "length" else zero for name in Targets._fields))
+    first = np.zeros(1, np.int64)
+    ends = np.array([2, 2]) if packing == "tree" else None
+    return MicroBatch((), np.zeros((1, 2), np.int64), ends, 0, first, first, first, targets)
 
 
 # -- rows ---------------------------------------------------------------------------------------------------------------

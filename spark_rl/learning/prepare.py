@@ -6,6 +6,7 @@ run, or one after an interruption, repeats no finished work.
 
 from __future__ import annotations
 
+import os
 from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
@@ -13,9 +14,10 @@ from pathlib import Path
 import torch
 from transformers import PreTrainedModel
 
+from spark_rl.common.ranks import ALONE
 from spark_rl.common.seeding import derive
 from spark_rl.config.recipe import Recipe
-from spark_rl.contracts import LanguageModel, Tokenizer, Watcher
+from spark_rl.contracts import LanguageModel, Ranks, Tokenizer, Watcher
 from spark_rl.data import demonstrations
 from spark_rl.data.format import Demonstration, load, save
 from spark_rl.data.leaks import refuse_leaks
@@ -32,8 +34,16 @@ from spark_rl.runs.run import Run
 __all__ = ["demonstrate", "prepare", "set_threads"]
 
 
-def set_threads(run: Run, watcher: Watcher) -> None:
-    """Set the number of threads: the recipe's, else that of the run's first start, else one measured now and saved."""
+def set_threads(run: Run, watcher: Watcher, ranks: Ranks = ALONE) -> None:
+    """Set the number of threads: the recipe's, else that of the run's first start, else one measured now and saved.
+
+    Several ranks take an equal share of the cores each, unless the recipe says otherwise.
+    """
+    if ranks.count > 1:
+        threads = run.recipe.threads or max(1, len(os.sched_getaffinity(0)) // ranks.count)
+        torch.set_num_threads(threads)
+        watcher.note(f"ranks: {ranks.count}, threads of each: {threads}")
+        return
     threads = run.recipe.threads or run.settings.get("threads") or choose_threads()
     if run.settings.get("threads") != threads:
         run.save_settings(threads=threads)
@@ -41,23 +51,28 @@ def set_threads(run: Run, watcher: Watcher) -> None:
     watcher.note(f"threads: {threads}")
 
 
-async def prepare(run: Run, watcher: Watcher) -> tuple[PreTrainedModel, Tokenizer]:
-    """The cold-started model and its tokenizer. The first call trains the model; later calls load it."""
+async def prepare(run: Run, watcher: Watcher, ranks: Ranks = ALONE) -> tuple[PreTrainedModel, Tokenizer]:
+    """The cold-started model and its tokenizer. The first call trains the model; later calls load it.
+
+    Several ranks call it together. The first makes the demonstrations, all of them train, and the first saves the model.
+    """
     folder = run.checkpoints / "cold-start"
-    if not folder.exists():
+    if not ranks.gather(folder.exists())[0]:
         torch.manual_seed(derive(run.recipe.seed, "cold start"))  # pyright: ignore[reportUnknownMemberType]  untyped in torch
-        trees = await _demonstrations(run, watcher) if run.recipe.cold_start.demonstrations else []
+        trees = await _demonstrations(run, watcher, ranks) if run.recipe.cold_start.demonstrations else []
         model, tokenizer = _base(run.recipe, trees, watcher)
         if trees:
-            _cold_start(run.recipe, model, tokenizer, trees, watcher)
-        save_pretrained_atomically(model, tokenizer, folder)
+            _cold_start(run.recipe, model, tokenizer, trees, watcher, ranks)
+        if not ranks.rank:
+            save_pretrained_atomically(model, tokenizer, folder)
+        ranks.gather(None)  # the others wait until it is saved
     weights = run.recipe.weights
     return load_model(folder, device=weights.device, dtype=weights.dtype), load_tokenizer(folder)
 
 
-async def _demonstrations(run: Run, watcher: Watcher) -> list[Demonstration]:
+async def _demonstrations(run: Run, watcher: Watcher, ranks: Ranks) -> list[Demonstration]:
     recipe = run.recipe
-    if not run.demonstrations.exists():
+    if not ranks.rank and not run.demonstrations.exists():
         if recipe.cold_start.data:
             trees = _read(recipe)
         else:
@@ -65,6 +80,7 @@ async def _demonstrations(run: Run, watcher: Watcher) -> list[Demonstration]:
             watcher.phase("demonstrations", count)
             trees = await demonstrate(recipe, count, processes=recipe.processes, advance=watcher.advance)
         save(trees, run.demonstrations, recipe.prompt)
+    ranks.gather(None)
     return load(run.demonstrations)
 
 
@@ -135,7 +151,12 @@ def _base(recipe: Recipe, trees: list[Demonstration], watcher: Watcher) -> tuple
 
 
 def _cold_start(
-    recipe: Recipe, model: LanguageModel, tokenizer: Tokenizer, trees: list[Demonstration], watcher: Watcher
+    recipe: Recipe,
+    model: LanguageModel,
+    tokenizer: Tokenizer,
+    trees: list[Demonstration],
+    watcher: Watcher,
+    ranks: Ranks,
 ) -> None:
     from spark_rl.learning.finetuning.sft import cold_start
 
@@ -152,5 +173,6 @@ def _cold_start(
         token_budget=recipe.optimizer.token_budget,
         advance=lambda step, total, loss: watcher.advance(step, total=total, loss=loss),
         tell=watcher.note,
+        ranks=ranks,
     )
     watcher.note(f"cold start: loss {stats['loss']:.3f} after {stats['steps']:.0f} steps on {len(trees)} demonstrations")

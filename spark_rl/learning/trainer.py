@@ -7,6 +7,7 @@ Invariants
 * Each iteration has one row in the log. The row is written before the checkpoint. When a run resumes from a checkpoint, the
   later rows are deleted and their iterations are repeated.
 * The executor always has the learner's weights and their version.
+* Several ranks run the same loop on the same numbers. The first one writes; the others read and follow.
 * The loop uses nothing of a learner beyond `contracts.Learner`.
 """
 
@@ -14,12 +15,15 @@ from __future__ import annotations
 
 import time
 from collections.abc import Callable, Sequence
+from contextlib import nullcontext
 from dataclasses import dataclass
 
+from spark_rl.common.ranks import ALONE
 from spark_rl.common.running import run as run_loop
 from spark_rl.config.recipe import Recipe
-from spark_rl.contracts import Executor, LanguageModel, Learner, ModelSource, Preloads, Tokenizer, Tracker, Watcher
+from spark_rl.contracts import Executor, LanguageModel, Learner, ModelSource, Preloads, Ranks, Tokenizer, Tracker, Watcher
 from spark_rl.data.leaks import refuse_held_out
+from spark_rl.engines.openai import Endpoint
 from spark_rl.errors import TrainingDiverged, UsageError
 from spark_rl.evaluation.play import measure
 from spark_rl.evaluation.results import LevelResult, development
@@ -33,55 +37,77 @@ from spark_rl.rollout.executors.in_process import open_executor
 from spark_rl.rollout.metrics import summarise
 from spark_rl.rollout.tasks import choose_tasks, preload
 from spark_rl.runs import checkpoints
-from spark_rl.runs.run import Run
+from spark_rl.runs.run import Follower, Run
 from spark_rl.runs.trackers import trackers
 from spark_rl.types import Task
 
 __all__ = ["MakeLearner", "train"]
 
-MakeLearner = Callable[[Run, LanguageModel, Tokenizer, Callable[[str], None]], Learner]
-"""Makes a learner from a run, its cold-started model, the model's tokenizer, and a function that receives notes."""
+MakeLearner = Callable[[Run, LanguageModel, Tokenizer, Callable[[str], None], Ranks], Learner]
+"""Makes a learner from a run, its cold-started model, the model's tokenizer, a function that receives notes, and the ranks
+that are the learner together."""
 
 
-def train(run: Run, watcher: Watcher, make_learner: MakeLearner = LocalLearner) -> None:
+def train(run: Run, watcher: Watcher, make_learner: MakeLearner = LocalLearner, ranks: Ranks = ALONE) -> None:
     """Bring a run to its end: cold start, evaluation, all iterations, evaluation.
 
     Args:
         run: the run, new or interrupted.
         watcher: receives reports of progress.
         make_learner: makes the learner; by default one that trains in this process.
+        ranks: the processes that train together; each of them calls this function. The first alone writes.
 
     Raises:
         TrainingDiverged: training became unstable; the last good checkpoint stays.
         SparkError: another error that the user can correct.
     """
-    run_loop(_train(run, watcher, make_learner))
+    run_loop(_train(Follower.of(run) if ranks.rank else run, watcher, make_learner, ranks))
 
 
-async def _train(run: Run, watcher: Watcher, make_learner: MakeLearner) -> None:
+async def _train(run: Run, watcher: Watcher, make_learner: MakeLearner, ranks: Ranks) -> None:
     recipe = run.recipe
-    with trackers(run) as copies:
+    _check(recipe, ranks)
+    with nullcontext(()) if ranks.rank else trackers(run) as copies:
         refuse_held_out(run, recipe.evaluation.levels, recipe.env)
         shape = memory.shape(recipe)
         placed = memory.fitted(recipe, shape)
         watcher.note(f"memory: {memory.check(placed, shape).total / 1e9:.1f} GB at most")
         if placed != recipe:
             watcher.note(f"engine: {placed.engine.memory() / 1e9:.1f} GB for keys and values, which the learner leaves")
-        set_threads(run, watcher)
+        set_threads(run, watcher, ranks)
         if shape.bytes == 2 and device_of(recipe.weights.device) == "cpu" and (slow := warning(bfloat16_price())):
             watcher.note(slow)
-        await _expect(recipe, watcher)
-        preload(recipe.env, _first_tasks(run))
-        model, tokenizer = await prepare(run, watcher)
-        learner = make_learner(run, model, tokenizer, watcher.note)
+        if not ranks.rank:
+            await _expect(recipe, watcher)
+        preload(recipe.env, _first_tasks(run)[ranks.rank :: ranks.count])
+        model, tokenizer = await prepare(run, watcher, ranks)
+        learner = make_learner(run, model, tokenizer, watcher.note, ranks)
         source = ModelSource(loaded=(model, tokenizer))
-        async with open_executor(placed.engine, recipe.env, source) as executor:
+        async with open_executor(placed.engine, recipe.env, source, ranks=ranks) as executor:
             if executor.encoder is None:
                 raise UsageError("the recipe's engine gives no token ids, so nothing can be learnt from it: --engine local")
-            session = _Session(run, watcher, learner, executor, copies)
+            session = _Session(run, watcher, learner, executor, copies, writes=not ranks.rank)
             await session.evaluate_levels("before")
             await session.iterate()
             await session.evaluate_levels("after")
+
+
+def _check(recipe: Recipe, ranks: Ranks) -> None:
+    """Refuse ranks that would have nothing to do, or would disagree.
+
+    Raises:
+        UsageError: there are more ranks than tasks, or the engine is a server.
+    """
+    if ranks.count > recipe.tasks_per_iteration:
+        raise UsageError(
+            f"scale.ranks is {ranks.count}, more than the {recipe.tasks_per_iteration} tasks of an iteration: lower it, or "
+            "raise --tasks-per-iteration"
+        )
+    if ranks.count > 1 and isinstance(recipe.engine, Endpoint):
+        raise UsageError(
+            f"one server cannot take the weights of {ranks.count} ranks: --engine vllm gives each rank an engine of its "
+            "own, or set --scale.ranks 1"
+        )
 
 
 async def _expect(recipe: Recipe, watcher: Watcher) -> None:
@@ -100,6 +126,8 @@ class _Session:
     learner: Learner
     executor: Executor
     copies: Sequence[Tracker]
+    writes: bool
+    """Whether this process deletes what a checkpoint replaces."""
 
     @property
     def recipe(self) -> Recipe:
@@ -164,7 +192,8 @@ class _Session:
         leads = success is not None and (top is None or success > top[1])
         if leads or iteration % keep.every == 0 or iteration == self.recipe.iterations:
             self.learner.save(folder, iteration, success=success)
-            checkpoints.prune(folder, keep.checkpoints)
+            if self.writes:
+                checkpoints.prune(folder, keep.checkpoints)
 
     # -- evaluation -------------------------------------------------------------------------------------------------
 

@@ -4,6 +4,8 @@ Invariants
 ----------
 * Weights change only by a finite gradient: a loss or a gradient norm that is not finite raises before the step.
 * A mini-batch's gradient does not depend on how it was cut into micro-batches, nor on how these are packed.
+* Ranks that share a model's shards give the gradient of one process: each reads its share of the micro-batches, the sums go
+  over all ranks, and all ranks make equally many passes, since each pass gathers the shards of all.
 * The model is in evaluation mode, where dropout is off, so that its log-probabilities equal those of the sampler. This also
   holds while layers are computed twice to save memory (`recomputing`).
 
@@ -23,16 +25,18 @@ from functools import partial
 
 import numpy as np
 import torch
+from numpy.typing import NDArray
 from torch import Tensor
 from torch.optim import Optimizer
 from torch.utils.checkpoint import checkpoint  # pyright: ignore[reportUnknownVariableType]  untyped arguments
 from transformers.modeling_layers import GradientCheckpointingLayer
 
+from spark_rl.common.ranks import combined
 from spark_rl.contracts import LanguageModel
 from spark_rl.errors import TrainingDiverged, UsageError
 from spark_rl.learning.batch import Batch
-from spark_rl.learning.optimizer import trained
-from spark_rl.learning.packing import MicroBatch, Packing, microbatches
+from spark_rl.learning.optimizer import number, trained
+from spark_rl.learning.packing import MicroBatch, Packing, Passes
 from spark_rl.models import adapters
 from spark_rl.models.logprobs import Predictions, predicted_logprobs
 from spark_rl.models.tree_attention import ancestry, attending, depths
@@ -47,14 +51,12 @@ def update(
     optimizer: Optimizer,
     batch: Batch,
     loss: Loss,
+    passes: Passes,
     *,
-    temperature: float,
     minibatches: int,
-    token_budget: int,
     max_grad_norm: float,
     epochs: int = 1,
     rng: random.Random | None = None,
-    packing: Packing = "rows",
 ) -> dict[str, float]:
     """Train the model on a batch; `epochs * minibatches` optimiser steps (fewer if there are fewer trees).
 
@@ -65,13 +67,11 @@ def update(
         optimizer: the optimiser of the trained weights.
         batch: a batch from `pack`.
         loss: the objective.
-        temperature: temperature of the rollout, by which logits are divided; 0 (greedy) counts as 1.
+        passes: how the batch goes through the model.
         minibatches: optimiser steps in an epoch.
-        token_budget: most tokens in a forward pass, padding included; a single row may exceed it.
         max_grad_norm: largest norm of the gradient, which is clipped above; 0 for no clipping.
         epochs: passes over the batch.
         rng: shuffles the trees before each epoch; None leaves their order.
-        packing: how rows go through the model; `tree` needs a model without `tree_attention.obstacle`.
 
     Returns:
         The statistics of `policy_loss` and `grad_norm`, as means over the steps (as maxima where the name ends in `_max`),
@@ -89,25 +89,23 @@ def update(
         raise UsageError(f"loss.kl is {loss.kl} but there is no reference model; give one or set loss.kl to 0")
     model.eval()
     if loss.importance:
-        batch = trainer_logprobs(model, batch, temperature=temperature, token_budget=token_budget, packing=packing)
+        batch = trainer_logprobs(model, batch, passes)
     steps: list[dict[str, float]] = []
     for _ in range(epochs):
         for part in batch.minibatches(minibatches, rng):
             optimizer.zero_grad(set_to_none=True)
-            stats = accumulate(
-                model, reference, part, loss, temperature=temperature, token_budget=token_budget, packing=packing
-            )
+            stats = accumulate(model, reference, part, loss, passes)
             norm = _step(optimizer, max_grad_norm, len(steps) + 1)
             steps.append(stats | {"grad_norm": norm, "sampled_tokens": part.sampled})
     optimizer.zero_grad(set_to_none=True)
     return _summarise(steps)
 
 
-def _step(optimizer: Optimizer, max_grad_norm: float, number: int) -> float:
+def _step(optimizer: Optimizer, max_grad_norm: float, step: int) -> float:
     """Clip the gradient and change the weights; returns the gradient's norm before."""
-    norm = float(torch.nn.utils.clip_grad_norm_(trained(optimizer), max_grad_norm or math.inf))
+    norm = number(torch.nn.utils.clip_grad_norm_(trained(optimizer), max_grad_norm or math.inf))
     if not math.isfinite(norm):
-        raise TrainingDiverged(f"the gradient's norm is {norm} at step {number} of the update; lower the learning rate")
+        raise TrainingDiverged(f"the gradient's norm is {norm} at step {step} of the update; lower the learning rate")
     optimizer.step()
     return norm
 
@@ -117,23 +115,20 @@ def accumulate(
     reference: LanguageModel | None,
     batch: Batch,
     loss: Loss,
-    *,
-    temperature: float,
-    token_budget: int,
-    packing: Packing = "rows",
+    passes: Passes,
 ) -> dict[str, float]:
     """Add the gradient of a mini-batch's loss to the parameters' gradients.
 
     Returns:
-        The statistics of `policy_loss`, and `trained_tokens` (see `update`).
+        The statistics of `policy_loss`, and `trained_tokens` (see `update`), of all ranks.
 
     Raises:
         TrainingDiverged: the loss is not finite.
     """
-    denominator = loss.denominator(batch.flat())
-    total: dict[str, float] = {}
-    with _reading(packing, model, reference):
-        for micro in microbatches(batch, token_budget, packing):
+    denominator, temperature = loss.denominator(batch.flat()), passes.temperature
+    found: list[dict[str, float]] = []
+    with _reading(passes.packing, model, reference):
+        for micro in passes.share(batch):
             tokens, predictions, options = _place(model, micro)
             expected = None
             if loss.kl and reference is not None:
@@ -145,12 +140,12 @@ def accumulate(
             assert entropy is not None
             targets = Targets(*(torch.as_tensor(column).to(logprobs) for column in micro.targets))
             value, stats = policy_loss(loss, targets, logprobs, entropy, expected, denominator)
-            if not math.isfinite(stats["loss"]):
-                raise TrainingDiverged(f"the loss is {stats['loss']}; lower the learning rate")
             value.backward()  # pyright: ignore[reportUnknownMemberType]  untyped in torch
-            for name, number in (stats | {"trained_tokens": micro.size}).items():
-                before = total.get(name, 0.0)
-                total[name] = max(before, number) if name.endswith("_max") else before + number
+            if micro.rows:
+                found.append(stats | {"trained_tokens": micro.size})
+    total = combined(passes.ranks.gather(combined(found)))
+    if not math.isfinite(total["loss"]):  # on all ranks, so that none waits for another
+        raise TrainingDiverged(f"the loss is {total['loss']}; lower the learning rate")
     return total
 
 
@@ -158,12 +153,10 @@ def signal_to_noise(
     model: LanguageModel,
     batch: Batch,
     loss: Loss,
+    passes: Passes,
     *,
-    temperature: float,
-    token_budget: int,
     silent: int = 0,
     parameters: Sequence[Tensor] = (),
-    packing: Packing = "rows",
 ) -> float:
     """Agreement of the trees of a batch: |mean gradient|^2 over the variance of one tree's gradient.
 
@@ -175,11 +168,9 @@ def signal_to_noise(
         model: a transformers causal language model.
         batch: a batch from `pack`.
         loss: the objective.
-        temperature: temperature of the rollout.
-        token_budget: most tokens in a forward pass, padding included.
+        passes: how the batch goes through the model.
         silent: how many further trees to count that gave no gradient.
         parameters: the tensors that hold the gradients (`optimizer.trained`); by default the model's parameters.
-        packing: how rows go through the model.
 
     Returns:
         The ratio; 0 with fewer than two trees, or without variance.
@@ -192,14 +183,14 @@ def signal_to_noise(
     for tree in trees:
         _clear(parameters)
         part = batch.select([index for index, row in enumerate(batch.rows) if row.tree == tree])
-        accumulate(model, None, part, policy, temperature=temperature, token_budget=token_budget, packing=packing)
+        accumulate(model, None, part, policy, passes)
         for gradients, parameter in zip(sums, parameters, strict=True):
             if parameter.grad is not None:
                 gradient = parameter.grad.double()
                 gradients += gradient
-                squares += float(gradient.square().sum())
+                squares += number(gradient.square().sum())
     _clear(parameters)
-    count, together = len(trees) + silent, sum(float(gradients.square().sum()) for gradients in sums)
+    count, together = len(trees) + silent, sum(number(gradients.square().sum()) for gradients in sums)
     noise = squares - together / max(count, 1)
     return (together - squares) / count / noise if count > 1 and noise > 0 else 0.0
 
@@ -225,19 +216,18 @@ def recomputing(model: LanguageModel, enabled: bool = True) -> Generator[None]:
             del layer.forward
 
 
-def trainer_logprobs(
-    model: LanguageModel, batch: Batch, *, temperature: float, token_budget: int, packing: Packing = "rows"
-) -> Batch:
+def trainer_logprobs(model: LanguageModel, batch: Batch, passes: Passes) -> Batch:
     """The batch with `Targets.old` recomputed under the present model."""
-    targets = list(batch.targets)
-    with torch.no_grad(), _reading(packing, model):
-        for micro in microbatches(batch, token_budget, packing):
+    found: dict[int, NDArray[np.float64]] = {}
+    with torch.no_grad(), _reading(passes.packing, model):
+        for micro in passes.share(batch):
             tokens, predictions, options = _place(model, micro)
-            logprobs, _ = predicted_logprobs(model, tokens, predictions, temperature, options=options)
-            ends = np.cumsum([len(targets[row].old) for row in micro.rows])[:-1]
-            for row, old in zip(micro.rows, np.split(logprobs.double().cpu().numpy(), ends), strict=True):
-                targets[row] = targets[row]._replace(old=old)
-    return Batch(batch.rows, tuple(targets))
+            logprobs, _ = predicted_logprobs(model, tokens, predictions, passes.temperature, options=options)
+            ends = np.cumsum([len(batch.targets[row].old) for row in micro.rows])[:-1]
+            if micro.rows:
+                found |= zip(micro.rows, np.split(logprobs.double().cpu().numpy(), ends), strict=True)
+    old = {row: numbers for part in passes.ranks.gather(found) for row, numbers in part.items()}
+    return Batch(batch.rows, tuple(targets._replace(old=old[row]) for row, targets in enumerate(batch.targets)))
 
 
 def _reading(packing: Packing, *models: LanguageModel | None) -> contextlib.AbstractContextManager[None]:

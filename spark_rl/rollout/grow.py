@@ -16,16 +16,18 @@ from __future__ import annotations
 import asyncio
 import random
 from collections import Counter
-from collections.abc import Callable, Coroutine, Sequence
+from collections.abc import Callable, Coroutine, Iterator, Sequence
 from dataclasses import replace
 from typing import Any
 
+from spark_rl.common.ranks import ALONE, mine
 from spark_rl.common.seeding import derive
-from spark_rl.contracts import Encoder, Growth, Policy, Restarts, Watch, World
+from spark_rl.contracts import Encoder, Growth, Policy, Ranks, Restarts, Watch, World
 from spark_rl.errors import EnvironmentFailure
 from spark_rl.policies.pace import in_rounds
 from spark_rl.rollout.asking import Alone, Asking, Rounds
 from spark_rl.rollout.ledger import Ledger
+from spark_rl.rollout.shares import Known, check, exchanged, total
 from spark_rl.rollout.tree import Grove, GrowingTree
 from spark_rl.types import Forest, Fork, Task, Tree
 
@@ -63,6 +65,7 @@ async def grow_forest(
     encoder: Encoder | None = None,
     version: int = 0,
     watch: Watch | None = None,
+    ranks: Ranks = ALONE,
 ) -> Forest:
     """One tree for each task, each at its own pace.
 
@@ -76,6 +79,7 @@ async def grow_forest(
         encoder: turns messages into token ids; None for policies that read text.
         version: version of the weights that the policy samples from.
         watch: called after each round of all trees where the policy is called in rounds, otherwise of each tree.
+        ranks: the processes that grow the forest together, each a share of the trees; each gets the whole forest.
 
     Returns:
         The forest, without the trees whose environment failed (they are named in `failures`).
@@ -85,29 +89,38 @@ async def grow_forest(
         PromptTooLong: a task and its observation alone exceed the prompt limit.
     """
     grove = Grove(world, growth, encoder, Ledger.of(growth.shape, len(tasks)), len(tasks))
-    trees: list[GrowingTree] = []
-    seen: Counter[str] = Counter()
-    for index, task in enumerate(tasks):
-        trees.append(GrowingTree(index, task, (seed, iteration, task.id, seen[task.id]), grove))
-        seen[task.id] += 1
+    check(grove.ledger, growth.branching, ranks)
+    own = {one.index: one for one in _trees(tasks, seed, iteration, grove) if mine(one.index, ranks)}
     forest = Forest([], iteration, seed, grove.spent, version=version)
     lost = world.lost if isinstance(world, Restarts) else int
     lost_before = lost()
 
     def tell() -> None:
         if watch:
-            watch(_so_far(forest, trees), sum(tree.pending for tree in trees))
+            watch(_so_far(forest, [*own.values()]), sum(tree.pending for tree in own.values()))
 
     try:
-        await _phase(grove, policy, trees, GrowingTree.grow, tell)
+        await _phase(grove, policy, [*own.values()], GrowingTree.grow, tell)
+        trees = exchanged([*own.values()], grove.ledger, len(tasks), ranks)
         rng = random.Random(derive(seed, iteration, "idle"))
         while planned := _plan(forest, trees, grove, rng):
-            await _phase(grove, policy, [trees[index] for index in planned], _extending(planned), tell)
+            growing = [own[index] for index in planned if index in own]
+            await _phase(grove, policy, growing, _extending(planned), tell)
+            trees = exchanged([*own.values()], grove.ledger, len(tasks), ranks)
     finally:
-        for tree in trees:
+        for tree in own.values():
             tree.close()
     grove.spent.restarts += lost() - lost_before
+    forest.spent = total(grove.spent, ranks) if ranks.count > 1 else grove.spent
     return _finished(forest, trees)
+
+
+def _trees(tasks: Sequence[Task], seed: int, iteration: int, grove: Grove) -> Iterator[GrowingTree]:
+    """A tree for each task, before its first step."""
+    seen: Counter[str] = Counter()
+    for index, task in enumerate(tasks):
+        yield GrowingTree(index, task, (seed, iteration, task.id, seen[task.id]), grove)
+        seen[task.id] += 1
 
 
 async def _phase(
@@ -145,7 +158,7 @@ async def _together(work: Sequence[Coroutine[Any, Any, None]]) -> None:
         raise
 
 
-def _plan(forest: Forest, trees: Sequence[GrowingTree], grove: Grove, rng: random.Random) -> Planned:
+def _plan(forest: Forest, trees: Sequence[Known], grove: Grove, rng: random.Random) -> Planned:
     """The forks that the rule wishes for when no leaf is open, and that the budget grants; empty when growth has ended."""
     ledger = grove.ledger
     if ledger.left <= 0 or ledger.counts_active or all(tree.failed for tree in trees):
@@ -164,11 +177,11 @@ def _plan(forest: Forest, trees: Sequence[GrowingTree], grove: Grove, rng: rando
     return planned
 
 
-def _so_far(forest: Forest, trees: Sequence[GrowingTree]) -> Forest:
+def _so_far(forest: Forest, trees: Sequence[Known]) -> Forest:
     return replace(forest, trees=[one.tree for one in trees if not one.failed])
 
 
-def _finished(forest: Forest, trees: Sequence[GrowingTree]) -> Forest:
+def _finished(forest: Forest, trees: Sequence[Known]) -> Forest:
     """The forest without the trees that failed; the others are numbered anew."""
     failed = sorted((one for one in trees if one.failed), key=lambda one: (one.rounds, one.index))
     forest.failures = [one.failed for one in failed]

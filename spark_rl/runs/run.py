@@ -28,7 +28,7 @@ from spark_rl.objective.preferences import Preferences
 from spark_rl.runs.forests import forest_path, prune_forests, save_forest
 from spark_rl.types import Forest
 
-__all__ = ["Run", "read_rows"]
+__all__ = ["Follower", "Run", "read_rows"]
 
 RECIPE = "recipe.json"
 
@@ -181,3 +181,28 @@ class Run:
     def finished(self) -> bool:
         """Whether the run has trained all its iterations and evaluated the trained policy."""
         return "after" in self._evaluations()
+
+
+class Follower(Run):
+    """A run that another rank writes: this process reads it and writes nothing."""
+
+    @classmethod
+    def of(cls, run: Run) -> Follower:
+        """The run of another rank."""
+        return cls(run.directory, run.recipe, run.settings)
+
+    def save_settings(self, **settings: object) -> None:
+        """Know the settings."""
+        self.settings.update(settings)
+
+    def log(self, row: Mapping[str, float]) -> None:
+        """The first rank does it."""
+
+    def rewind(self, iteration: int) -> None:
+        """The first rank does it."""
+
+    def save_forest(self, forest: Forest) -> None:
+        """The first rank does it."""
+
+    def save_evaluation(self, moment: str, results: Levels) -> None:
+        """The first rank does it."""

@@ -22,6 +22,7 @@ from peer import Ours, settings  # pyright: ignore[reportMissingImports]
 from peer_trl import Counting, Episode, Turns, chosen, trainer_of  # pyright: ignore[reportMissingImports]
 
 from spark_rl.learning.batch import pack
+from spark_rl.learning.packing import Passes
 from spark_rl.learning.update import accumulate
 from spark_rl.recipes.algorithms import with_algorithm
 from spark_rl.types import Forest, Tree
@@ -142,7 +143,7 @@ def test_equal_trajectories_give_equal_gradients(played):
     theirs = torch.cat([parameter.grad.flatten() for parameter in model.parameters()])
     model.zero_grad()
     batch = pack(trees, [recipe().rewards.credit(tree, recipe().advantage) for tree in trees])
-    accumulate(model, None, batch, recipe().loss, temperature=recipe().sampling.temperature, token_budget=4096)
+    accumulate(model, None, batch, recipe().loss, Passes(recipe().sampling.temperature, 4096))
     ours = torch.cat([parameter.grad.flatten() for parameter in model.parameters()])
     assert ours.norm() > 0
     assert (ours - theirs).norm() < 1e-3 * ours.norm()  # TRL adds 1e-4 to the deviation

@@ -19,7 +19,7 @@ from trees import draw
 from spark_rl import load_forest
 from spark_rl.advantage.group import GroupMean
 from spark_rl.common.progress import Quiet
-from spark_rl.contracts import LanguageModel, Learner, ModelState, Tokenizer
+from spark_rl.contracts import LanguageModel, Learner, ModelState, Ranks, Tokenizer
 from spark_rl.engines.local.settings import Local
 from spark_rl.engines.vllm.settings import Vllm
 from spark_rl.environments.household import Household
@@ -27,6 +27,7 @@ from spark_rl.errors import TrainingDiverged
 from spark_rl.learning import learner
 from spark_rl.learning.batch import pack
 from spark_rl.learning.learner import LocalLearner, has_signal
+from spark_rl.learning.packing import Passes
 from spark_rl.learning.trainer import train
 from spark_rl.learning.update import trainer_logprobs
 from spark_rl.models.load import load_model, load_tokenizer
@@ -163,8 +164,8 @@ def test_a_world_hears_of_the_next_tasks_and_nothing_else_changes(tmp_path):
 class Recording:
     """A learner as somebody else would write one: only the contract's members, and a note of each call."""
 
-    def __init__(self, run: Run, model: LanguageModel, tokenizer: Tokenizer, tell: Callable[[str], None]) -> None:
-        self._inner = LocalLearner(run, model, tokenizer, tell)
+    def __init__(self, run: Run, model: LanguageModel, tokenizer: Tokenizer, *rest: Any) -> None:
+        self._inner = LocalLearner(run, model, tokenizer, *rest)
         self.calls: list[tuple[Any, ...]] = []
 
     @property
@@ -231,7 +232,9 @@ def test_the_trainer_needs_only_the_contract_of_a_learner(tmp_path):
 class Idle:
     """A learner without an optimiser: it passes the same weights on under a new version."""
 
-    def __init__(self, run: Run, model: LanguageModel, tokenizer: Tokenizer, tell: Callable[[str], None]) -> None:
+    def __init__(
+        self, run: Run, model: LanguageModel, tokenizer: Tokenizer, tell: Callable[[str], None], ranks: Ranks
+    ) -> None:
         self._model, self.version = model, 0
 
     def has_signal(self, tree: Tree) -> bool:
@@ -280,7 +283,7 @@ def test_what_was_sampled_is_what_is_trained(tmp_path, context):
     assert not any(node.truncated for tree in forest for node in tree.nodes)
     assert len(batch.rows) == sum(len(tree.leaves() if context == Transcript() else tree.nodes) for tree in forest)
 
-    new = trainer_logprobs(model, batch, temperature=run.recipe.sampling.temperature, token_budget=10**5).flat()
+    new = trainer_logprobs(model, batch, Passes(run.recipe.sampling.temperature, 10**5)).flat()
     assert len(new.old) == sum(len(node.completion) for tree in forest for node in tree.nodes)
     assert abs(new.old - new.sampling).max() < 1e-5
     for row in run.metrics():
@@ -325,7 +328,7 @@ def test_an_update_moves_the_policy_towards_what_did_better():
     shaped = [run.recipe.rewards.shape(tree) for tree in forest]
     batch = pack(forest.trees, [run.recipe.advantage(tree) for tree in shaped])
     before, after = (
-        trainer_logprobs(load_model(run.checkpoints / name), batch, temperature=1.0, token_budget=10**5).flat()
+        trainer_logprobs(load_model(run.checkpoints / name), batch, Passes(1.0, 10**5)).flat()
         for name in ("cold-start", "000002")
     )
     assert ((after.old - before.old) * (before.positive + before.negative)).sum() > 0

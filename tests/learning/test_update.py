@@ -13,7 +13,7 @@ from transformers import Qwen2Config, Qwen2ForCausalLM
 from spark_rl.advantage.group import GroupMean
 from spark_rl.errors import TrainingDiverged, UsageError
 from spark_rl.learning.batch import Batch, pack
-from spark_rl.learning.packing import Packing
+from spark_rl.learning.packing import Packing, Passes
 from spark_rl.learning.update import accumulate, recomputing, signal_to_noise, trainer_logprobs, update
 from spark_rl.models import adapters
 from spark_rl.models.weights import Weights
@@ -58,7 +58,7 @@ def packed(some) -> Batch:
 def gradient(model, batch, loss, budget=10**6, temperature=0.8, packing: Packing = "rows", reference=None):
     model.zero_grad()
     reference = reference or tiny(seed=1)
-    stats = accumulate(model, reference, batch, loss, temperature=temperature, token_budget=budget, packing=packing)
+    stats = accumulate(model, reference, batch, loss, Passes(temperature, budget, packing))
     del stats["trained_tokens"]
     return torch.cat([parameter.grad.flatten() for parameter in model.parameters() if parameter.grad is not None]), stats
 
@@ -105,7 +105,8 @@ def test_cutting_into_micro_batches_changes_nothing(append, budget, aggregation)
     assert same == pytest.approx(stats, rel=1e-9)
 
 
-SETTINGS = {"temperature": 0.8, "minibatches": 2, "token_budget": 200, "max_grad_norm": 1.0}
+PASSES = Passes(0.8, 200)
+SETTINGS: Any = {"passes": PASSES, "minibatches": 2, "max_grad_norm": 1.0}
 
 
 def adam(model, lr=1e-2):
@@ -114,7 +115,7 @@ def adam(model, lr=1e-2):
 
 def on_policy(model, append=True, temperature=0.8):
     """The trees as if the model had sampled them just now."""
-    batch = trainer_logprobs(model, packed(trees(append)), temperature=temperature, token_budget=200)
+    batch = trainer_logprobs(model, packed(trees(append)), Passes(temperature, 200))
     return Batch(batch.rows, tuple(part._replace(sampling=part.old) for part in batch.targets))
 
 
@@ -130,7 +131,7 @@ def test_an_update_makes_good_completions_likelier_and_bad_ones_rarer():
     model = tiny()
     batch = on_policy(model)
     stats = update(model, None, adam(model), batch, Loss(kl=0, entropy=0), **SETTINGS, epochs=3)
-    after = trainer_logprobs(model, batch, temperature=0.8, token_budget=200).flat()
+    after = trainer_logprobs(model, batch, PASSES).flat()
     gain = after.old - batch.flat().old
     advantage = after.positive + after.negative
     assert gain[advantage > 0].mean() > 0.01
@@ -236,11 +237,11 @@ def test_signal_to_noise_is_that_of_the_trees_gradients():
     noise = gradients.var(dim=0).sum()
     signal = gradients.mean(dim=0).square().sum() - noise / 3  # the mean's own noise taken off
     before = [parameter.clone() for parameter in model.parameters()]
-    found = signal_to_noise(model, batch, Loss(kl=0.3, entropy=0.1), temperature=0.8, token_budget=10**6)
+    found = signal_to_noise(model, batch, Loss(kl=0.3, entropy=0.1), Passes(0.8, 10**6))
     assert found == pytest.approx(float(signal / noise), rel=1e-9)
-    assert found == pytest.approx(signal_to_noise(model, batch, policy, temperature=0.8, token_budget=1), rel=1e-9)
+    assert found == pytest.approx(signal_to_noise(model, batch, policy, Passes(0.8, 1)), rel=1e-9)
     assert all(torch.equal(old, new) and new.grad is None for old, new in zip(before, model.parameters(), strict=True))
-    assert signal_to_noise(model, parts[0], policy, temperature=0.8, token_budget=10**6) == 0.0
+    assert signal_to_noise(model, parts[0], policy, Passes(0.8, 10**6)) == 0.0
 
 
 # -- each token once --------------------------------------------------------------------------------------------------
@@ -304,10 +305,10 @@ def test_an_update_of_trees_is_that_of_rows(some, loss, budget):
     for packing in ("tree", "rows"):
         model = tiny()
         sgd = torch.optim.SGD(model.parameters(), lr=0.1)
-        common = {"temperature": 0.8, "token_budget": budget, "packing": packing}
-        noise = signal_to_noise(model, batch, loss, **common)
-        stats = update(model, tiny(1), sgd, batch, loss, **common, minibatches=2, max_grad_norm=1.0, epochs=2)
-        old = trainer_logprobs(model, batch, **common).flat().old
+        passes = Passes(0.8, budget, packing)
+        noise = signal_to_noise(model, batch, loss, passes)
+        stats = update(model, tiny(1), sgd, batch, loss, passes, minibatches=2, max_grad_norm=1.0, epochs=2)
+        old = trainer_logprobs(model, batch, passes).flat().old
         results.append((torch.cat([each.flatten() for each in weights(model)]), old, noise, stats))
     (once, old, noise, stats), (apart, old_apart, noise_apart, stats_apart) = results
     assert (once - apart).abs().max().item() < 1e-10
@@ -321,7 +322,7 @@ def test_trees_read_each_beginning_once():
     """Fewer tokens go through the model than two trees with the same instructions have in their rows."""
     batch = packed([grown([-1, 0, 0, 0], True, seed, head=(1, 2, 3, 4, 5)) for seed in (0, 1)])
     counts = [
-        accumulate(tiny(), None, batch, Loss(kl=0), temperature=1.0, token_budget=10**6, packing=packing)["trained_tokens"]
+        accumulate(tiny(), None, batch, Loss(kl=0), Passes(1.0, 10**6, packing))["trained_tokens"]
         for packing in ("tree", "rows")
     ]
     beginnings = {tuple(row.tokens[: stop + 1]) for row in batch.rows for stop in range(len(row))}

@@ -22,6 +22,7 @@ from spark_rl.config.recipe import Evaluation, Keep, Recipe
 from spark_rl.data.demonstrations import collect, tokenize
 from spark_rl.engines.local.engine import LocalEngine
 from spark_rl.learning.batch import pack, packed_sequences
+from spark_rl.learning.packing import Passes
 from spark_rl.learning.trainer import train
 from spark_rl.learning.update import trainer_logprobs
 from spark_rl.models.load import load_model, load_tokenizer
@@ -174,7 +175,7 @@ def test_what_was_sampled_is_what_the_trainer_computes(lora, tmp_path):
     forest = asyncio.run(executor.grow(settings.env.tasks("L0", "train")[:2], growth, seed=1, iteration=1))
     zeros = [Credit(*((0.0,) * len(tree.nodes) for _ in range(3))) for tree in forest]
     batch = pack(forest.trees, zeros)
-    found = trainer_logprobs(model, batch, temperature=0.7, token_budget=4096).flat()
+    found = trainer_logprobs(model, batch, Passes(0.7, 4096)).flat()
     assert len(found.old) > 20
     assert np.abs(found.old - found.sampling).max() < 1e-4
 

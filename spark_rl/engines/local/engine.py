@@ -109,14 +109,15 @@ class LocalEngine:
             PolicyFailure: the weights are of another model.
         """
         own = self.model.state_dict()
-        if own.keys() != weights.keys() or any(own[name].shape != weights[name].shape for name in own):
-            raise PolicyFailure(
-                f"the weights of version {version} are not of the engine's model: their names or shapes differ"
-            )
+        differ = f"the weights of version {version} are not of the engine's model: their names or shapes differ"
+        if own.keys() != weights.keys():
+            raise PolicyFailure(differ)
         with torch.no_grad():
             for name, mine in own.items():
-                if mine.data_ptr() != weights[name].data_ptr():
-                    mine.copy_(weights[name])
+                if (given := weights[name]).shape != mine.shape:  # asked for once: it may have to be gathered
+                    raise PolicyFailure(differ)
+                if mine.data_ptr() != given.data_ptr():
+                    mine.copy_(given)
         self.version = version
         self.forget()
 

@@ -9,17 +9,14 @@ vLLM takes the likeliest token. `Draw` leaves each row two finite logits: that o
 log-probability, and a smaller one of any other token, from which the entropy can be read. With `logprobs_mode` as
 `processed_logits`, vLLM returns both numbers as they are.
 
-None of vLLM's processes outlives the process that started it, however that one ends: `follow`.
+None of vLLM's processes outlives the process that started it, however that one ends: `_end_with`.
 """
 
 from __future__ import annotations
 
 import os
-import select
 import signal
-import threading
 from collections.abc import Mapping, Sequence
-from contextlib import suppress
 from importlib import import_module
 from typing import Any
 
@@ -27,11 +24,12 @@ import numpy as np
 import torch
 from torch import Tensor
 
+from spark_rl.common.follow import follow
 from spark_rl.engines.sampling import draw, uniform
 from spark_rl.engines.vllm.interface import interface
 from spark_rl.engines.vllm.process import PARENT
 
-__all__ = ["ARGUMENT", "RETURNED", "Draw", "Receiver", "follow", "read"]
+__all__ = ["ARGUMENT", "RETURNED", "Draw", "Receiver", "read"]
 
 ARGUMENT = "spark_rl"
 """Name of the sampling parameter that holds seed and temperature."""
@@ -48,7 +46,7 @@ def read(token: int, returned: Mapping[int, Any]) -> tuple[float, float]:
     return chosen, max(chosen - other - BELOW, 0.0)
 
 
-def follow(parent: int) -> None:
+def _end_with(parent: int) -> None:
     """End this process of vLLM, and the one above it, when their parent ends. vLLM's own way needs a parent that ends well.
 
     Args:
@@ -56,16 +54,11 @@ def follow(parent: int) -> None:
     """
     above = os.getppid()  # vLLM's core where this is a process below it, else the parent itself
 
-    def wait() -> None:
-        with suppress(ProcessLookupError):  # it has ended already
-            ended = select.poll()
-            ended.register(os.pidfd_open(parent))
-            ended.poll()
+    def end() -> None:
         if above not in (parent, 1):
             os.kill(above, signal.SIGKILL)
-        os._exit(1)
 
-    threading.Thread(target=wait, daemon=True).start()
+    follow(parent, end)
 
 
 _processor: Any = interface("vllm.v1.sample.logits_processor")
@@ -77,7 +70,7 @@ class Draw(_processor.LogitsProcessor):
     def __init__(self, vllm_config: Any, device: torch.device, is_pin_memory: bool) -> None:
         """As vLLM calls it in each of its workers; nothing of it is needed."""
         if parent := os.environ.get(PARENT):
-            follow(int(parent))
+            _end_with(int(parent))
         self._rows: dict[int, tuple[int, float, Sequence[int]]] = {}
         """Seed, temperature and tokens so far of each row of the batch. vLLM goes on writing to the latter."""
 

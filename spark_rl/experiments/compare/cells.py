@@ -18,7 +18,7 @@ __all__ = ["FREE", "Cell", "CellResult", "cold_recipe", "prepared", "shared", "s
 
 FREE = frozenset(
     (
-        *("name", "iterations", "tasks_per_iteration", "keep", "log", "engine.cache_gb"),
+        *("name", "iterations", "tasks_per_iteration", "keep", "log", "scale", "engine.cache_gb"),
         *("branching", "tree.budget", "tree.roots", "tree.cap", "tree.counted", "sampling.temperature"),
         *("rewards", "advantage", "loss", "optimizer"),
         *("evaluation.levels", "evaluation.every"),

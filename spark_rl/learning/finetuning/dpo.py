@@ -22,23 +22,25 @@ trajectory. On such trajectories both losses are equal (a test compares them).
 from __future__ import annotations
 
 import tempfile
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from typing import TYPE_CHECKING, Any, Literal, NotRequired, Protocol, Self, TypedDict, cast
 
 import torch
 from torch import Tensor, nn
 
-from spark_rl.contracts import LanguageModel, Tokenizer
+from spark_rl.common.ranks import ALONE
+from spark_rl.contracts import LanguageModel, Ranks, Tokenizer
 from spark_rl.data.pairs import Pair
 from spark_rl.learning.batch import Row, packed_sequences
 from spark_rl.learning.finetuning.trl import (
     Advance,
     Note,
-    Trainer,
     configured,
+    own_rows,
     part_of_batch,
     require_trl,
     silent,
+    together,
     trainable,
     watch,
 )
@@ -107,6 +109,7 @@ def learn(
     weights: Weights = Weights(),
     token_budget: int = 16384,
     advance: Advance = silent,
+    ranks: Ranks = ALONE,
 ) -> dict[str, float]:
     """Train a model in place to prefer the won trajectory of each pair.
 
@@ -119,6 +122,7 @@ def learn(
         weights: which weights are trained.
         token_budget: most tokens, padding included, in one forward pass; a single pair may exceed it.
         advance: called after each optimiser step.
+        ranks: the processes that train it together; each has the whole model.
 
     Returns:
         `loss`, `margin` and `accuracy` (share of pairs with a margin above 0), as means over the last epoch; `steps`;
@@ -132,7 +136,7 @@ def learn(
 
     examples = [_example(pair) for pair in pairs]
     cells = max(len(example["tokens"]) * max(map(len, example["tokens"])) for example in examples)
-    part = part_of_batch(settings.batch, cells, token_budget)
+    part = part_of_batch(settings.batch, cells, token_budget * ranks.count)
     steps: list[Mapping[str, float]] = []
 
     def note(step: int, total: int, logs: Mapping[str, float]) -> None:
@@ -140,7 +144,7 @@ def learn(
         advance(step, total, logs["loss"])
 
     with tempfile.TemporaryDirectory() as scratch, trainable(model, weights, seed) as autocast:
-        trainer = _trainer(settings.beta, note)(
+        trainer = together(_trainer(settings.beta, note, ranks), ranks)(
             model=model,
             args=_config(settings, model, scratch, part=part, seed=seed, autocast=autocast),
             train_dataset=Dataset.from_list(cast("list[dict[str, object]]", examples)),  # pyright: ignore[reportUnknownMemberType]
@@ -220,7 +224,21 @@ class _Collator:
         return batch
 
 
-def _trainer(beta: float, note: Note) -> Callable[..., Trainer]:
+def _of_pairs(batch: Mapping[str, Tensor], own: Sequence[int]) -> dict[str, Tensor]:
+    """The rows of some pairs of a batch."""
+    owner, pairs = batch["owner"], batch["before"].numel() // 2
+    kept = torch.isin(owner % pairs, torch.tensor(own, device=owner.device))
+    place = torch.zeros(pairs, dtype=torch.long, device=owner.device)
+    place[own] = torch.arange(len(own), device=owner.device)
+    theirs = owner[kept]
+    return {
+        "tokens": batch["tokens"][kept],
+        "sampled": batch["sampled"][kept],
+        "owner": place[theirs % pairs] + theirs // pairs * len(own),
+    }
+
+
+def _trainer(beta: float, note: Note, ranks: Ranks) -> type[Any]:
     """TRL's trainer on packed rows, which it does not change; it reports its metrics to `note`."""
     from transformers import PrinterCallback
     from trl.trainer.dpo_trainer import DPOTrainer
@@ -260,11 +278,16 @@ def _trainer(beta: float, note: Note) -> Callable[..., Trainer]:
             return_outputs: bool = False,
             num_items_in_batch: Tensor | int | None = None,
         ) -> Tensor | tuple[Tensor, object]:
-            (won, lost), (won_before, lost_before) = self._logprobs(model, inputs), inputs["before"].view(2, -1)
+            before = inputs["before"].view(2, -1)
+            pairs = before.shape[1]
+            own, counts = own_rows(pairs, ranks)
+            (won, lost), (won_before, lost_before) = self._logprobs(model, _of_pairs(inputs, own)), before[:, own]
             losses, margin = dpo_loss(won, lost, won_before, lost_before, beta)
-            for name, values in (("rewards/margins", margin), ("rewards/accuracies", (margin > 0).float())):
-                self._metrics["train"][name].append(values.mean().item())  # pyright: ignore[reportUnknownMemberType]
-            loss = losses.mean()
+            known = cast("list[float]", margin.tolist()) if counts else []  # pyright: ignore[reportUnknownMemberType]
+            margins = [each for part in ranks.gather(known) for each in part]
+            for name, values in (("rewards/margins", margins), ("rewards/accuracies", [each > 0 for each in margins])):
+                self._metrics["train"][name].append(sum(values) / pairs)  # pyright: ignore[reportUnknownMemberType]
+            loss = losses.sum() * counts / pairs
             return (loss, {}) if return_outputs else loss
 
     return Trajectories

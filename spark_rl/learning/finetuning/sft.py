@@ -21,19 +21,21 @@ import numpy as np
 import torch
 from torch import nn
 
+from spark_rl.common.ranks import ALONE
 from spark_rl.config.recipe import ColdStart
-from spark_rl.contracts import LanguageModel, Tokenizer
+from spark_rl.contracts import LanguageModel, Ranks, Tokenizer
 from spark_rl.data.format import Demonstration
 from spark_rl.errors import UsageError
 from spark_rl.learning.batch import packed_sequences
 from spark_rl.learning.finetuning.trl import (
     Advance,
     Note,
-    Trainer,
     configured,
+    own_rows,
     part_of_batch,
     require_trl,
     silent,
+    together,
     trainable,
     watch,
 )
@@ -74,6 +76,7 @@ def cold_start(
     token_budget: int = 16384,
     advance: Advance = silent,
     tell: Callable[[str], None] = lambda _: None,
+    ranks: Ranks = ALONE,
 ) -> dict[str, float]:
     """Fine-tune the model in place.
 
@@ -87,6 +90,7 @@ def cold_start(
         token_budget: most tokens, padding included, in one forward pass; a single row may exceed it.
         advance: called after each optimiser step.
         tell: called with a sentence about the rows that are left out as too long.
+        ranks: the processes that fine-tune it together; each has the whole model.
 
     Returns:
         `loss` (mean over the last epoch), `steps` and `tokens` (number in all epochs, without padding).
@@ -101,7 +105,7 @@ def cold_start(
     examples = _fitting(_examples(demonstrations, settings.prompt_weight), demonstrations, settings.max_tokens, tell)
     longest = max((len(example["input_ids"]) for example in examples), default=1)
     # Where prompts count, a batch is one forward pass: the mean divides by the sum of all weights in the batch.
-    part = settings.batch if settings.prompt_weight else part_of_batch(settings.batch, longest, token_budget)
+    part = settings.batch if settings.prompt_weight else part_of_batch(settings.batch, longest, token_budget * ranks.count)
     losses: list[float] = []
 
     def note(step: int, total: int, logs: Mapping[str, float]) -> None:
@@ -109,7 +113,7 @@ def cold_start(
         advance(step, total, logs["loss"])
 
     with tempfile.TemporaryDirectory() as scratch, trainable(model, weights, seed) as autocast:
-        trainer = _trainer(settings, note)(
+        trainer = together(_trainer(settings, note, ranks), ranks)(
             model=model,
             args=_config(settings, model, scratch, part=part, seed=seed, autocast=autocast),
             train_dataset=Dataset.from_list(cast("list[dict[str, object]]", examples)),  # pyright: ignore[reportUnknownMemberType]
@@ -258,7 +262,7 @@ class _Collator:
         }
 
 
-def _trainer(settings: ColdStart, note: Note) -> Callable[..., Trainer]:
+def _trainer(settings: ColdStart, note: Note, ranks: Ranks) -> type[Any]:
     """TRL's trainer with this package's loss, where each token may have a weight; it reports its losses to `note`."""
     from transformers import PrinterCallback
     from trl.trainer.sft_trainer import SFTTrainer
@@ -279,19 +283,20 @@ def _trainer(settings: ColdStart, note: Note) -> Callable[..., Trainer]:
             return_outputs: bool = False,
             num_items_in_batch: torch.Tensor | int | None = None,
         ) -> torch.Tensor | tuple[torch.Tensor, object]:
-            weights = inputs.pop("weights")
+            whole = inputs.pop("weights")
+            own, counts = own_rows(len(whole), ranks)
+            weights, ids, labels = whole[own], inputs["input_ids"][own], inputs["labels"][own]
             if not settings.prompt_weight:
-                trained = inputs["labels"] != IGNORED
-                logprobs, _ = token_logprobs(model, inputs["input_ids"], trained, 1.0)
-                loss = -logprobs.sum() / (trained.sum() if num_items_in_batch is None else num_items_in_batch)
+                logprobs, _ = token_logprobs(model, ids, labels != IGNORED, 1.0)
+                trained = (inputs["labels"] != IGNORED).sum() if num_items_in_batch is None else num_items_in_batch
+                loss = -logprobs.sum() * counts / trained
                 return (loss, {}) if return_outputs else loss
             # Rows are padded on the right, so under causal attention no token sees the padding.
-            outputs = model(input_ids=inputs["input_ids"], use_cache=False)
+            outputs = model(input_ids=ids, use_cache=False)
             losses = nn.functional.cross_entropy(
-                outputs.logits[:, :-1].flatten(0, 1).float(), inputs["labels"][:, 1:].flatten(), reduction="none"
+                outputs.logits[:, :-1].flatten(0, 1).float(), labels[:, 1:].flatten(), reduction="none"
             )
-            weight = weights[:, 1:].flatten()
-            loss = (losses * weight).sum() / weight.sum()
+            loss = (losses * weights[:, 1:].flatten()).sum() * counts / whole[:, 1:].sum()
             return (loss, outputs) if return_outputs else loss
 
     return Weighted

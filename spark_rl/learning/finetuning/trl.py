@@ -5,27 +5,41 @@ Invariants
 * TRL prints nothing, saves nothing, and neither cuts nor templates any text.
 * A 16-bit model is trained in 32 bits under autocast and rounded once, at the end. Adapters are trained beside the model and
   then merged, so the result is a whole model, and later adapters start from it.
+* Ranks train one model together: each holds all of it and sees all batches, reads its part of the rows, and gets the sum of
+  the gradients. So all take the steps of one process. To TRL each rank is a process by itself.
 * The wrappers that the libraries put around a model's forward pass during training are removed at the end.
 """
 
 from __future__ import annotations
 
 import contextlib
+import os
 import warnings
 from collections.abc import Callable, Generator, Mapping
-from typing import TYPE_CHECKING, Protocol, TypeVar, cast
+from typing import TYPE_CHECKING, Any, TypeVar, cast
 
-from spark_rl.contracts import LanguageModel
+from spark_rl.contracts import LanguageModel, Ranks
 from spark_rl.errors import MissingExtra
 from spark_rl.learning.update import recomputing
 from spark_rl.models import adapters
 from spark_rl.models.weights import Weights
 
 if TYPE_CHECKING:
-    from torch import nn
+    from torch import Tensor, nn
     from transformers import TrainerCallback
 
-__all__ = ["Advance", "Note", "Trainer", "configured", "part_of_batch", "require_trl", "silent", "trainable", "watch"]
+__all__ = [
+    "Advance",
+    "Note",
+    "configured",
+    "own_rows",
+    "part_of_batch",
+    "require_trl",
+    "silent",
+    "together",
+    "trainable",
+    "watch",
+]
 
 ConfigT = TypeVar("ConfigT")
 Advance = Callable[[int, int, float], None]
@@ -34,12 +48,8 @@ Note = Callable[[int, int, Mapping[str, float]], None]
 """Called with (finished steps, all steps, TRL's metrics) after each optimiser step."""
 
 
-class Trainer(Protocol):
-    """A trainer of TRL, as far as this package calls it."""
-
-    def train(self) -> object:
-        """Train the model in place."""
-        ...
+LAUNCHED = ("RANK", "WORLD_SIZE", "LOCAL_RANK", "LOCAL_WORLD_SIZE", "GROUP_RANK", "MASTER_ADDR", "MASTER_PORT")
+"""Environment variables of ranks from which accelerate concludes that it has to distribute the training."""
 
 
 def silent(step: int, total: int, loss: float) -> None:
@@ -70,13 +80,45 @@ def trainable(model: LanguageModel, weights: Weights, seed: int) -> Generator[bo
         adapters.add(model, weights, seed=seed)
     else:
         model.float()
-    with recomputing(model, weights.checkpointing):
+    with recomputing(model, weights.checkpointing), _by_itself():
         yield model.dtype != precision
     attributes: dict[str, object] = vars(model)
     attributes.pop("forward", None)  # TRL's fused head and accelerate's autocast
     if weights.lora_rank:
         adapters.merge(model)
     cast("nn.Module", model).to(precision).eval()
+
+
+@contextlib.contextmanager
+def _by_itself() -> Generator[None]:
+    """Hide from the libraries that the process is a rank: they would split batches and wrap the model in their own way."""
+    hidden = {name: os.environ.pop(name) for name in LAUNCHED if name in os.environ}
+    try:
+        yield
+    finally:
+        os.environ.update(hidden)
+
+
+def together(kind: type[Any], ranks: Ranks) -> type[Any]:
+    """A trainer of TRL whose losses and gradients are sums over ranks. Its `compute_loss` reads this rank's part."""
+    if ranks.count == 1:
+        return kind
+
+    class Together(kind):
+        def training_step(self, model: nn.Module, *inputs: Any) -> Tensor:
+            loss = cast("Tensor", super().training_step(model, *inputs))  # pyright: ignore[reportUnknownMemberType]
+            ranks.add([loss])
+            if self.accelerator.sync_gradients:
+                ranks.add(weight.grad for weight in model.parameters() if weight.grad is not None)
+            return loss
+
+    return Together
+
+
+def own_rows(rows: int, ranks: Ranks) -> tuple[list[int], bool]:
+    """This rank's rows of a batch, and whether they count: a rank for which there is none reads one that does not."""
+    own = list(range(ranks.rank, rows, ranks.count))
+    return own or [0], bool(own)
 
 
 def part_of_batch(batch: int, cells: int, token_budget: int) -> int:

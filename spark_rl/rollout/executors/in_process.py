@@ -1,10 +1,11 @@
-"""Trees that grow in this process."""
+"""Trees that grow in this process, beside those of other ranks if there are any."""
 
 from __future__ import annotations
 
 from collections.abc import AsyncGenerator, Callable, Sequence
 from contextlib import asynccontextmanager
 
+from spark_rl.common.ranks import ALONE
 from spark_rl.contracts import (
     Encoder,
     Engine,
@@ -13,6 +14,7 @@ from spark_rl.contracts import (
     ModelSource,
     ModelState,
     Policy,
+    Ranks,
     Watch,
     World,
 )
@@ -31,9 +33,12 @@ class InProcess:
     rounding. The cache is cleared after each forest, so that its memory is free for the update.
     """
 
-    def __init__(self, world: World, policy: Policy, *, engine: Engine | None = None) -> None:
-        """`policy` acts; `engine` is the engine behind the policy, where the policy is not the engine itself."""
-        self.world, self.policy = world, policy
+    def __init__(self, world: World, policy: Policy, *, engine: Engine | None = None, ranks: Ranks = ALONE) -> None:
+        """`policy` acts; `engine` is the engine behind the policy, where the policy is not the engine itself.
+
+        With several `ranks` this process grows its share of the trees, and gets the whole forest.
+        """
+        self.world, self.policy, self.ranks = world, policy, ranks
         self.engine = policy if engine is None and isinstance(policy, Engine) else engine
 
     @property
@@ -56,14 +61,15 @@ class InProcess:
                 encoder=self.encoder,
                 version=self.engine.version if self.engine else 0,
                 watch=watch,
+                ranks=self.ranks,
             )
         finally:
             if self.engine:
                 await self.engine.clear()
 
     def preload(self, tasks: Sequence[Task]) -> None:
-        """Let the world begin to get tasks ready, if it can."""
-        preload(self.world, tasks)
+        """Let the world begin to get tasks ready, if it can; of several ranks each its own share."""
+        preload(self.world, tasks[self.ranks.rank :: self.ranks.count])
 
     async def load_weights(self, version: int, weights: ModelState) -> None:
         """Hand the weights to the engine.
@@ -83,6 +89,7 @@ async def open_executor(
     source: ModelSource,
     *,
     around: Callable[[Policy], Policy] = lambda policy: policy,
+    ranks: Ranks = ALONE,
 ) -> AsyncGenerator[InProcess]:
     """The executor of a command, until the block ends: the one way from a recipe's engine to an executor.
 
@@ -91,10 +98,11 @@ async def open_executor(
         world: makes the environments.
         source: the model.
         around: may wrap the engine in another policy (a vote).
+        ranks: the processes that grow forests together; each has an engine of its own.
 
     Raises:
         MissingExtra: the engine's library is not installed.
         UsageError: the engine cannot run this model.
     """
     async with settings.open(source) as engine:
-        yield InProcess(world, around(engine), engine=engine)
+        yield InProcess(world, around(engine), engine=engine, ranks=ranks)
