@@ -418,18 +418,18 @@ class TreeShape:
     """K: most steps of a trajectory."""
     cap: int = 0
     """Most leaves of one tree; 0 means `budget`. A larger cap lets a rule move leaves between tasks."""
+    pool: int = 0
+    """How many tasks, one after another, share a pool of leaves, which then move between these alone; 0: all tasks do."""
     counted: Literal["created", "active"] = "created"
     """Which leaves are charged to the budget. `created`: all leaves. `active`: unfinished leaves alone (Eq. 7 to the
     letter), so that groups may outgrow N; rules that wait for outcomes then have no budget left."""
 
     def __post_init__(self) -> None:
-        at_least("tree", self, budget=1, roots=1, horizon=1, cap=0)
+        at_least("tree", self, budget=1, roots=1, horizon=1, cap=0, pool=0)
         if self.counted not in ("created", "active"):
             raise unknown_name("tree.counted", self.counted, ("created", "active"))
         if self.roots > self.budget:
-            raise UsageError(
-                f"tree.roots is {self.roots}, more than tree.budget {self.budget}: lower roots or raise the budget"
-            )
+            raise UsageError(f"tree.roots is {self.roots}, more than tree.budget {self.budget}: lower roots or raise budget")
         if self.cap and self.cap < self.roots:
             raise UsageError(f"tree.cap is {self.cap}, less than tree.roots {self.roots}: raise it, or 0 for the budget")
 

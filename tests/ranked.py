@@ -20,6 +20,7 @@ from grown import grown
 from transformers import Qwen2Config, Qwen2ForCausalLM
 
 from spark_rl.advantage.group import GroupMean
+from spark_rl.branching.probability import Probability
 from spark_rl.common.progress import Quiet
 from spark_rl.common.ranks import ALONE
 from spark_rl.config.recipe import ColdStart
@@ -157,13 +158,17 @@ def preferred(ranks: Ranks, folder: Path) -> dict[str, Any]:
 
 
 def forests(ranks: Ranks, folder: Path) -> dict[str, Any]:
-    """Forests of rules that plan over all trees, and of the paper's."""
+    """Forests of rules that plan over all trees, of one whose trees compete in pools, and of the paper's."""
     from tiny import RECIPE
 
     found: dict[str, Any] = {}
     made, tokenizer = load_model(folder / "start"), load_tokenizer(folder / "start")
-    for name in ("paper", "strategic", "strategic_chains", "hybrid"):
-        recipe = ALGORITHMS[name](replace(RECIPE, tasks_per_iteration=5))
+    for name in ("paper", "strategic", "strategic_chains", "hybrid", "pools"):
+        recipe = replace(RECIPE, tasks_per_iteration=5)
+        if name == "pools":
+            recipe = replace(recipe, branching=Probability(0.1), tree=replace(recipe.tree, cap=6, pool=2))
+        else:
+            recipe = ALGORITHMS[name](recipe)
         executor = InProcess(recipe.env, LocalEngine(made, tokenizer, cache_bytes=10**8), ranks=ranks)
         forest = asyncio.run(executor.grow(recipe.env.tasks("L0", "train")[:5], recipe.growth, seed=5, iteration=1))
         spent = {key: value for key, value in asdict(forest.spent).items() if key not in ("seconds", "states_kept")}

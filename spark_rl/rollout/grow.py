@@ -27,7 +27,7 @@ from spark_rl.errors import EnvironmentFailure
 from spark_rl.policies.pace import in_rounds
 from spark_rl.rollout.asking import Alone, Asking, Rounds
 from spark_rl.rollout.ledger import Ledger
-from spark_rl.rollout.shares import Known, check, exchanged, total
+from spark_rl.rollout.shares import Known, dealing, exchanged, total
 from spark_rl.rollout.tree import Grove, GrowingTree
 from spark_rl.types import Forest, Fork, Task, Tree
 
@@ -89,8 +89,8 @@ async def grow_forest(
         PromptTooLong: a task and its observation alone exceed the prompt limit.
     """
     grove = Grove(world, growth, encoder, Ledger.of(growth.shape, len(tasks)), len(tasks))
-    check(grove.ledger, growth.branching, ranks)
-    own = {one.index: one for one in _trees(tasks, seed, iteration, grove) if mine(one.index, ranks)}
+    dealt = dealing(grove.ledger, growth.branching, ranks)
+    own = {one.index: one for one in _trees(tasks, seed, iteration, grove) if mine(dealt(one.index), ranks)}
     forest = Forest([], iteration, seed, grove.spent, version=version)
     lost = world.lost if isinstance(world, Restarts) else int
     lost_before = lost()
@@ -101,12 +101,12 @@ async def grow_forest(
 
     try:
         await _phase(grove, policy, [*own.values()], GrowingTree.grow, tell)
-        trees = exchanged([*own.values()], grove.ledger, len(tasks), ranks)
+        trees = exchanged([*own.values()], grove.ledger, ranks)
         rng = random.Random(derive(seed, iteration, "idle"))
         while planned := _plan(forest, trees, grove, rng):
             growing = [own[index] for index in planned if index in own]
             await _phase(grove, policy, growing, _extending(planned), tell)
-            trees = exchanged([*own.values()], grove.ledger, len(tasks), ranks)
+            trees = exchanged([*own.values()], grove.ledger, ranks)
     finally:
         for tree in own.values():
             tree.close()
@@ -171,7 +171,7 @@ def _plan(forest: Forest, trees: Sequence[Known], grove: Grove, rng: random.Rand
             one = trees[fork.tree]
             if one.failed or (fork.node is not None and not one.may_fork(fork.node)):
                 continue
-            if granted := ledger.grant(one.tree, fork.extra):
+            if granted := ledger.grant(one.index, one.tree, fork.extra):
                 one.tree.forks.append(replace(fork, extra=granted))
                 planned.setdefault(fork.tree, []).append((rank, one.tree.forks[-1]))
     return planned

@@ -6,7 +6,7 @@ each of them. A tree does not depend on the rank that grows it, since its seeds 
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
 from typing import Protocol
 
@@ -15,7 +15,7 @@ from spark_rl.errors import UsageError
 from spark_rl.rollout.ledger import Ledger
 from spark_rl.types import Spent, Tree
 
-__all__ = ["Grown", "Known", "check", "exchanged", "total"]
+__all__ = ["Grown", "Known", "dealing", "exchanged", "total"]
 
 
 class Known(Protocol):
@@ -60,26 +60,31 @@ class Grown:
         return not self.tree.nodes[node].done and self.tree.nodes[node].depth < self.tree.horizon
 
 
-def check(ledger: Ledger, rule: Branching, ranks: Ranks) -> None:
-    """Refuse rules whose trees compete for leaves step by step: ranks meet between phases only.
+def dealing(ledger: Ledger, rule: Branching, ranks: Ranks) -> Callable[[int], int]:
+    """What is dealt out to the ranks in turn: trees, or pools where trees compete for leaves while they grow.
+
+    Ranks meet between phases only, so trees of two ranks cannot compete.
 
     Raises:
-        UsageError: with several ranks, trees share leaves while they grow.
+        UsageError: with several ranks, trees compete, and there are fewer pools than ranks.
     """
-    if ranks.count > 1 and ledger.shared(rule):
+    if not ledger.shared(rule):
+        return lambda index: index
+    if ranks.count > len(ledger.pools):
         raise UsageError(
-            f"tree.cap is {ledger.cap}, more than tree.budget {ledger.shape.budget}, so trees share leaves while they grow, "
-            f"which {ranks.count} ranks cannot: set --tree.cap 0 or --scale.ranks 1"
+            f"tree.cap is {ledger.cap}, more than tree.budget {ledger.shape.budget}, so trees share leaves while they grow; "
+            f"with {len(ledger.pools)} pools {ranks.count} ranks cannot: set --tree.pool {ledger.tasks // ranks.count} or "
+            "lower, or --tree.cap 0"
         )
+    return ledger.pool
 
 
-def exchanged(own: Sequence[Known], ledger: Ledger, trees: int, ranks: Ranks) -> list[Known]:
+def exchanged(own: Sequence[Known], ledger: Ledger, ranks: Ranks) -> list[Known]:
     """All trees of the forest in order, this rank's own among them; the ledger then counts the leaves of all.
 
     Args:
         own: the trees that this rank grows.
         ledger: the forest's budget, charged with the rank's own trees so far.
-        trees: number of trees in the forest.
         ranks: the ranks that grow it.
     """
     if ranks.count == 1:
@@ -89,7 +94,9 @@ def exchanged(own: Sequence[Known], ledger: Ledger, trees: int, ranks: Ranks) ->
         known |= {one.index: one for one in part}
     known |= {one.index: one for one in own}
     if not ledger.counts_active:
-        ledger.left = trees * ledger.shape.budget - sum(one.tree.opened for one in known.values())
+        ledger.pools = Ledger.of(ledger.shape, ledger.tasks).pools
+        for one in known.values():
+            ledger.pools[ledger.pool(one.index)] -= one.tree.opened
     return [known[index] for index in sorted(known)]
 
 

@@ -111,7 +111,7 @@ class GrowingTree:
             first = await overlapping(environment, lambda: environment.reset(self.tree.task))
             self.tree.observation = first.text
             self.tree.actions = first.shown if self.grove.growth.prompt.list_actions else ()
-            self.grove.ledger.grant(self.tree, shape.roots)
+            self.grove.ledger.grant(self.index, self.tree, shape.roots)
             self._open.append(Open(-1, shape.roots, environment, first))
         await self._run(asking, after_round)
 
@@ -214,9 +214,9 @@ class GrowingTree:
 
     def _wish(self, branch: _Branch) -> None:
         """Ask the rule about a new step and open its continuations."""
-        extra, exclude = 0, False
+        extra, exclude, ledger = 0, False, self.grove.ledger
         fork = self.grove.growth.branching.after_step(self.tree, self.index, branch.node, self._rng)
-        if fork is not None and (granted := self.grove.ledger.grant(self.tree, fork.extra, finished=self._finished)):
+        if fork is not None and (granted := ledger.grant(self.index, self.tree, fork.extra, finished=self._finished)):
             self.tree.forks.append(replace(fork, extra=granted))
             if fork.at == "after":
                 extra, exclude = granted, fork.exclude

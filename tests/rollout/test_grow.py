@@ -215,6 +215,19 @@ def test_idle_forks_may_move_leaves_between_tasks_up_to_the_cap():
     assert [tree.opened for tree in forest] == [7, 3] or [tree.opened for tree in forest] == [7, 2]
 
 
+@pytest.mark.parametrize("rule", [ExploreTag(), NewRoots()])
+def test_leaves_move_within_pools_alone(rule):
+    """Two tasks with a pool of their own grow as if the other two were not there."""
+    shape = {"roots": 2, "budget": 4, "horizon": 9, "cap": 6}
+    together = grow([3, 4, 5, 6], growth(rule, **shape, pool=2), Dice(explore=0.3))
+    apart = [grow(goals, growth(rule, **shape), Dice(explore=0.3)) for goals in ([3, 4], [5, 6])]
+    if isinstance(rule, ExploreTag):
+        assert [tree.nodes for tree in together] == [tree.nodes for forest in apart for tree in forest]
+    opened = [tree.opened for tree in together]
+    assert max(opened) > 4, "leaves have moved"
+    assert max(sum(opened[:2]), sum(opened[2:])) <= 8
+
+
 @dataclass(frozen=True)
 class Onlooker(Chains):
     """Wishes for a root more in every tree, and remembers what it was shown."""

@@ -117,7 +117,7 @@ def test_torchrun_starts_ranks_as_well(tmp_path):
     ("words", "sentence"),
     [
         (("--scale.ranks", 3), "scale.ranks is 3, more than the 2 tasks of an iteration: lower it, or raise --tasks-per"),
-        (("--scale.ranks", 2, "--tree.cap", 6), "tree.cap is 6, more than tree.budget 4, so trees share leaves while"),
+        (("--scale.ranks", 2, "--tree.cap", 6), "with 1 pools 2 ranks cannot: set --tree.pool 1 or lower, or --tree.cap 0"),
     ],
 )
 def test_what_ranks_cannot_do_is_one_sentence(words, sentence, tmp_path):

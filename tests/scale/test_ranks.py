@@ -78,6 +78,7 @@ def test_fine_tuning_is_that_of_one_process(case, together, alone):
 def test_forests_are_those_of_one_process_whatever_the_rule(together, alone):
     [expected] = ranked.do(["forests"], alone).values()
     assert any(tree.forks for tree in expected["strategic"]["trees"])
+    assert max(tree.opened for tree in expected["pools"]["trees"]) > tiny.RECIPE.tree.budget, "leaves have moved"
     assert together["forests"].keys() == expected.keys()
     for name, forest in expected.items():
         found = together["forests"][name]

@@ -19,7 +19,7 @@ __all__ = ["FREE", "Cell", "CellResult", "cold_recipe", "prepared", "shared", "s
 FREE = frozenset(
     (
         *("name", "iterations", "tasks_per_iteration", "keep", "log", "scale", "engine.cache_gb"),
-        *("branching", "tree.budget", "tree.roots", "tree.cap", "tree.counted", "sampling.temperature"),
+        *("branching", "tree.budget", "tree.roots", "tree.cap", "tree.pool", "tree.counted", "sampling.temperature"),
         *("rewards", "advantage", "loss", "optimizer"),
         *("evaluation.levels", "evaluation.every"),
     )
