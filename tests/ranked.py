@@ -48,6 +48,7 @@ from spark_rl.runs.run import Run
 
 SHAPES = ([-1, 0, 0, 1, 2, 2], [-1, 0, 1, 1, 3], [-1, -1, 0, 1, 1], [-1, 0])
 VOCABULARY = 97
+STEP: dict[str, Any] = {"minibatches": 2, "max_grad_norm": 0.1}
 
 
 def model(seed: int = 0, dtype: torch.dtype = torch.float64) -> Any:
@@ -105,8 +106,7 @@ def updates(ranks: Ranks, *, lora: bool, packing: Any, recompute: bool) -> dict[
                     batch(),
                     loss,
                     passes,
-                    minibatches=2,
-                    max_grad_norm=0.1,
+                    **STEP,
                     rng=random.Random(number),
                 )
             )
@@ -117,6 +117,23 @@ def updates(ranks: Ranks, *, lora: bool, packing: Any, recompute: bool) -> dict[
         "moments": mine.optimizer.state_dict()["state"],
         "stats": stats,
         "noise": noise,
+    }
+
+
+def halves(ranks: Ranks) -> dict[str, Any]:
+    """An update in 16 bits; the optimiser's state, and whether a new optimiser that loads it has the same."""
+    mine = held(model(dtype=torch.bfloat16), ranks)
+    update(mine.model, None, mine.optimizer, batch(), Loss(kl=0.0), Passes(0.8, 120, "tree", ranks), **STEP)
+    mine.collect()
+    state = mine.optimizer.state_dict()
+    again = held(model(seed=2, dtype=torch.bfloat16), ranks)
+    again.optimizer.load_state_dict(state)
+    again.collect()
+    return {
+        "weights": mine.whole.state_dict(),
+        "state": state,
+        "again": again.optimizer.state_dict(),
+        "weights again": again.whole.state_dict(),
     }
 
 
@@ -201,6 +218,7 @@ CASES: dict[str, Case] = {
     "all": lambda ranks, _: updates(ranks, lora=False, packing="tree", recompute=False),
     "all rows recomputed": lambda ranks, _: updates(ranks, lora=False, packing="rows", recompute=True),
     "adapters": lambda ranks, _: updates(ranks, lora=True, packing="tree", recompute=True),
+    "halves": lambda ranks, _: halves(ranks),
     "answers": lambda ranks, folder: fine_tuned(ranks, folder, batch=4),
     "one row": lambda ranks, folder: fine_tuned(ranks, folder, batch=1),
     "prompts": lambda ranks, folder: fine_tuned(ranks, folder, batch=4, prompt_weight=0.3),
@@ -220,12 +238,29 @@ def do(names: list[str], folder: Path, ranks: Ranks = ALONE) -> dict[str, dict[s
         return {name: CASES[name](ranks, folder) for name in names}
 
 
+ENVIRONMENT = {**os.environ, "PYTHONPATH": str(Path(__file__).parent), "GLOO_SOCKET_IFNAME": "lo"}
+SPARK_RL = [sys.executable, "-m", "spark_rl"]
+TORCHRUN = [sys.executable, "-m", "torch.distributed.run", "--standalone", "--nproc-per-node", "2", "-m", "spark_rl"]
+
+
+def finish(process: subprocess.Popen[str]) -> tuple[int, str]:
+    """Exit code and error output of a process, when it has ended."""
+    _, err = process.communicate(timeout=300)
+    return process.returncode, err
+
+
+def begin(*words: object, by: list[str] = SPARK_RL) -> subprocess.Popen[str]:
+    """Start a command."""
+    return subprocess.Popen(
+        [*by, *map(str, words)], env=ENVIRONMENT, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True
+    )
+
+
 def in_ranks(names: list[str], folder: Path, count: int = 2) -> dict[str, dict[str, Any]]:
     """The results of some cases in so many ranks of torchrun."""
     torchrun = [sys.executable, "-m", "torch.distributed.run", "--standalone", "--nproc-per-node", str(count)]
-    environment = {**os.environ, "GLOO_SOCKET_IFNAME": "lo", "PYTHONPATH": str(Path(__file__).parent)}
     words = [*torchrun, __file__, ",".join(names), str(folder)]
-    done = subprocess.run(words, env=environment, capture_output=True, text=True, timeout=300, check=False)
+    done = subprocess.run(words, env=ENVIRONMENT, capture_output=True, text=True, timeout=300, check=False)
     assert done.returncode == 0, done.stderr[-4000:]
     return torch.load(folder / "results.pt", weights_only=False)
 

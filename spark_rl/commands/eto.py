@@ -5,9 +5,11 @@ from __future__ import annotations
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 
-from spark_rl.commands.base import Call, hush
+from spark_rl.commands.base import Call
+from spark_rl.commands.ranks import launch_ranks, speaks, working
 from spark_rl.common.running import run as run_loop
 from spark_rl.config.options import INLINE
+from spark_rl.config.recipe import Recipe, Scale
 from spark_rl.errors import UsageError
 from spark_rl.models.weights import Weights
 from spark_rl.objective.preferences import Preferences
@@ -36,10 +38,12 @@ class _Eto:
     """Development tasks to play after each iteration; 0 plays none."""
     threads: int = 0
     """Threads of a matrix product; 0 measures."""
+    scale: Scale
 
 
 def eto(call: Call) -> int:
     """Do the remaining work, then print the results of each iteration."""
+    words = ["eto", *call.argv]
     name, call = call.positional("a run directory with a cold start")
     source = call.open_run(name)
     recipe = source.recipe
@@ -50,6 +54,7 @@ def eto(call: Call) -> int:
             sampling=recipe.sampling,
             weights=recipe.weights,
             seed=recipe.seed,
+            scale=Scale(),
             threads=recipe.threads or source.settings.get("threads", 0),
         )
     )
@@ -63,19 +68,28 @@ def eto(call: Call) -> int:
         weights=options.weights,
         seed=options.seed,
         threads=options.threads,
+        scale=Scale(),
     )
     try:
-        with call.watching() as watcher:
-            watcher.phase("start")
-            from spark_rl.learning.finetuning.eto import begin, improve
-
-            hush()
-            run = begin(options.out, source, recipe, options.preferences, options.probe)
-            run_loop(improve(run, options.preferences, options.probe, watcher))
+        if not launch_ranks(call, words, options.scale.ranks, "the same command"):
+            _improve(call, source, recipe, options)
     except KeyboardInterrupt:
         raise KeyboardInterrupt("the same command continues it") from None
-    _report(run)
+    if speaks():
+        _report(call.open_run(options.out))
     return 0
+
+
+def _improve(call: Call, source: Run, recipe: Recipe, options: _Eto) -> None:
+    """Do the work in this process, which may be a rank."""
+    with working(call, recipe.weights.device) as (ranks, watcher):
+        from spark_rl.learning.finetuning.eto import begin, improve
+
+        begun = (options.out, source, recipe, options.preferences, options.probe)
+        if not ranks.rank:
+            begin(*begun)
+        ranks.gather(None)
+        run_loop(improve(begin(*begun), options.preferences, options.probe, watcher, ranks))
 
 
 def _report(run: Run) -> None:

@@ -13,13 +13,15 @@ from typing import Literal
 from spark_rl.branching.chains import Chains
 from spark_rl.commands.asking import answers_file, show_prompt
 from spark_rl.commands.base import Call, holds_run, how_to_play, model_source
+from spark_rl.commands.ranks import launch_ranks, working
 from spark_rl.common.files import write_bytes, write_json
 from spark_rl.common.running import run
 from spark_rl.common.seeding import derive
 from spark_rl.config.codec import encode
 from spark_rl.config.options import INLINE, take
 from spark_rl.config.play import Play
-from spark_rl.contracts import Accounts, Grows, ModelSource, PlansOnly, Policy, Watcher, WithWidth
+from spark_rl.config.recipe import Scale
+from spark_rl.contracts import Accounts, Grows, ModelSource, PlansOnly, Policy, Ranks, Watcher, WithWidth
 from spark_rl.data.leaks import refuse_held_out
 from spark_rl.engines.openai import Endpoint
 from spark_rl.errors import UsageError, at_least, unknown_name
@@ -28,6 +30,7 @@ from spark_rl.evaluation.lookahead import CHOICES, Choose
 from spark_rl.evaluation.results import LevelResult, Levels, conclude, levels_to_json
 from spark_rl.policies.voting import Voting
 from spark_rl.rollout.executors.in_process import InProcess, open_executor
+from spark_rl.scale.group import first
 from spark_rl.types import Level, Split, Task
 
 __all__ = ["evaluate"]
@@ -125,6 +128,7 @@ class _OfModel(_Evaluate):
     """Checkpoint of a run: last, best, cold-start, or the number of an iteration."""
     threads: int = 0
     """Threads of a matrix product; 0 measures."""
+    scale: Scale
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -141,6 +145,7 @@ class _OfServer(_Evaluate):
 
 def evaluate(call: Call) -> int:
     """Print a table with one row per level; write the numbers if --out is given."""
+    words = ["eval", *call.argv]
     policy, argv = take(call.argv, "--policy")
     recipe_name, argv = take(argv, "--recipe")
     if policy is not None and policy not in POLICIES:
@@ -159,13 +164,16 @@ def evaluate(call: Call) -> int:
             show_prompt(options.play.env, tasks[0], options.play.prompt)
             return 0
     else:
-        options = call.options(_OfModel(level=level, play=how, batch=batch, threads=threads))
+        options = call.options(_OfModel(level=level, play=how, batch=batch, threads=threads, scale=Scale()))
         if holds_run(Path(name)) and options.split != "train":
             refuse_held_out(call.open_run(name), options.level, options.play.env)
     _refuse_rule(options, requested=policy == "branching")
-    with call.watching() as watcher:
-        results = run(_evaluated(name, options, watcher))
-    if results is not None:
+    ranks = options.scale.ranks if isinstance(options, _OfModel) else 1
+    if launch_ranks(call, words, ranks, "the same command"):
+        return 0
+    with working(call, "auto") as (ranks, watcher):
+        results = run(_evaluated(name, options, watcher, ranks))
+    if results is not None and first():
         _report(results, options)
     return 0
 
@@ -186,14 +194,14 @@ def _refuse_rule(options: _Evaluate, *, requested: bool) -> None:
         )
 
 
-async def _evaluated(name: str, options: _OfModel | _OfServer, watcher: Watcher) -> Results | None:
+async def _evaluated(name: str, options: _OfModel | _OfServer, watcher: Watcher, ranks: Ranks) -> Results | None:
     """Play with a server or with a model in this process."""
     tasks = options.chosen()
-    with _episodes(options, _model_label(name, options)) as folder:
+    with _episodes(options, _model_label(name, options), ranks) as folder:
         watcher.phase("load the model" if isinstance(options, _OfModel) else "connect")
-        async with _opened(name, options) as executor:
+        async with _opened(name, options, ranks) as executor:
             try:
-                return await _play(executor, tasks, options, watcher, folder)
+                return await _play(executor, tasks, options, watcher, folder, ranks)
             finally:
                 if isinstance(executor.engine, Accounts):
                     watcher.note(executor.engine.account())
@@ -209,7 +217,7 @@ def _model_label(name: str, options: _OfModel | _OfServer) -> str:
     return name
 
 
-def _opened(name: str, options: _OfModel | _OfServer) -> AbstractAsyncContextManager[InProcess]:
+def _opened(name: str, options: _OfModel | _OfServer, ranks: Ranks) -> AbstractAsyncContextManager[InProcess]:
     """The executor that grows the episodes."""
     how = options.play
     if isinstance(options, _OfServer):
@@ -218,28 +226,37 @@ def _opened(name: str, options: _OfModel | _OfServer) -> AbstractAsyncContextMan
         endpoint = replace(options.endpoint, answers=options.endpoint.answers or answers_file(out, name))
         return open_executor(endpoint, how.env, ModelSource(name=name), around=options.around)
     source = model_source(name, options.checkpoint, threads=options.threads)
-    return open_executor(how.engine, how.env, source, around=options.around)
+    return open_executor(how.engine, how.env, source, around=options.around, ranks=ranks)
 
 
 @contextlib.contextmanager
-def _episodes(options: _Evaluate, model: str) -> Generator[Folder | None]:
-    """Open the folder of episodes, if any."""
+def _episodes(options: _Evaluate, model: str, ranks: Ranks) -> Generator[Folder | None]:
+    """Open the folder of episodes, if any; of several ranks the first writes."""
     if options.folder is None:
         yield None
+    elif ranks.rank:
+        yield Folder(options.folder, None)
     else:
         with open_folder(options.folder, options.identity(model), options.part) as folder:
             yield folder
 
 
 async def _play(
-    executor: Grows, tasks: Mapping[Level, list[Task]], options: _Evaluate, watcher: Watcher, folder: Folder | None
+    executor: Grows,
+    tasks: Mapping[Level, list[Task]],
+    options: _Evaluate,
+    watcher: Watcher,
+    folder: Folder | None,
+    ranks: Ranks,
 ) -> Results | None:
     """The results of each level; None while episodes of other shards are missing."""
     from spark_rl.evaluation.play import play
 
     results: Results = {}
     for level, chosen in tasks.items():
+        ranks.gather(None)  # what the first has written
         before = folder.level(level) if folder else Played()
+        ranks.gather(None)  # all have read, and it may write again
         wanted = {(task.id, sample) for task in chosen for sample in range(options.samples)}
         watcher.phase(f"evaluate {level}", len(wanted), len(wanted & before.episodes.keys()))
         played = await play(

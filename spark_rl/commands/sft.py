@@ -7,17 +7,19 @@ from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import TypedDict, cast
 
-from spark_rl.commands.base import Call, holds_run, hush
+from spark_rl.commands.base import Call, holds_run
+from spark_rl.commands.ranks import launch_ranks, speaks, working
 from spark_rl.common.files import write_json
 from spark_rl.common.running import run as run_loop
 from spark_rl.config.codec import decode
 from spark_rl.config.options import INLINE, take
 from spark_rl.config.recipe import ColdStart, Evaluation, Recipe
-from spark_rl.contracts import ModelSource, Watcher
+from spark_rl.contracts import ModelSource, Ranks, Watcher
 from spark_rl.data.format import read_records
 from spark_rl.errors import UsageError
 from spark_rl.recipes import RECIPES, load_recipe
-from spark_rl.runs.run import Run
+from spark_rl.runs.run import Follower, Run
+from spark_rl.scale.group import first
 from spark_rl.types import Level, TreeShape
 
 __all__ = ["sft"]
@@ -62,6 +64,7 @@ class _Sft:
 
 def sft(call: Call) -> int:
     """Make the run's checkpoint `cold-start` unless it exists, probe it, and print the result."""
+    words = ["sft", *call.argv]
     options = _options(call)
     if options.probe < 0:
         raise UsageError(f"probe is {options.probe}: it must be at least 0")
@@ -69,17 +72,18 @@ def sft(call: Call) -> int:
         raise UsageError("cold_start.demonstrations is 0, so there is nothing to learn from: set at least 1")
     if holds_run(options.out):
         run = call.open_run(options.out)
-        if run.recipe != options.recipe:
+        if replace(run.recipe, scale=options.recipe.scale) != options.recipe:
             raise UsageError(f"{options.out} holds a run with other settings: give another --out, or delete it")
     else:
-        run = Run.create(options.out, options.recipe)
+        run = Run.create(options.out, options.recipe) if first() else Run(options.out, options.recipe, {})
     try:
-        with call.watching() as watcher:
-            watcher.phase("start")
-            probe = run_loop(_learn_and_probe(run, options.probe, watcher))
+        if not launch_ranks(call, words, options.recipe.scale.ranks, "the same command"):
+            with working(call, options.recipe.weights.device) as (ranks, watcher):
+                run_loop(_learn_and_probe(Follower.of(run) if ranks.rank else run, options.probe, watcher, ranks))
     except KeyboardInterrupt:
         raise KeyboardInterrupt("the same command continues it") from None
-    _report(run, probe)
+    if speaks():
+        _report(run, options.probe)
     return 0
 
 
@@ -132,29 +136,24 @@ def _recipe_of_file(file: Path, model: str, call: Call) -> Recipe:
     )
 
 
-async def _learn_and_probe(run: Run, count: int, watcher: Watcher) -> _Probe | None:
-    """Do the cold start and its probe, each unless its result exists; returns the probe, or None where `count` is 0."""
+async def _learn_and_probe(run: Run, count: int, watcher: Watcher, ranks: Ranks) -> None:
+    """Do the cold start and its probe, each unless its result exists; `count` 0 asks for no probe."""
     from spark_rl.learning import memory
     from spark_rl.learning.prepare import prepare, set_threads
 
-    hush()
     needed = memory.check(replace(run.recipe, iterations=0))
     watcher.note(f"memory: {needed.total / 1e9:.1f} GB at most")
-    set_threads(run, watcher)
-    model, tokenizer = await prepare(run, watcher)
-    file = run.directory / PROBE
-    if not count:
-        return None
-    saved: _Probe | None = json.loads(file.read_text()) if file.exists() else None
-    if saved and saved.get("asked") == count:
-        return saved
+    set_threads(run, watcher, ranks)
+    model, tokenizer = await prepare(run, watcher, ranks)
+    if ranks.gather(not count or _probed(run, count) is not None)[0]:
+        return
     from spark_rl.evaluation.play import measure
     from spark_rl.rollout.executors.in_process import open_executor
 
     recipe = run.recipe
     tasks = recipe.env.tasks(recipe.evaluation.dev_level, "dev")[:count]
     watcher.phase("probe", len(tasks))
-    async with open_executor(recipe.engine, recipe.env, ModelSource(loaded=(model, tokenizer))) as executor:
+    async with open_executor(recipe.engine, recipe.env, ModelSource(loaded=(model, tokenizer)), ranks=ranks) as executor:
         result = await measure(executor, recipe, tasks, watcher.advance)
     probe = _Probe(
         asked=count,
@@ -171,12 +170,19 @@ async def _learn_and_probe(run: Run, count: int, watcher: Watcher) -> _Probe | N
         explore_ratio=result.explore_ratio,
         tokens=result.tokens,
     )
-    write_json(file, probe)
-    return probe
+    if not ranks.rank:
+        write_json(run.directory / PROBE, probe)
 
 
-def _report(run: Run, probe: _Probe | None) -> None:
-    if probe is not None:
+def _probed(run: Run, count: int) -> _Probe | None:
+    """The probe of so many tasks, if it has been made."""
+    file = run.directory / PROBE
+    saved: _Probe | None = json.loads(file.read_text()) if file.exists() else None
+    return saved if saved and saved.get("asked") == count else None
+
+
+def _report(run: Run, count: int) -> None:
+    if probe := _probed(run, count):
         print(
             f"{probe['tasks']} development tasks of {probe['level']}: success {probe['success']:.3f} "
             f"({probe['wins']}/{probe['tasks']}, 95 % {probe['low']:.3f} to {probe['high']:.3f}), "

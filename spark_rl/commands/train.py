@@ -6,6 +6,7 @@ from dataclasses import dataclass, field, replace
 from pathlib import Path
 
 from spark_rl.commands.base import Call, holds_run, hush, show
+from spark_rl.commands.ranks import launch_ranks, speaks, working
 from spark_rl.config.codec import by_option, encode
 from spark_rl.config.options import INLINE, parse, take
 from spark_rl.config.recipe import Recipe, Scale
@@ -13,7 +14,7 @@ from spark_rl.errors import SparkError, UsageError
 from spark_rl.models.pretrained import PRETRAINED, Pretrained, made, models_folder
 from spark_rl.recipes import RECIPES, load_recipe
 from spark_rl.runs.run import Run
-from spark_rl.scale.group import agreed, first, joined, launched, started
+from spark_rl.scale.group import agreed, first
 
 __all__ = ["quickstart", "train"]
 
@@ -176,31 +177,23 @@ def _new(options: _Train) -> Run:
 
 def _go(call: Call, run: Run) -> None:
     """Train a run to its end, in this process or in ranks that it starts; then print its results."""
-    ranks = run.recipe.scale.ranks
+    ranks, how = run.recipe.scale.ranks, f"spark-rl train --resume {run.directory}"
+    words = ["train", "--resume", str(run.directory), "--scale.ranks", str(ranks)]
     try:
-        if run.finished:
-            pass
-        elif ranks > 1 and started() == 1:
-            from spark_rl.scale.launch import launch
-
-            flags = ["--yes", *(["--quiet"] if call.quiet else [])]  # the user has agreed to the recipe's code here
-            launch(["train", "--resume", str(run.directory), "--scale.ranks", str(ranks), *flags], ranks, run.directory)
-        else:
+        if not run.finished and not launch_ranks(call, words, ranks, how):
             _train_here(call, run)
     except KeyboardInterrupt:
-        raise KeyboardInterrupt(f"continue with: spark-rl train --resume {run.directory}") from None
-    if not launched() and first():
+        raise KeyboardInterrupt(f"continue with: {how}") from None
+    if speaks():
         _report(run)
 
 
 def _train_here(call: Call, run: Run) -> None:
     """Train a run in this process, which may be a rank."""
-    from spark_rl.learning.trainer import train
-
     run.recipe = replace(run.recipe, scale=Scale(agreed(run.recipe.scale.ranks)))
-    with joined(run.recipe.weights.device) as ranks, replace(call, quiet=call.quiet or ranks.rank > 0).watching() as watcher:
-        watcher.phase("start")
-        hush()
+    with working(call, run.recipe.weights.device) as (ranks, watcher):
+        from spark_rl.learning.trainer import train
+
         train(run, watcher, ranks=ranks)
 
 

@@ -154,7 +154,8 @@ class Folder:
     """The folder of an evaluation, open for one shard; made by `open_folder`."""
 
     path: Path
-    own: Lines
+    own: Lines | None
+    """The file to which episodes are added; None in a process that only reads."""
 
     def level(self, name: str) -> Played:
         """The episodes of a level in all files of the folder.
@@ -162,7 +163,8 @@ class Folder:
         Raises:
             StorageError: a line cannot be read.
         """
-        played = Played(write=lambda lines: self.own.add([{"level": name, **line} for line in lines]))
+        own = self.own
+        played = Played(write=lambda lines: own.add([{"level": name, **line} for line in lines]) if own else None)
         for file in sorted(self.path.glob("episodes*.jsonl")):
             for number, line in enumerate(read_lines(file), start=1):
                 try:

@@ -12,11 +12,15 @@ import os
 import sys
 import time
 import uuid
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
+from typing import TYPE_CHECKING, cast
 
 from spark_rl.errors import SparkError
 from spark_rl.scale.group import LAUNCHER
+
+if TYPE_CHECKING:
+    from torch.distributed.elastic.multiprocessing.errors import ProcessFailure
 
 __all__ = ["launch", "report"]
 
@@ -24,13 +28,13 @@ STOPPED = 130
 """Exit code of a rank that was stopped by Ctrl-C or SIGTERM."""
 
 
-def launch(words: Sequence[str], ranks: int, directory: Path) -> None:
+def launch(words: Sequence[str], ranks: int, advice: str) -> None:
     """Run `spark-rl WORDS` as several ranks of this machine, until all have ended.
 
     Args:
         words: the command line.
         ranks: how many processes.
-        directory: the run that they write, for messages.
+        advice: the command that goes on after a failure, for messages.
 
     Raises:
         SparkError: a rank failed or was killed.
@@ -57,21 +61,28 @@ def launch(words: Sequence[str], ranks: int, directory: Path) -> None:
     try:
         elastic_launch(config, sys.executable)("-m", "spark_rl", *words)
     except ChildFailedError as error:
-        rank, failure = error.get_first_failure()
-        if failure.exitcode == STOPPED:
-            raise KeyboardInterrupt from None
-        if failure.exitcode < 0:
-            raise SparkError(
-                f"rank {rank} of {ranks} was killed (signal {-failure.exitcode}); the last checkpoint is whole: go on with "
-                f"--resume {directory}"
-            ) from None
-        if not failure.error_file_data:
-            raise SparkError(f"rank {rank} of {ranks} failed; its error is printed above") from None
-        raise SparkError(str(failure.message)) from None
+        raise _cause(error.failures, ranks, advice) from None
     except SignalException:
         raise KeyboardInterrupt from None
     finally:
         del os.environ[LAUNCHER]
+
+
+def _cause(failures: Mapping[int, ProcessFailure], ranks: int, advice: str) -> BaseException:
+    """What the first rank that failed has reported, or how it ended. The launcher stops the others, which is no failure."""
+    failed = sorted((one for one in failures.values() if one.exitcode != STOPPED), key=lambda one: one.timestamp)
+    if not failed:
+        return KeyboardInterrupt()
+    for one in failed:
+        if isinstance(told := one.error_file_data["message"], dict):  # by `report`, however the process ended after it
+            return SparkError(cast("dict[str, str]", told)["message"])
+    first = failed[0]
+    if first.exitcode < 0:
+        return SparkError(
+            f"rank {first.local_rank} of {ranks} was killed (signal {-first.exitcode}); what was saved is whole: go on with "
+            f"{advice}"
+        )
+    return SparkError(f"rank {first.local_rank} of {ranks} failed; its error is printed above")
 
 
 def report(sentence: str) -> None:

@@ -13,6 +13,7 @@ import tiny
 import torch
 
 from spark_rl import load_forest
+from spark_rl.common.ranks import ALONE
 from spark_rl.models.load import load_model
 from spark_rl.models.weights import Weights
 from spark_rl.objective.loss import Loss
@@ -65,6 +66,22 @@ def test_updates_in_64_bits_are_those_of_one_process(case, together, alone):
     assert found["noise"] == pytest.approx(expected["noise"], rel=1e-9)
     for number, moments in expected["moments"].items():
         assert all(torch.allclose(found["moments"][number][name], moments[name], rtol=1e-9, atol=1e-15) for name in moments)
+
+
+def test_a_model_in_16_bits_has_the_optimiser_state_of_one_process(together, alone):
+    """32-bit copies and moments by the same names: either loads the other's state to the bit."""
+    [expected], found = ranked.do(["halves"], alone).values(), together["halves"]
+    assert found["state"].keys() == expected["state"].keys()
+    one = ranked.held(ranked.model(seed=2, dtype=torch.bfloat16), ALONE)
+    one.optimizer.load_state_dict(found["state"])
+    for state in (found["again"], one.optimizer.state_dict()):
+        assert all(torch.equal(x, y) for x, y in zip(state["copies"], found["state"]["copies"], strict=True))
+        for number, moments in found["state"]["state"].items():
+            assert all(torch.equal(state["state"][number][name], moments[name]) for name in moments)
+    for weights in (found["weights again"], one.whole.state_dict()):
+        assert all(torch.equal(weights[name], weight) for name, weight in found["weights"].items())
+    before = ranked.model(dtype=torch.bfloat16).state_dict()
+    assert ranked.apart(expected["weights"], found["weights"], before) < 0.5, "rounding in 16 bits"
 
 
 @pytest.mark.parametrize("case", ["answers", "one row", "prompts", "pairs"])

@@ -24,10 +24,11 @@ import torch
 
 from spark_rl.branching.chains import Chains
 from spark_rl.common.files import atomic_directory
+from spark_rl.common.ranks import ALONE
 from spark_rl.common.seeding import derive
 from spark_rl.config.codec import current, encode
 from spark_rl.config.recipe import Recipe
-from spark_rl.contracts import Encoder, Executor, Growth, LanguageModel, ModelSource, Tokenizer, Watcher
+from spark_rl.contracts import Encoder, Executor, Growth, LanguageModel, ModelSource, Ranks, Tokenizer, Watcher
 from spark_rl.data.demonstrations import tokenize
 from spark_rl.data.format import Demonstration, load, origin, prompt_version
 from spark_rl.data.pairs import Pair, pair_up, save_pairs
@@ -42,7 +43,7 @@ from spark_rl.rollout.executors.in_process import open_executor
 from spark_rl.rollout.metrics import summarise
 from spark_rl.rollout.tasks import choose_tasks
 from spark_rl.runs import checkpoints
-from spark_rl.runs.run import Run
+from spark_rl.runs.run import Follower, Run
 from spark_rl.types import Forest, Spent, Task, TreeShape
 
 __all__ = ["begin", "improve", "pairs_file"]
@@ -87,7 +88,7 @@ def begin(directory: Path, source: Run, recipe: Recipe, settings: Preferences, p
     return Run(directory, recipe, run.settings)
 
 
-async def improve(run: Run, settings: Preferences, probe: int, watcher: Watcher) -> None:
+async def improve(run: Run, settings: Preferences, probe: int, watcher: Watcher, ranks: Ranks = ALONE) -> None:
     """Run all iterations that are not finished.
 
     Args:
@@ -95,12 +96,14 @@ async def improve(run: Run, settings: Preferences, probe: int, watcher: Watcher)
         settings: settings of preference learning.
         probe: number of development tasks that are played after each iteration; 0 for none.
         watcher: receives reports of progress.
+        ranks: the processes that play and learn together; each of them calls this function. The first alone writes.
 
     Raises:
         UsageError: no task can give a pair.
         SparkError: another error that the user can correct.
     """
-    set_threads(run, watcher)
+    run = Follower.of(run) if ranks.rank else run
+    set_threads(run, watcher, ranks)
     demonstrations = load(run.demonstrations) if run.demonstrations.exists() else []
     by_task = {each.tree.task.id: each for each in demonstrations if each.won}
     demonstrated = by_task if settings.winner == "demonstrated" else None
@@ -113,19 +116,23 @@ async def improve(run: Run, settings: Preferences, probe: int, watcher: Watcher)
         before = checkpoints.latest(run.checkpoints) or run.checkpoints / "cold-start"
         weights = run.recipe.weights
         model, tokenizer = load_model(before, device=weights.device, dtype=weights.dtype), load_tokenizer(before)
-        async with open_executor(run.recipe.engine, run.recipe.env, ModelSource(loaded=(model, tokenizer))) as executor:
+        source = ModelSource(loaded=(model, tokenizer))
+        async with open_executor(run.recipe.engine, run.recipe.env, source, ranks=ranks) as executor:
             chosen = choose_tasks(tasks, settings.tasks or len(tasks), seed=run.recipe.seed, iteration=iteration)
             forest = await _play(executor, chosen, run.recipe, settings, iteration, watcher)
             run.save_forest(forest)
             pairs = _pairs(run, forest, executor.encoder, demonstrated)
-            save_pairs(pairs, pairs_file(run, iteration), run.recipe.prompt)
+            if not ranks.rank:
+                save_pairs(pairs, pairs_file(run, iteration), run.recipe.prompt)
             row = {"iteration": float(iteration), **summarise(forest, settings.episodes)}
-            row |= _learn(run, model, tokenizer, pairs, settings, iteration, watcher)
+            row |= _learn(run, model, tokenizer, pairs, settings, iteration, watcher, ranks)
             await executor.load_weights(iteration, model.state_dict())
             row |= await _probe(executor, run.recipe, probe, iteration, watcher)
         run.log(row | {"seconds": time.perf_counter() - started})
-        checkpoints.save(run.checkpoints, iteration, model, tokenizer, None, success=row.get("dev_success"))
-        checkpoints.prune(run.checkpoints, run.recipe.keep.checkpoints)
+        if not ranks.rank:
+            checkpoints.save(run.checkpoints, iteration, model, tokenizer, None, success=row.get("dev_success"))
+            checkpoints.prune(run.checkpoints, run.recipe.keep.checkpoints)
+        ranks.gather(None)  # the next iteration starts from the checkpoint
         watcher.phase("eto", settings.iterations, iteration - 1)
         watcher.iteration(row)
 
@@ -186,6 +193,7 @@ def _learn(
     settings: Preferences,
     iteration: int,
     watcher: Watcher,
+    ranks: Ranks,
 ) -> dict[str, float]:
     """Train the model on the pairs, if there are any; returns metrics for the log."""
     if not pairs:
@@ -204,6 +212,7 @@ def _learn(
         weights=recipe.weights,
         token_budget=recipe.optimizer.token_budget,
         advance=lambda step, total, loss: watcher.advance(step, total=total, loss=loss),
+        ranks=ranks,
     )
     watcher.note(
         f"iteration {iteration}: {len(pairs)} pairs, loss {stats['loss']:.3f}, margin {stats['margin']:.2f}, "
