@@ -296,7 +296,7 @@ def _trainer(settings: ColdStart, note: Note, ranks: Ranks) -> type[Any]:
             losses = nn.functional.cross_entropy(
                 outputs.logits[:, :-1].flatten(0, 1).float(), labels[:, 1:].flatten(), reduction="none"
             )
-            loss = (losses * weights[:, 1:].flatten()).sum() * counts / whole[:, 1:].sum()
+            loss = (losses * weights[:, 1:].flatten()).sum() * counts / whole[:, 1:].flatten().sum()
             return (loss, outputs) if return_outputs else loss
 
     return Weighted
