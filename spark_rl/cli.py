@@ -261,9 +261,10 @@ def _fail(sentence: str, *, code: int = 2, debug: bool = False) -> int:
     if debug:
         traceback.print_exc()
     sentence = " ".join(sentence.split())
-    if "SPARK_RL_LAUNCHER" in os.environ:  # a rank: the process that started it speaks for all
-        from spark_rl.scale.launch import report
+    from spark_rl.scale.group import launched
+    from spark_rl.scale.launch import report
 
+    if launched():  # a rank: the process that started it speaks for all
         report(sentence)
     else:
         print(f"spark-rl: {sentence}", file=sys.stderr)

@@ -9,15 +9,14 @@ import subprocess
 import sys
 import warnings
 from collections.abc import Callable
-from contextlib import nullcontext
 from dataclasses import asdict, replace
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import torch
+from exact import model
 from grown import grown
-from transformers import Qwen2Config, Qwen2ForCausalLM
 
 from spark_rl.advantage.group import GroupMean
 from spark_rl.branching.probability import Probability
@@ -47,28 +46,7 @@ from spark_rl.rollout.executors.in_process import InProcess
 from spark_rl.runs.run import Run
 
 SHAPES = ([-1, 0, 0, 1, 2, 2], [-1, 0, 1, 1, 3], [-1, -1, 0, 1, 1], [-1, 0])
-VOCABULARY = 97
 STEP: dict[str, Any] = {"minibatches": 2, "max_grad_norm": 0.1}
-
-
-def model(seed: int = 0, dtype: torch.dtype = torch.float64) -> Any:
-    """A transformers model all of whose parts compute in its precision."""
-    torch.manual_seed(seed)
-    config = Qwen2Config(
-        vocab_size=VOCABULARY,
-        hidden_size=16,
-        intermediate_size=32,
-        num_hidden_layers=2,
-        num_attention_heads=2,
-        num_key_value_heads=1,
-        initializer_range=0.3,
-    )
-    made: Any = Qwen2ForCausalLM(config)
-    for layer in made.model.layers:  # the library's own norm rounds to 32 bits
-        layer.input_layernorm = torch.nn.RMSNorm(16, config.rms_norm_eps)
-        layer.post_attention_layernorm = torch.nn.RMSNorm(16, config.rms_norm_eps)
-    made.model.norm = torch.nn.RMSNorm(16, config.rms_norm_eps)
-    return made.to(dtype=dtype).eval()
 
 
 def held(made: Any, ranks: Ranks) -> Held:
@@ -270,7 +248,7 @@ def main() -> None:
     from spark_rl.scale.group import joined
 
     names, folder = sys.argv[1].split(","), Path(sys.argv[2])
-    with joined("cpu") as ranks, nullcontext():
+    with joined("cpu") as ranks:
         results = do(names, folder, ranks)
         if not ranks.rank:
             torch.save(results, folder / "results.pt")

@@ -5,10 +5,10 @@ from typing import Any
 import numpy as np
 import pytest
 import torch
+from exact import model as tiny
 from grown import VOCABULARY, grown, shapes, unshared
 from hypothesis import given, settings
 from hypothesis import strategies as st
-from transformers import Qwen2Config, Qwen2ForCausalLM
 
 from spark_rl.advantage.group import GroupMean
 from spark_rl.errors import TrainingDiverged, UsageError
@@ -25,26 +25,6 @@ SHAPES = [
     [-1, 0, 1, 1, 1, 2, 3, 4],
     [-1, -1, -1, -1, 0, 1, 2, 3],  # chains
 ]
-
-
-def tiny(seed=0, dtype=torch.float64, dropout=0.0):
-    torch.manual_seed(seed)
-    config = Qwen2Config(
-        vocab_size=VOCABULARY,
-        hidden_size=16,
-        intermediate_size=32,
-        num_hidden_layers=2,
-        num_attention_heads=2,
-        num_key_value_heads=1,
-        attention_dropout=dropout,
-        initializer_range=0.3,
-    )
-    model: Any = Qwen2ForCausalLM(config)
-    for layer in model.model.layers:  # the library's own norm rounds to 32 bits, whatever the model's precision
-        layer.input_layernorm = torch.nn.RMSNorm(16, config.rms_norm_eps)
-        layer.post_attention_layernorm = torch.nn.RMSNorm(16, config.rms_norm_eps)
-    model.model.norm = torch.nn.RMSNorm(16, config.rms_norm_eps)
-    return model.to(dtype=dtype)
 
 
 def trees(append, seed=0):

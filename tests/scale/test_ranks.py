@@ -7,6 +7,7 @@ from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
+import exact
 import pytest
 import ranked
 import tiny
@@ -72,7 +73,7 @@ def test_a_model_in_16_bits_has_the_optimiser_state_of_one_process(together, alo
     """32-bit copies and moments by the same names: either loads the other's state to the bit."""
     [expected], found = ranked.do(["halves"], alone).values(), together["halves"]
     assert found["state"].keys() == expected["state"].keys()
-    one = ranked.held(ranked.model(seed=2, dtype=torch.bfloat16), ALONE)
+    one = ranked.held(exact.model(seed=2, dtype=torch.bfloat16), ALONE)
     one.optimizer.load_state_dict(found["state"])
     for state in (found["again"], one.optimizer.state_dict()):
         assert all(torch.equal(x, y) for x, y in zip(state["copies"], found["state"]["copies"], strict=True))
@@ -80,7 +81,7 @@ def test_a_model_in_16_bits_has_the_optimiser_state_of_one_process(together, alo
             assert all(torch.equal(state["state"][number][name], moments[name]) for name in moments)
     for weights in (found["weights again"], one.whole.state_dict()):
         assert all(torch.equal(weights[name], weight) for name, weight in found["weights"].items())
-    before = ranked.model(dtype=torch.bfloat16).state_dict()
+    before = exact.model(dtype=torch.bfloat16).state_dict()
     assert ranked.apart(expected["weights"], found["weights"], before) < 0.5, "rounding in 16 bits"
 
 
