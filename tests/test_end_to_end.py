@@ -38,7 +38,7 @@ def test_a_run_directory_holds_all_there_is_to_a_run(run):
 
 def test_the_recipe_is_saved_with_every_field_and_what_was_measured(run):
     saved = json.loads((run.directory / "recipe.json").read_text())
-    fields = {"budget": 4, "roots": 2, "horizon": 8, "cap": 0, "counted": "created"}
+    fields = {"budget": 4, "roots": 2, "horizon": 8, "cap": 0, "pool": 0, "counted": "created"}
     assert saved["recipe"]["tree"] == {"type": "tree_shape", **fields}
     assert saved["settings"] == {"threads": 1}
     assert Run.open(run.directory).recipe == RECIPE
