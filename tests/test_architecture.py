@@ -50,7 +50,7 @@ EXCEPTIONS: dict[tuple[str, str], str] = {}
 HEAVY = {
     "torch", "transformers", "tokenizers", "safetensors", "trl", "datasets", "accelerate", "peft",
     "textworld", "alfworld", "fast_downward", "scienceworld", "py4j", "starlette", "uvicorn", "sse_starlette",
-    "tensorboard", "wandb", "rapidfuzz", "spacy", "openai", "vllm",
+    "tensorboard", "wandb", "rapidfuzz", "spacy", "openai", "vllm", "ray",
 }  # fmt: skip
 MAY_BE_HEAVY = {
     "models.load", "models.new", "models.tokenizer", "models.adapters", "models.threads", "models.fetch",

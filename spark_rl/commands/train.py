@@ -9,7 +9,7 @@ from spark_rl.commands.base import Call, holds_run, hush, show
 from spark_rl.commands.ranks import launch_ranks, speaks, working
 from spark_rl.config.codec import by_option, encode
 from spark_rl.config.options import INLINE, parse, take
-from spark_rl.config.recipe import Recipe, Scale
+from spark_rl.config.recipe import Recipe
 from spark_rl.errors import SparkError, UsageError
 from spark_rl.models.pretrained import PRETRAINED, Pretrained, made, models_folder
 from spark_rl.recipes import RECIPES, load_recipe
@@ -190,11 +190,12 @@ def _go(call: Call, run: Run) -> None:
 
 def _train_here(call: Call, run: Run) -> None:
     """Train a run in this process, which may be a rank."""
-    run.recipe = replace(run.recipe, scale=Scale(agreed(run.recipe.scale.ranks)))
+    run.recipe = replace(run.recipe, scale=replace(run.recipe.scale, ranks=agreed(run.recipe.scale.ranks)))
     with working(call, run.recipe.weights.device) as (ranks, watcher):
-        from spark_rl.learning.trainer import train
+        from spark_rl.learning.trainer import in_process, train
+        from spark_rl.scale.on_workers import on_ray
 
-        train(run, watcher, ranks=ranks)
+        train(run, watcher, ranks=ranks, growing=on_ray if run.recipe.scale.executor == "ray" else in_process)
 
 
 def _report(run: Run) -> None:

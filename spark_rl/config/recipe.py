@@ -150,9 +150,26 @@ class Scale:
     ranks: int = 1
     """Processes of this machine that grow and learn together, each with a share of the trees, of the weights' copies, of the
     gradients and of the optimiser: on GPUs one for each. `torchrun -m spark_rl train ...` starts as many as it is told."""
+    executor: Literal["process", "ray"] = "process"
+    """Where trees grow: `process`: in the process that learns. `ray`: on workers, each an actor of Ray with an engine and
+    worlds of its own (extra `ray`)."""
+    workers: int = 2
+    """Workers of the executor `ray`."""
+    slots: int = 0
+    """Most trees that a worker grows at once. What waits may go to an idle worker. 0: all that it is dealt."""
+    address: str = ""
+    """A Ray cluster to join (`auto`: the one of this machine); empty: one that starts and ends with the run."""
+    timeout: float = 0.0
+    """Seconds after which a worker that has not grown a tree to its end is started anew; 0: never."""
 
     def __post_init__(self) -> None:
-        at_least("scale", self, ranks=1)
+        at_least("scale", self, ranks=1, workers=1, slots=0, timeout=0)
+        if self.executor not in ("process", "ray"):
+            raise UsageError(f'scale.executor is "{self.executor}": choose process or ray')
+        if self.executor == "ray" and self.ranks > 1:
+            raise UsageError(
+                f"scale.ranks is {self.ranks} and scale.executor ray: ranks grow their own trees; leave one of the two out"
+            )
 
 
 @dataclass(frozen=True)

@@ -14,8 +14,8 @@ Invariants
 from __future__ import annotations
 
 import time
-from collections.abc import Callable, Sequence
-from contextlib import nullcontext
+from collections.abc import AsyncGenerator, Callable, Sequence
+from contextlib import AbstractAsyncContextManager, asynccontextmanager, nullcontext
 from dataclasses import dataclass
 
 from spark_rl.common.ranks import ALONE
@@ -41,14 +41,35 @@ from spark_rl.runs.run import Follower, Run
 from spark_rl.runs.trackers import trackers
 from spark_rl.types import Task
 
-__all__ = ["MakeLearner", "train"]
+__all__ = ["MakeLearner", "OpenExecutor", "in_process", "train"]
 
 MakeLearner = Callable[[Run, LanguageModel, Tokenizer, Callable[[str], None], Ranks], Learner]
 """Makes a learner from a run, its cold-started model, the model's tokenizer, a function that receives notes, and the ranks
 that are the learner together."""
 
+OpenExecutor = Callable[[Recipe, ModelSource, Callable[[str], None], Ranks], AbstractAsyncContextManager[Executor]]
+"""Opens what grows the trees, from a recipe, the cold-started model (in memory and as a folder), a function that receives
+notes, and the ranks."""
 
-def train(run: Run, watcher: Watcher, make_learner: MakeLearner = LocalLearner, ranks: Ranks = ALONE) -> None:
+
+@asynccontextmanager
+async def in_process(
+    recipe: Recipe, source: ModelSource, tell: Callable[[str], None], ranks: Ranks
+) -> AsyncGenerator[Executor]:
+    """Trees grow in the process that learns, from the learner's own model."""
+    async with open_executor(recipe.engine, recipe.env, source, ranks=ranks) as executor:
+        if executor.encoder is None:
+            raise UsageError("the recipe's engine gives no token ids, so nothing can be learnt from it: --engine local")
+        yield executor
+
+
+def train(
+    run: Run,
+    watcher: Watcher,
+    make_learner: MakeLearner = LocalLearner,
+    ranks: Ranks = ALONE,
+    growing: OpenExecutor = in_process,
+) -> None:
     """Bring a run to its end: cold start, evaluation, all iterations, evaluation.
 
     Args:
@@ -56,15 +77,16 @@ def train(run: Run, watcher: Watcher, make_learner: MakeLearner = LocalLearner, 
         watcher: receives reports of progress.
         make_learner: makes the learner; by default one that trains in this process.
         ranks: the processes that train together; each of them calls this function. The first alone writes.
+        growing: opens what grows the trees; by default this process.
 
     Raises:
         TrainingDiverged: training became unstable; the last good checkpoint stays.
         SparkError: another error that the user can correct.
     """
-    run_loop(_train(Follower.of(run) if ranks.rank else run, watcher, make_learner, ranks))
+    run_loop(_train(Follower.of(run) if ranks.rank else run, watcher, make_learner, ranks, growing))
 
 
-async def _train(run: Run, watcher: Watcher, make_learner: MakeLearner, ranks: Ranks) -> None:
+async def _train(run: Run, watcher: Watcher, make_learner: MakeLearner, ranks: Ranks, growing: OpenExecutor) -> None:
     recipe = run.recipe
     _check(recipe, ranks)
     with nullcontext(()) if ranks.rank else trackers(run) as copies:
@@ -82,10 +104,13 @@ async def _train(run: Run, watcher: Watcher, make_learner: MakeLearner, ranks: R
         preload(recipe.env, _first_tasks(run)[ranks.rank :: ranks.count])
         model, tokenizer = await prepare(run, watcher, ranks)
         learner = make_learner(run, model, tokenizer, watcher.note, ranks)
-        source = ModelSource(loaded=(model, tokenizer))
-        async with open_executor(placed.engine, recipe.env, source, ranks=ranks) as executor:
-            if executor.encoder is None:
-                raise UsageError("the recipe's engine gives no token ids, so nothing can be learnt from it: --engine local")
+        source = ModelSource(
+            name=run.checkpoints / "cold-start",
+            device=recipe.weights.device,
+            dtype=recipe.weights.dtype,
+            loaded=(model, tokenizer),
+        )
+        async with growing(placed, source, watcher.note, ranks) as executor:
             session = _Session(run, watcher, learner, executor, copies, writes=not ranks.rank)
             await session.evaluate_levels("before")
             await session.iterate()

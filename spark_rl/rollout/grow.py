@@ -15,8 +15,7 @@ from __future__ import annotations
 
 import asyncio
 import random
-from collections import Counter
-from collections.abc import Callable, Coroutine, Iterator, Sequence
+from collections.abc import Awaitable, Callable, Coroutine, Sequence
 from dataclasses import replace
 from typing import Any
 
@@ -26,17 +25,20 @@ from spark_rl.contracts import Encoder, Growth, Policy, Ranks, Restarts, Watch, 
 from spark_rl.errors import EnvironmentFailure
 from spark_rl.policies.pace import in_rounds
 from spark_rl.rollout.asking import Alone, Asking, Rounds
+from spark_rl.rollout.clock import Clock
+from spark_rl.rollout.grown import Known, Planned, may_fork, seedlings
 from spark_rl.rollout.ledger import Ledger
-from spark_rl.rollout.shares import Known, dealing, exchanged, total
+from spark_rl.rollout.shares import dealing, exchanged, together
 from spark_rl.rollout.tree import Grove, GrowingTree
-from spark_rl.types import Forest, Fork, Task, Tree
+from spark_rl.types import Forest, Task, Tree
 
-__all__ = ["grow_forest", "grow_tree"]
+__all__ = ["finished", "grow_forest", "grow_tree", "in_phases", "let_grow"]
 
 Work = Callable[[GrowingTree, Asking, Callable[[], None]], Coroutine[Any, Any, None]]
 """The work of a tree in a phase. Arguments: the tree, its access to the policy, and a function to call after each round."""
-Planned = dict[int, list[tuple[int, Fork]]]
-"""Granted forks by tree, each with its place in the plan; trees in the order in which the plan names them."""
+Phase = Callable[[Planned | None], Awaitable[Sequence[Known]]]
+"""Lets trees grow until none has an open continuation: from the roots (None), or by granted forks. Returns all trees of the
+forest in their order; the ledger of the forest then counts the leaves of all."""
 
 
 async def grow_tree(
@@ -90,7 +92,8 @@ async def grow_forest(
     """
     grove = Grove(world, growth, encoder, Ledger.of(growth.shape, len(tasks)), len(tasks))
     dealt = dealing(grove.ledger, growth.branching, ranks)
-    own = {one.index: one for one in _trees(tasks, seed, iteration, grove) if mine(dealt(one.index), ranks)}
+    sown = seedlings(tasks, seed, iteration, growth.shape)
+    own = {one.index: GrowingTree(one, grove) for one in sown if mine(dealt(one.index), ranks)}
     forest = Forest([], iteration, seed, grove.spent, version=version)
     lost = world.lost if isinstance(world, Restarts) else int
     lost_before = lost()
@@ -99,38 +102,55 @@ async def grow_forest(
         if watch:
             watch(_so_far(forest, [*own.values()]), sum(tree.pending for tree in own.values()))
 
+    async def phase(planned: Planned | None) -> Sequence[Known]:
+        growing = [*own.values()] if planned is None else [own[index] for index in planned if index in own]
+        await let_grow(grove, policy, growing, planned, tell)
+        return exchanged([*own.values()], grove.ledger, ranks)
+
     try:
-        await _phase(grove, policy, [*own.values()], GrowingTree.grow, tell)
-        trees = exchanged([*own.values()], grove.ledger, ranks)
-        rng = random.Random(derive(seed, iteration, "idle"))
-        while planned := _plan(forest, trees, grove, rng):
-            growing = [own[index] for index in planned if index in own]
-            await _phase(grove, policy, growing, _extending(planned), tell)
-            trees = exchanged([*own.values()], grove.ledger, ranks)
+        trees = await in_phases(forest, growth, grove.ledger, grove.clock, phase)
     finally:
         for tree in own.values():
             tree.close()
     grove.spent.restarts += lost() - lost_before
-    forest.spent = total(grove.spent, ranks) if ranks.count > 1 else grove.spent
-    return _finished(forest, trees)
+    forest.spent = together(ranks.gather(grove.spent)) if ranks.count > 1 else grove.spent
+    return finished(forest, trees)
 
 
-def _trees(tasks: Sequence[Task], seed: int, iteration: int, grove: Grove) -> Iterator[GrowingTree]:
-    """A tree for each task, before its first step."""
-    seen: Counter[str] = Counter()
-    for index, task in enumerate(tasks):
-        yield GrowingTree(index, task, (seed, iteration, task.id, seen[task.id]), grove)
-        seen[task.id] += 1
+async def in_phases(forest: Forest, growth: Growth, ledger: Ledger, clock: Clock, phase: Phase) -> Sequence[Known]:
+    """All trees of a forest when they have grown: from the roots, then by the forks that the rule plans over all trees.
+
+    Args:
+        forest: the forest that is to be grown, without trees.
+        growth: shape and branching.
+        ledger: the forest's budget; after a phase it counts the leaves of all trees.
+        clock: planning counts as time of the environment.
+        phase: lets the trees grow.
+    """
+    trees = await phase(None)
+    rng = random.Random(derive(forest.seed, forest.iteration, "idle"))
+    while planned := _plan(forest, trees, growth, ledger, clock, rng):
+        trees = await phase(planned)
+    return trees
 
 
-async def _phase(
+async def let_grow(
     grove: Grove,
     policy: Policy,
     trees: Sequence[GrowingTree],
-    work: Work,
-    tell: Callable[[], None],
+    planned: Planned | None,
+    tell: Callable[[], None] = lambda: None,
 ) -> None:
-    """Let trees grow until no tree has an open continuation."""
+    """Let trees of this process grow until no tree has an open continuation.
+
+    Args:
+        grove: what the trees share.
+        policy: proposes steps.
+        trees: those that grow in this phase.
+        planned: their granted forks; None: from the roots.
+        tell: called after each round.
+    """
+    work = GrowingTree.grow if planned is None else _extending(planned)
     if in_rounds(policy) or grove.ledger.shared(grove.growth.branching):
         rounds = Rounds(policy, grove.clock, [tree.index for tree in trees], tell)
         await _together([*(work(tree, rounds, lambda: None) for tree in trees), rounds.serve()])
@@ -158,18 +178,19 @@ async def _together(work: Sequence[Coroutine[Any, Any, None]]) -> None:
         raise
 
 
-def _plan(forest: Forest, trees: Sequence[Known], grove: Grove, rng: random.Random) -> Planned:
+def _plan(
+    forest: Forest, trees: Sequence[Known], growth: Growth, ledger: Ledger, clock: Clock, rng: random.Random
+) -> Planned:
     """The forks that the rule wishes for when no leaf is open, and that the budget grants; empty when growth has ended."""
-    ledger = grove.ledger
     if ledger.left <= 0 or ledger.counts_active or all(tree.failed for tree in trees):
         return {}
     # A failed tree keeps its place, but has no node to fork and may open no leaf.
     visible = [replace(one.tree, nodes=[], forks=[], cap=0) if one.failed else one.tree for one in trees]
     planned: Planned = {}
-    with grove.clock.phase("environment"):
-        for rank, fork in enumerate(grove.growth.branching.when_idle(replace(forest, trees=visible, left=ledger.left), rng)):
+    with clock.phase("environment"):
+        for rank, fork in enumerate(growth.branching.when_idle(replace(forest, trees=visible, left=ledger.left), rng)):
             one = trees[fork.tree]
-            if one.failed or (fork.node is not None and not one.may_fork(fork.node)):
+            if one.failed or (fork.node is not None and not may_fork(one.tree, fork.node)):
                 continue
             if granted := ledger.grant(one.index, one.tree, fork.extra):
                 one.tree.forks.append(replace(fork, extra=granted))
@@ -181,7 +202,7 @@ def _so_far(forest: Forest, trees: Sequence[Known]) -> Forest:
     return replace(forest, trees=[one.tree for one in trees if not one.failed])
 
 
-def _finished(forest: Forest, trees: Sequence[Known]) -> Forest:
+def finished(forest: Forest, trees: Sequence[Known]) -> Forest:
     """The forest without the trees that failed; the others are numbered anew."""
     failed = sorted((one for one in trees if one.failed), key=lambda one: (one.rounds, one.index))
     forest.failures = [one.failed for one in failed]

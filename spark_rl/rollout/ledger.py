@@ -10,6 +10,7 @@ Invariants
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from dataclasses import dataclass
 
 from spark_rl.contracts import Branching, PlansOnly
@@ -33,6 +34,12 @@ class Ledger:
         """The ledger of a forest with so many tasks."""
         size = shape.pool or max(tasks, 1)
         return cls(shape, tasks, [shape.budget * min(size, tasks - first) for first in range(0, tasks, size)])
+
+    def count(self, opened: Mapping[int, int]) -> None:
+        """Charge the leaves that each tree has opened, by the trees' places, and nothing else."""
+        self.pools = Ledger.of(self.shape, self.tasks).pools
+        for index, leaves in opened.items():
+            self.pools[self.pool(index)] -= 0 if self.counts_active else leaves
 
     def pool(self, index: int) -> int:
         """The pool of a tree, by their places."""

@@ -7,57 +7,15 @@ each of them. A tree does not depend on the rank that grows it, since its seeds 
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Sequence
-from dataclasses import dataclass
-from typing import Protocol
 
 from spark_rl.contracts import Branching, Ranks
 from spark_rl.errors import UsageError
+from spark_rl.rollout.grown import Known
 from spark_rl.rollout.ledger import Ledger
-from spark_rl.types import Spent, Tree
+from spark_rl.rollout.tree import GrowingTree
+from spark_rl.types import Spent
 
-__all__ = ["Grown", "Known", "dealing", "exchanged", "total"]
-
-
-class Known(Protocol):
-    """What every rank knows of a tree."""
-
-    @property
-    def index(self) -> int:
-        """Its place in the forest."""
-        ...
-
-    @property
-    def tree(self) -> Tree:
-        """Its record so far."""
-        ...
-
-    @property
-    def rounds(self) -> int:
-        """Finished rounds."""
-        ...
-
-    @property
-    def failed(self) -> str:
-        """Why it was dropped; empty for a tree that was not."""
-        ...
-
-    def may_fork(self, node: int) -> bool:
-        """Whether a step may be continued."""
-        ...
-
-
-@dataclass(frozen=True)
-class Grown:
-    """A tree of another rank."""
-
-    index: int
-    tree: Tree
-    rounds: int
-    failed: str
-
-    def may_fork(self, node: int) -> bool:
-        """Whether a step may be continued."""
-        return not self.tree.nodes[node].done and self.tree.nodes[node].depth < self.tree.horizon
+__all__ = ["dealing", "exchanged", "together"]
 
 
 def dealing(ledger: Ledger, rule: Branching, ranks: Ranks) -> Callable[[int], int]:
@@ -79,7 +37,7 @@ def dealing(ledger: Ledger, rule: Branching, ranks: Ranks) -> Callable[[int], in
     return ledger.pool
 
 
-def exchanged(own: Sequence[Known], ledger: Ledger, ranks: Ranks) -> list[Known]:
+def exchanged(own: Sequence[GrowingTree], ledger: Ledger, ranks: Ranks) -> list[Known]:
     """All trees of the forest in order, this rank's own among them; the ledger then counts the leaves of all.
 
     Args:
@@ -90,19 +48,15 @@ def exchanged(own: Sequence[Known], ledger: Ledger, ranks: Ranks) -> list[Known]
     if ranks.count == 1:
         return list(own)
     known: dict[int, Known] = {}
-    for part in ranks.gather([Grown(one.index, one.tree, one.rounds, one.failed) for one in own]):
+    for part in ranks.gather([one.record() for one in own]):
         known |= {one.index: one for one in part}
     known |= {one.index: one for one in own}
-    if not ledger.counts_active:
-        ledger.pools = Ledger.of(ledger.shape, ledger.tasks).pools
-        for one in known.values():
-            ledger.pools[ledger.pool(one.index)] -= one.tree.opened
+    ledger.count({one.index: one.tree.opened for one in known.values()})
     return [known[index] for index in sorted(known)]
 
 
-def total(spent: Spent, ranks: Ranks) -> Spent:
-    """The cost of all ranks: counters add, and each phase takes as long as on the slowest rank."""
-    parts: Iterable[Spent] = ranks.gather(spent)
+def together(parts: Iterable[Spent]) -> Spent:
+    """The cost of processes that work side by side: counters add, and each phase takes as long as in the slowest."""
     whole, longest = Spent(), dict[str, float]()
     for part in parts:
         whole += part

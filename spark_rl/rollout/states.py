@@ -25,36 +25,36 @@ KEPT_STATES = 8192
 class States:
     """The stored states of one tree, by node. Only states of worlds whose `fork_cost` is cheap are given to `keep`."""
 
-    def __init__(self, world: World, spent: Spent, most: int = KEPT_STATES) -> None:
+    def __init__(self, world: World, most: int = KEPT_STATES) -> None:
         """Store at most `most` states."""
-        self._world, self._spent, self._most = world, spent, max(most, 1)
+        self._world, self._most = world, max(most, 1)
         self._kept: OrderedDict[int, tuple[Environment, Observation]] = OrderedDict()
 
-    def keep(self, node: int, state: Environment, observation: Observation) -> None:
-        """Store the state after a node (-1: the start)."""
+    def keep(self, node: int, state: Environment, observation: Observation, spent: Spent) -> None:
+        """Store the state after a node (-1: the start), which is counted in `spent`."""
         previous = self._kept.pop(node, None)
         self._kept[node] = (state, observation)
         if previous is None and len(self._kept) > self._most:
             _, previous = self._kept.popitem(last=False)
         elif previous is None:
-            self._spent.states_kept += 1
+            spent.states_kept += 1
         if previous is not None:
             previous[0].close()
 
-    def reach(self, tree: Tree, node: int) -> tuple[Environment, Observation]:
-        """A fresh copy of the state after a node (-1: the start), and its observation.
+    def reach(self, tree: Tree, node: int, spent: Spent) -> tuple[Environment, Observation]:
+        """A fresh copy of the state after a node (-1: the start), and its observation; the cost is added to `spent`.
 
         Raises:
             ReplayMismatch: the world gave another observation than when the tree was grown.
         """
         if (kept := self._kept.get(node)) is not None:
-            self._spent.env_forks += 1
+            spent.env_forks += 1
             return kept[0].fork(), kept[1]
         path = [tree.nodes[i] for i in tree.trajectory(node)]
         state = self._world.make()
         expected = [tree.observation, *(step.observation for step in path)]
         observation = replay(state, tree.task, [step.action for step in path], expected)
-        self._spent.replayed += len(path)
+        spent.replayed += len(path)
         return state, observation
 
     def close(self) -> None:

@@ -16,6 +16,7 @@ run rounds until no continuation is open.
 from __future__ import annotations
 
 import random
+from collections import Counter
 from collections.abc import Callable, Generator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, field, replace
@@ -25,11 +26,12 @@ from spark_rl.contracts import Encoder, Environment, Growth, World
 from spark_rl.errors import MissingExtra, PromptTooLong, UsageError
 from spark_rl.rollout.asking import LAST, Answers, Asking
 from spark_rl.rollout.clock import Clock
+from spark_rl.rollout.grown import Grown, may_fork
 from spark_rl.rollout.ledger import Ledger
 from spark_rl.rollout.resampling import resample
 from spark_rl.rollout.states import KEPT_STATES, States
-from spark_rl.rollout.steps import Name, Open, accepted, carry_out, excluded, overlapping, read, record, request_of
-from spark_rl.types import Completion, Fork, Observation, Request, Spent, Task, Tree
+from spark_rl.rollout.steps import Open, accepted, carry_out, excluded, overlapping, read, record, request_of
+from spark_rl.types import Completion, Fork, Observation, Request, Spent, Tree
 
 __all__ = ["Grove", "GrowingTree"]
 
@@ -83,20 +85,23 @@ class _Branch:
 class GrowingTree:
     """A tree, with the state of the rollout that its record does not hold."""
 
-    def __init__(self, index: int, task: Task, name: Name, grove: Grove) -> None:
-        """A tree without a node; `index` is its place in the forest."""
-        self.index, self.name, self.grove = index, name, grove
-        self.tree = Tree(task, "", cap=grove.ledger.cap, horizon=grove.growth.shape.horizon)
-        self.rounds = self.pending = 0
+    def __init__(self, start: Grown, grove: Grove, states: States | None = None) -> None:
+        """A tree that begins, or goes on from its record (changed in place) and from stored states."""
+        self.index, self.name, self.tree, self.grove = start.index, start.name, start.tree, grove
+        self.rounds, self.pending = start.rounds, 0
         """Finished rounds, and open continuations."""
         self._open: list[Open] = []
-        self._guarded = _Guard(task.id, grove.clock)
-        self._rng = random.Random(derive(*name, "branching"))
-        self._states = States(grove.world, grove.spent, KEPT_STATES // max(grove.trees, 1))
-        self._born = [0]
+        self._guarded = _Guard(self.tree.task.id, grove.clock, start.failed)
+        self._rng = random.Random(derive(*start.name, "branching"))
+        if start.draws is not None:
+            self._rng.setstate(start.draws)
+        self.states = states or States(grove.world, KEPT_STATES // max(grove.trees, 1))
+        self._born = _children(self.tree)
         """Children created so far of each node; the last entry is the roots."""
-        self._finished = 0
-        """Finished leaves that are not charged to the budget any more."""
+
+    def record(self) -> Grown:
+        """The tree as another process can go on with it; not copied."""
+        return Grown(self.index, self.name, self.tree, self.rounds, self.failed, self._rng.getstate())
 
     @property
     def failed(self) -> str:
@@ -122,14 +127,10 @@ class GrowingTree:
                 self._reopen(fork, rank)
         await self._run(asking, after_round)
 
-    def may_fork(self, node: int) -> bool:
-        """Whether a step may be continued."""
-        return not self.tree.nodes[node].done and self.tree.nodes[node].depth < self.grove.growth.shape.horizon
-
     def close(self) -> None:
         """Close every state."""
         with self._guarded():
-            self._states.close()
+            self.states.close()
         for item in self._open:
             with self._guarded():
                 item.state.close()
@@ -191,7 +192,7 @@ class GrowingTree:
         spent.env_forks += item.count - 1
         spent.env_steps += item.count
         if item.state.fork_cost == "cheap":
-            self._states.keep(item.parent, item.state, item.observation)
+            self.states.keep(item.parent, item.state, item.observation, spent)
         ids = read(self.tree, item, request)
         branches: list[_Branch] = []
         for number, (completion, meaning) in enumerate(zip(answer, parsed, strict=True)):
@@ -202,12 +203,10 @@ class GrowingTree:
 
     def _fork(self, branches: Sequence[_Branch]) -> None:
         """Ask the rule about every new step, and open the continuations."""
-        if self.grove.ledger.counts_active:
-            self._finished += sum(not self.may_fork(branch.node) for branch in branches)
         # The budget is first come, first served. The order is random, so that no root is favoured.
         for branch in self._rng.sample(branches, len(branches)):
             with self._guarded():
-                if not self.failed and self.may_fork(branch.node):
+                if not self.failed and may_fork(self.tree, branch.node):
                     self._wish(branch)
                 else:
                     branch.state.close()
@@ -216,7 +215,9 @@ class GrowingTree:
         """Ask the rule about a new step and open its continuations."""
         extra, exclude, ledger = 0, False, self.grove.ledger
         fork = self.grove.growth.branching.after_step(self.tree, self.index, branch.node, self._rng)
-        if fork is not None and (granted := ledger.grant(self.index, self.tree, fork.extra, finished=self._finished)):
+        if fork is not None and (
+            granted := ledger.grant(self.index, self.tree, fork.extra, finished=_uncharged(self.tree, ledger))
+        ):
             self.tree.forks.append(replace(fork, extra=granted))
             if fork.at == "after":
                 extra, exclude = granted, fork.exclude
@@ -229,4 +230,16 @@ class GrowingTree:
         parent = -1 if fork.node is None else fork.node
         if fork.node is not None and fork.at == "decision":
             parent = self.tree.nodes[fork.node].parent
-        self._open.append(Open(parent, fork.extra, *self._states.reach(self.tree, parent), fork.exclude, rank))
+        state, observation = self.states.reach(self.tree, parent, self.grove.spent)
+        self._open.append(Open(parent, fork.extra, state, observation, fork.exclude, rank))
+
+
+def _children(tree: Tree) -> list[int]:
+    """How many children each node has; the last entry is how many roots there are."""
+    born = Counter(node.parent for node in tree.nodes)
+    return [*(born[node] for node in range(len(tree.nodes))), born[-1]]
+
+
+def _uncharged(tree: Tree, ledger: Ledger) -> int:
+    """Finished leaves that are not charged to the budget any more."""
+    return sum(not may_fork(tree, node) for node in range(len(tree.nodes))) if ledger.counts_active else 0

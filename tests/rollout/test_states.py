@@ -31,15 +31,15 @@ def opened() -> Tree:
 
 def test_a_kept_state_is_copied_and_another_one_replayed():
     spent, tree = Spent(), opened()
-    states = States(Locks(), spent)
-    states.keep(0, Lock(wheels=3, turned=("sun",)), Observation("wheel 1"))
-    kept, seen = states.reach(tree, 0)
+    states = States(Locks())
+    states.keep(0, Lock(wheels=3, turned=("sun",)), Observation("wheel 1"), spent)
+    kept, seen = states.reach(tree, 0, spent)
     assert (kept.state_key(), seen.text, spent.env_forks, spent.replayed) == ("wheel 1", "wheel 1", 1, 0)
     kept.step("star")
-    assert states.reach(tree, 0)[0].state_key() == "wheel 1"  # untouched by what its copy did
-    replayed, seen = states.reach(tree, 1)
+    assert states.reach(tree, 0, spent)[0].state_key() == "wheel 1"  # untouched by what its copy did
+    replayed, seen = states.reach(tree, 1, spent)
     assert (replayed.state_key(), seen.text, spent.env_forks, spent.replayed) == ("wheel 2", "wheel 2", 2, 2)
-    start, seen = states.reach(tree, -1)
+    start, seen = states.reach(tree, -1, spent)
     assert (start.state_key(), seen.text, spent.replayed) == ("wheel 0", "wheel 0", 2)
 
 
@@ -47,18 +47,18 @@ def test_a_replay_that_differs_is_an_error():
     tree = opened()
     tree.nodes[0].observation = "a lamp"
     with pytest.raises(ReplayMismatch):
-        States(Locks(), Spent()).reach(tree, 0)
+        States(Locks()).reach(tree, 0, Spent())
 
 
 def test_what_is_held_is_bounded_reported_and_closed():
     Closing.closed.clear()
     spent, tree = Spent(), opened()
-    states = States(Locks(), spent, most=2)
+    states = States(Locks(), most=2)
     for node, turned in ((-1, ()), (0, ("sun",)), (0, ("sun",)), (1, ("sun", "moon"))):
-        states.keep(node, Closing(turned=turned), Observation(""))
+        states.keep(node, Closing(turned=turned), Observation(""), spent)
     assert Closing.closed == [("sun",), ()]  # one that was kept before, and the oldest
     assert spent.states_kept == 2
-    states.reach(tree, -1)
+    states.reach(tree, -1, spent)
     assert spent.env_forks == 0  # gone: reached from the start instead
     states.close()
     assert Closing.closed[2:] == [("sun",), ("sun", "moon")]
