@@ -32,21 +32,22 @@ class _Train:
 
 
 def train(call: Call) -> int:
-    """Train a named recipe, repeat an earlier run (`--from`), or continue an unfinished run (`--resume`)."""
+    """Train a named recipe, repeat an earlier run (`--from`), or continue an unfinished run (`--resume`).
+
+    A run continues with the settings that it began with. Only its processes (`--scale.*`) may be other ones.
+    """
     dry = "--dry-run" in call.argv
     resumed, argv = take([word for word in call.argv if word != "--dry-run"], "--resume")
     source, argv = take(argv, "--from")
     call = replace(call, argv=argv)
     if resumed is not None:
-        ranks, argv = take(argv, "--scale.ranks")
-        if argv or source:
-            extra = argv[0] if argv else "--from"
+        named = [*(["--from"] if source else []), *(word for word in argv if word.startswith("-"))]
+        if others := [word for word in named if not word.startswith("--scale.")]:
             raise UsageError(
-                f"--resume continues a run as it is: leave out {extra}, or start anew with --from {resumed} --out DIR"
+                f"--resume continues a run as it is: leave out {others[0]}, or start anew with --from {resumed} --out DIR"
             )
         run = _trained(call, resumed)
-        if ranks is not None:
-            run.recipe = parse(run.recipe, ["--scale.ranks", ranks], call.prog)
+        run.recipe = parse(run.recipe, argv, call.prog)
         if dry:
             return _dry_run(run.recipe)
     else:
@@ -193,9 +194,15 @@ def _train_here(call: Call, run: Run) -> None:
     run.recipe = replace(run.recipe, scale=replace(run.recipe.scale, ranks=agreed(run.recipe.scale.ranks)))
     with working(call, run.recipe.weights.device) as (ranks, watcher):
         from spark_rl.learning.trainer import in_process, train
-        from spark_rl.scale.on_workers import on_ray
 
-        train(run, watcher, ranks=ranks, growing=on_ray if run.recipe.scale.executor == "ray" else in_process)
+        growing = in_process
+        if run.recipe.scale.executor == "ray":
+            from spark_rl.scale.on_workers import on_ray
+            from spark_rl.scale.ray_crew import try_out
+
+            try_out(run.recipe.scale)
+            growing = on_ray
+        train(run, watcher, ranks=ranks, growing=growing)
 
 
 def _report(run: Run) -> None:

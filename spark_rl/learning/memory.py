@@ -26,7 +26,7 @@ from typing import Protocol, cast
 import torch
 from transformers import AutoConfig, AutoModelForCausalLM
 
-from spark_rl.config.recipe import Recipe
+from spark_rl.config.recipe import Recipe, Scale
 from spark_rl.contracts import LanguageModel
 from spark_rl.engines.local.engine import BATCH_TOKENS
 from spark_rl.engines.local.settings import Local
@@ -107,7 +107,7 @@ class Need:
     stays: int = 0
     """1 where that engine keeps all of its memory while the learner works, else 0."""
     apart: int = 0
-    """What an engine holds on a device of its own."""
+    """What an engine holds on a device of its own, which may be a worker's."""
 
     @property
     def grow(self) -> int:
@@ -137,7 +137,7 @@ class Need:
             ("updating: its logits", self.logits),
             ("cold start, instead of the lines above but the first", self.start),
             ("most at once", self.total),
-            *([("the engine, on a GPU of its own", self.apart)] if self.apart else []),
+            *([("an engine, on a device of its own", self.apart)] if self.apart else []),
         ]
         return "\n".join(f"{name:55}{size / GB:9.3f} GB" for name, size in lines)
 
@@ -211,7 +211,20 @@ def need(recipe: Recipe, model: Shape) -> Need:
 
 
 def _sampling(recipe: Recipe, model: Shape, row: int) -> dict[str, int]:
-    """The fields of `Need` that concern the engine."""
+    """The fields of `Need` that concern the engine, or the engines of all workers."""
+    workers = recipe.scale.workers
+    if recipe.scale.executor == "process":
+        return _engine(recipe, model, row)
+    one = _engine(replace(recipe, scale=Scale(ranks=workers)), model, row)  # a share of the leaves
+    if isinstance(recipe.engine, Local):
+        one["engine"] = model.parameters * model.bytes  # a copy, where in one process the learner's are shared
+    if recipe.scale.address or device_of(recipe.weights.device).startswith("cuda"):
+        return {"cache": 0, "batch": 0, "apart": sum(one.values())}
+    return {part: workers * size for part, size in one.items()} | {"stays": 1}
+
+
+def _engine(recipe: Recipe, model: Shape, row: int) -> dict[str, int]:
+    """The fields of `Need` that concern an engine beside its learner."""
     engine, cuda = recipe.engine, device_of(recipe.weights.device).startswith("cuda")
     leaves = -(-max(recipe.tasks_per_iteration * recipe.tree.budget, recipe.evaluation.batch) // recipe.scale.ranks)
     if isinstance(engine, Vllm):
@@ -252,6 +265,7 @@ def fitted(recipe: Recipe, model: Shape, *, available: tuple[str, int] | None = 
     else:
         moments = (found.grow, found.update) if found.stays else (found.grow,)
         left = USABLE * size - found.weights - found.optimizer - found.reference - max(moments)
+    left /= 1 if recipe.scale.executor == "process" or found.apart else recipe.scale.workers
     return replace(recipe, engine=replace(engine, cache_gb=max(round(left / 2**30 - 0.05, 1), LEAST_GB)))
 
 

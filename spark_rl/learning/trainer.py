@@ -118,20 +118,26 @@ async def _train(run: Run, watcher: Watcher, make_learner: MakeLearner, ranks: R
 
 
 def _check(recipe: Recipe, ranks: Ranks) -> None:
-    """Refuse ranks that would have nothing to do, or would disagree.
+    """Refuse ranks and workers that would have nothing to do, or would disagree.
 
     Raises:
-        UsageError: there are more ranks than tasks, or the engine is a server.
+        UsageError: there are more of them than tasks, or the engine is a server.
     """
     if ranks.count > recipe.tasks_per_iteration:
         raise UsageError(
             f"scale.ranks is {ranks.count}, more than the {recipe.tasks_per_iteration} tasks of an iteration: lower it, or "
             "raise --tasks-per-iteration"
         )
-    if ranks.count > 1 and isinstance(recipe.engine, Endpoint):
+    scale = recipe.scale
+    if scale.executor == "ray" and scale.workers > recipe.tasks_per_iteration:
         raise UsageError(
-            f"one server cannot take the weights of {ranks.count} ranks: --engine vllm gives each rank an engine of its "
-            "own, or set --scale.ranks 1"
+            f"scale.workers is {scale.workers}, more than the {recipe.tasks_per_iteration} tasks of an iteration: lower it, "
+            "or raise --tasks-per-iteration"
+        )
+    if isinstance(recipe.engine, Endpoint) and (ranks.count > 1 or scale.executor == "ray"):
+        raise UsageError(
+            "one server cannot take weights from several processes: --engine vllm gives each process an engine of its own, "
+            "or set --scale.ranks 1 and --scale.executor process"
         )
 
 

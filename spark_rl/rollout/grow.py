@@ -30,7 +30,7 @@ from spark_rl.rollout.grown import Known, Planned, may_fork, seedlings
 from spark_rl.rollout.ledger import Ledger
 from spark_rl.rollout.shares import dealing, exchanged, together
 from spark_rl.rollout.tree import Grove, GrowingTree
-from spark_rl.types import Forest, Task, Tree
+from spark_rl.types import Forest, Spent, Task, Tree
 
 __all__ = ["finished", "grow_forest", "grow_tree", "in_phases", "let_grow"]
 
@@ -90,7 +90,8 @@ async def grow_forest(
         EnvironmentFailure: every tree failed.
         PromptTooLong: a task and its observation alone exceed the prompt limit.
     """
-    grove = Grove(world, growth, encoder, Ledger.of(growth.shape, len(tasks)), len(tasks))
+    spent = Spent()
+    grove = Grove(world, growth, encoder, Ledger.of(growth.shape, len(tasks)), len(tasks), Clock(spent), spent)
     dealt = dealing(grove.ledger, growth.branching, ranks)
     sown = seedlings(tasks, seed, iteration, growth.shape)
     own = {one.index: GrowingTree(one, grove) for one in sown if mine(dealt(one.index), ranks)}

@@ -18,10 +18,11 @@ from collections.abc import AsyncGenerator, Awaitable, Callable, Sequence
 from contextlib import asynccontextmanager, nullcontext
 from dataclasses import dataclass, field
 
-from spark_rl.contracts import Engine, Growth, ModelState, Restarts, World
+from spark_rl.contracts import Encoder, Engine, Growth, ModelState, Restarts, World
 from spark_rl.errors import PolicyFailure
 from spark_rl.policies.joint import Joint
 from spark_rl.policies.pace import in_rounds
+from spark_rl.rollout.clock import Clock
 from spark_rl.rollout.grow import let_grow
 from spark_rl.rollout.grown import Grown, Planned
 from spark_rl.rollout.ledger import Ledger
@@ -65,6 +66,12 @@ class _Forest:
     """Stored states of each tree that was here."""
     opened: dict[int, int] = field(default_factory=dict[int, int])
     """Leaves of each tree that was here."""
+    clock: Clock = field(default_factory=lambda: Clock(Spent()))
+    """Parts that grow side by side are in one phase together."""
+
+    def grove(self, world: World, encoder: Encoder | None, part: Part) -> Grove:
+        """What the trees of a part share."""
+        return Grove(world, part.growth, encoder, self.ledger, part.tasks, self.clock, Spent())
 
     def begin(self, part: Part, grove: Grove) -> list[GrowingTree]:
         """The trees of a part that grow."""
@@ -111,7 +118,7 @@ class Grower:
             forest = self._forests.get(part.forest)
             if forest is None:
                 forest = self._forests[part.forest] = _Forest(Ledger.of(part.growth.shape, part.tasks))
-            grove = Grove(self.world, part.growth, self.engine.encoder, forest.ledger, part.tasks)
+            grove = forest.grove(self.world, self.engine.encoder, part)
             growing = forest.begin(part, grove)
             try:
                 async with self._joint.inside() if self._joint else nullcontext():
@@ -122,6 +129,7 @@ class Grower:
                 raise
             forest.end(growing)
             grove.spent.restarts += self._newly_lost()
+            grove.spent.seconds, forest.clock.spent.seconds = forest.clock.spent.seconds, {}
             return Harvest([tree.record() for tree in growing], grove.spent)
 
     async def finish(self, forest: int) -> None:

@@ -19,7 +19,7 @@ import random
 from collections import Counter
 from collections.abc import Callable, Generator, Sequence
 from contextlib import contextmanager
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, replace
 
 from spark_rl.common.seeding import derive
 from spark_rl.contracts import Encoder, Environment, Growth, World
@@ -46,11 +46,10 @@ class Grove:
     ledger: Ledger
     trees: int
     """Number of trees; each stores its share of the states."""
-    spent: Spent = field(default_factory=Spent)
-    clock: Clock = field(init=False)
-
-    def __post_init__(self) -> None:
-        self.clock = Clock(self.spent)
+    clock: Clock
+    """Other groves may share it: then a phase of theirs is one with a phase of this one."""
+    spent: Spent
+    """Counts what the trees cost."""
 
 
 @dataclass

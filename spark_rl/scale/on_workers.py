@@ -166,6 +166,7 @@ async def on_ray(
     """
     from spark_rl.scale.ray_crew import crew
 
-    threads = recipe.threads or (0 if recipe.scale.address else max(1, cores() // recipe.scale.workers))
+    share = 1 if recipe.scale.address else max(1, cores() // recipe.scale.workers)  # of this machine
+    threads = recipe.threads or share
     async with crew(recipe, replace(source, loaded=None, threads=threads), tell) as workers:
         yield OnWorkers(workers, slots=recipe.scale.slots)

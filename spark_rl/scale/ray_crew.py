@@ -10,7 +10,9 @@ Invariants
 from __future__ import annotations
 
 import asyncio
+import logging
 import os
+import socket
 import warnings
 from collections.abc import AsyncGenerator, Callable, Mapping, Sequence
 from contextlib import AsyncExitStack, asynccontextmanager, suppress
@@ -31,13 +33,23 @@ if TYPE_CHECKING:
 
     Laid = Mapping[str, tuple[str, tuple[int, ...], NDArray[np.uint8]]]
 
-__all__ = ["RayCrew", "crew", "laid_out", "taken_up"]
+__all__ = ["RayCrew", "crew", "laid_out", "taken_up", "try_out"]
 
 ROOM = 120.0
 """Seconds that a cluster has to find room for the workers."""
 GOODBYE = 10.0
 """Seconds that a worker has to close its worlds."""
-QUIET = {"RAY_USAGE_STATS_ENABLED": "0", "RAY_ACCEL_ENV_VAR_OVERRIDE_ON_ZERO": "0"}
+QUIET = {
+    "RAY_USAGE_STATS_ENABLED": "0",
+    "RAY_ACCEL_ENV_VAR_OVERRIDE_ON_ZERO": "0",
+    "RAY_NUM_REDIS_GET_RETRIES": "2",  # else an address where something else answers is tried for minutes
+}
+LOOPBACK = {"RAY_ENABLE_WINDOWS_OR_OSX_CLUSTER": "0", "RAY_AUTH_MODE": "token"}
+"""A cluster of this process alone: its servers listen on 127.0.0.1, and whoever connects needs the user's token."""
+KNOCK = 5.0
+"""Seconds that a cluster has to accept a connection."""
+STARTS = 3
+"""How often a worker that dies while it starts is started again."""
 
 
 def laid_out(weights: ModelState) -> Laid:
@@ -79,10 +91,10 @@ class _Worker:
         self._opening = asyncio.Lock()
         self._opened: Grower | None = None
 
-    async def ready(self) -> int:
-        """The id of this process, when its engine is open."""
+    async def ready(self) -> str:
+        """The name of this process, when its engine is open."""
         await self._grower()
-        return os.getpid()
+        return f"{os.getpid()}@{socket.gethostname()}"
 
     async def grow(self, part: Part, weights: Sequence[Any]) -> Harvest:
         """Grow a part; `weights` holds the reference of its weights, so that Ray does not fetch them for each request."""
@@ -136,7 +148,7 @@ class RayCrew:
         """Made by `crew`. A worker that takes longer than `timeout` seconds for a unit is started anew; 0: never."""
         self.count, self.lost = len(actors), 0
         self._actors, self._timeout, self._tell = actors, timeout, tell
-        self._pids: list[int] = []
+        self._processes: list[str] = []
         self._replacing = [asyncio.Lock() for _ in actors]
 
     async def start(self) -> None:
@@ -145,7 +157,7 @@ class RayCrew:
         Raises:
             SparkError: a worker could not.
         """
-        self._pids = [await self._answer(actor.ready.remote()) for actor in self._actors]
+        self._processes = await asyncio.gather(*(self._ready(worker) for worker in range(self.count)))
 
     def put(self, weights: ModelState) -> object:
         """Lay the weights out in the object store; returns their reference."""
@@ -158,22 +170,22 @@ class RayCrew:
             WorkerLost: the worker died or hung; Ray has started it anew.
             SparkError: an error in the worker.
         """
-        actor, pid = self._actors[worker], self._pids[worker]
+        actor, process = self._actors[worker], self._processes[worker]
         try:
-            return await asyncio.wait_for(self._answer(actor.grow.remote(part, [weights])), self._timeout or None)
+            return await asyncio.wait_for(_answer(actor.grow.remote(part, [weights])), self._timeout or None)
         except _ray().exceptions.RayActorError:
-            await self._replaced(worker, pid, "died")
+            await self._replaced(worker, process, "died")
         except TimeoutError:
-            if self._pids[worker] == pid:
+            if self._processes[worker] == process:
                 _ray().kill(actor, no_restart=False)
-            await self._replaced(worker, pid, f"gave no answer for {self._timeout:g} s")
-        raise WorkerLost(f"process {pid}")
+            await self._replaced(worker, process, f"gave no answer for {self._timeout:g} s")
+        raise WorkerLost(f"process {process}")
 
     async def finish(self, forest: int) -> None:
         """Tell all workers that a forest does not grow any more."""
         for answer in [actor.finish.remote(forest) for actor in self._actors]:
             with suppress(_ray().exceptions.RayActorError):  # whoever replaces it has no forest
-                await self._answer(answer)
+                await _answer(answer)
 
     def preload(self, worker: int, tasks: Sequence[Task]) -> None:
         """Let a worker begin to get tasks ready."""
@@ -181,29 +193,52 @@ class RayCrew:
 
     async def close(self) -> None:
         """End all workers; the worlds' own processes end first."""
-        goodbyes = [self._answer(actor.close.remote()) for actor in self._actors]
+        goodbyes = [_answer(actor.close.remote()) for actor in self._actors]
         await asyncio.wait_for(asyncio.gather(*goodbyes, return_exceptions=True), GOODBYE)
         for actor in self._actors:
             _ray().kill(actor)
 
-    async def _replaced(self, worker: int, pid: int, why: str) -> None:
+    async def _ready(self, worker: int) -> str:
+        """The name of a worker's process, as soon as it has opened its engine."""
+        try:
+            return await _answer(self._actors[worker].ready.options(max_task_retries=STARTS).remote())
+        except _ray().exceptions.RayActorError:
+            raise SparkError(
+                f"worker {worker} died {STARTS + 1} times while it started; if memory ran out, lower --scale.workers"
+            ) from None
+
+    async def _replaced(self, worker: int, process: str, why: str) -> None:
         """Wait until another process is in the place of a lost one; the first who notices tells and counts it."""
         async with self._replacing[worker]:
-            if self._pids[worker] == pid:
-                self._pids[worker] = await self._answer(self._actors[worker].ready.remote())
-                self.lost += 1
-                self._tell(f"worker {worker} {why} and was started anew; its trees grow again")
+            if self._processes[worker] == process:
+                self._processes[worker] = await self._ready(worker)
+                if self._processes[worker] != process:  # else only the connection was lost
+                    self.lost += 1
+                    self._tell(f"worker {worker} {why} and was started anew; its trees grow again")
 
-    @staticmethod
-    async def _answer(reference: Any) -> Any:
-        """What an actor answers, or its error as it was raised there."""
-        try:
-            return await reference
-        except _ray().exceptions.RayTaskError as error:
-            cause: object = error.cause
-            if isinstance(cause, SparkError):
-                raise cause from None
-            raise SparkError(f"a worker failed: {type(cause).__name__}: {cause}") from error
+
+async def _answer(reference: Any) -> Any:
+    """What an actor answers, or its error as it was raised there."""
+    try:
+        return await reference
+    except _ray().exceptions.RayTaskError as error:
+        cause: object = error.cause
+        if isinstance(cause, SparkError):
+            raise cause from None
+        raise SparkError(f"a worker failed: {type(cause).__name__}: {cause}") from error
+
+
+def try_out(scale: Scale) -> None:
+    """Find out, before anything is spent, whether the workers of a run can be reached.
+
+    Raises:
+        MissingExtra: Ray is not installed.
+        UsageError: the cluster does not answer, or has other versions.
+    """
+    _ray_for(scale)
+    if scale.address:
+        _join(scale, cpus=0)
+        _ray().shutdown()
 
 
 @asynccontextmanager
@@ -212,19 +247,19 @@ async def crew(recipe: Recipe, source: ModelSource, tell: Callable[[str], None])
 
     Args:
         recipe: says how many workers there are, and what each has.
-        source: a model folder, which all workers can read.
+        source: a model folder, which all workers can read, and the threads of each.
         tell: receives a sentence when a worker is lost.
 
     Raises:
         MissingExtra: Ray is not installed.
         UsageError: the cluster does not answer, has another version of Ray, or has no room.
     """
-    ray = _ray()
     from spark_rl.models.load import device_of
 
     scale = recipe.scale
-    need = {"CPU": 1.0, **({"GPU": 1.0} if device_of(recipe.weights.device) == "cuda" else {})}
-    _join(scale)
+    need = {"CPU": float(source.threads), **({"GPU": 1.0} if device_of(recipe.weights.device) == "cuda" else {})}
+    _join(scale, cpus=scale.workers * source.threads)
+    ray = _ray()
     try:
         group = ray.util.placement_group([need] * scale.workers, strategy="PACK")
         if not await asyncio.to_thread(group.wait, ROOM):
@@ -234,7 +269,7 @@ async def crew(recipe: Recipe, source: ModelSource, tell: Callable[[str], None])
         actor, placed = ray.remote(_Worker), ray.util.scheduling_strategies.PlacementGroupSchedulingStrategy
         actors = [
             actor.options(
-                num_cpus=1,
+                num_cpus=need["CPU"],
                 num_gpus=need.get("GPU", 0),
                 max_restarts=-1,
                 max_task_retries=0,
@@ -259,24 +294,52 @@ def _ray() -> Any:
     Raises:
         MissingExtra: it is not installed.
     """
-    os.environ |= {name: value for name, value in QUIET.items() if name not in os.environ}  # read at the import
     try:
         return import_module("ray")
     except ImportError:
         raise MissingExtra("--scale.executor ray", "ray") from None
 
 
-def _join(scale: Scale) -> None:
-    """Join the cluster at `scale.address`, or start one for this run."""
-    ray = _ray()
+def _knock(address: str) -> None:
+    """Connect to a host and port once, since Ray would go on trying for minutes.
+
+    Raises:
+        OSError: nobody answers.
+    """
+    host, colon, port = address.rpartition("://")[2].rpartition(":")
+    if colon and port.isdecimal():
+        socket.create_connection((host.strip("[]"), int(port)), KNOCK).close()
+
+
+def _nothing(*_args: object, **_named: object) -> None:
+    """Print nothing."""
+
+
+def _ray_for(scale: Scale) -> Any:
+    """Ray, with the settings that it reads when it is imported.
+
+    Raises:
+        MissingExtra: it is not installed.
+    """
+    settings = QUIET if scale.address else QUIET | LOOPBACK
+    os.environ |= {name: value for name, value in settings.items() if name not in os.environ}
+    logging.getLogger("ray").setLevel(logging.ERROR)
+    return _ray()
+
+
+def _join(scale: Scale, *, cpus: int) -> None:
+    """Join the cluster at `scale.address`, or start one for this run that deals out so many processors."""
+    ray = _ray_for(scale)
+    # Ray prints a paragraph for each process that dies; the crew tells it in a sentence.
+    setattr(import_module("ray._private.worker"), "print_to_stdstream", _nothing)  # noqa: B010
     common: dict[str, Any] = {"log_to_driver": False, "logging_level": "error", "configure_logging": False}
     if not scale.address:
-        local = {"num_cpus": scale.workers, "include_dashboard": False, "_node_ip_address": "127.0.0.1"}
-        ray.init(**common, **local)
+        ray.init(**common, num_cpus=cpus, include_dashboard=False)
         return
     try:
+        _knock(scale.address)
         ray.init(address=scale.address, **common)
-    except (ConnectionError, ValueError, RuntimeError, TimeoutError) as error:
+    except (OSError, ValueError, RuntimeError) as error:
         sentence = " ".join(str(error).split())
         if "ersion mismatch" in sentence:
             raise UsageError(f"the cluster at {scale.address} has other versions than this process: {sentence}") from None
