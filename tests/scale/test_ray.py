@@ -35,6 +35,7 @@ SETTINGS: dict[str, Any] = {
     "optimizer": replace(tiny.RECIPE.optimizer, learning_rate=1e-5),  # no rounding is so large that it changes a token
     "keep": replace(tiny.RECIPE.keep, every=1),
 }
+# Each test starts a cluster of its own on random ports of 127.0.0.1.
 RAY = "--scale.executor", "ray", "--scale.workers", 2
 ACTOR = "ray::_Worker"
 
@@ -146,12 +147,12 @@ def test_a_worker_is_killed_and_the_run_goes_on(whole, tmp_path):
 @slow
 def test_a_worker_that_hangs_is_started_anew(whole, tmp_path):
     run = tiny.start(tmp_path / "run", **SETTINGS)
-    process = begin("train", "--resume", run.directory, *RAY, "--scale.timeout", 5, "--yes")
+    process = begin("train", "--resume", run.directory, *RAY, "--scale.timeout", 20, "--yes")
     until((run.checkpoints / "000001").exists, process)
     os.kill(actors(process)[0], signal.SIGSTOP)
     code, err = finish(process)
     assert code == 0, err
-    assert re.search(r"worker \d gave no answer for 5 s and was started anew; its trees grow again", err), err
+    assert re.search(r"worker \d gave no answer for 20 s and was started anew; its trees grow again", err), err
     same(whole, run)
     assert restarts(run) >= 1
 
