@@ -14,6 +14,7 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+import tiny
 import torch
 from exact import model
 from grown import grown
@@ -46,6 +47,13 @@ from spark_rl.rollout.executors.in_process import InProcess
 from spark_rl.runs.run import Run
 
 SHAPES = ([-1, 0, 0, 1, 2, 2], [-1, 0, 1, 1, 3], [-1, -1, 0, 1, 1], [-1, 0])
+STEADY: dict[str, Any] = {
+    "tasks_per_iteration": 3,
+    "loss": Loss(kl=0.02, entropy=0.0),
+    "optimizer": replace(tiny.RECIPE.optimizer, learning_rate=1e-5),  # no rounding is so large that it changes a token
+    "keep": replace(tiny.RECIPE.keep, every=1),
+}
+"""Settings of a run whose trees do not depend on rounding, with a checkpoint of each iteration."""
 STEP: dict[str, Any] = {"minibatches": 2, "max_grad_norm": 0.1}
 
 

@@ -1,4 +1,4 @@
-"""The one event loop of a command.
+"""The one event loop of a command, and coroutines side by side in it.
 
 Invariant: Ctrl-C interrupts at once, also in the middle of a computation, and only the command speaks of it. `asyncio.run`
 alone would wait until the running task awaits something, which can take minutes in an update of a large model, and it would
@@ -10,11 +10,11 @@ from __future__ import annotations
 import asyncio
 import signal
 import threading
-from collections.abc import Coroutine
+from collections.abc import Coroutine, Sequence
 from types import FrameType
 from typing import Any, TypeVar
 
-__all__ = ["run"]
+__all__ = ["run", "side_by_side"]
 
 T = TypeVar("T")
 
@@ -33,6 +33,21 @@ def run(main: Coroutine[object, None, T]) -> T:
     finally:
         if replaces_handler:
             signal.signal(signal.SIGINT, signal.default_int_handler)
+
+
+async def side_by_side(work: Sequence[Coroutine[Any, Any, None]]) -> None:
+    """Run coroutines until all have ended; the first error cancels the others and is raised unchanged."""
+    if len(work) == 1:
+        await work[0]
+        return
+    running = [asyncio.ensure_future(one) for one in work]
+    try:
+        await asyncio.gather(*running)
+    except BaseException:
+        for one in running:
+            one.cancel()
+        await asyncio.gather(*running, return_exceptions=True)
+        raise
 
 
 def _interrupt(_: int, __: FrameType | None) -> None:

@@ -84,7 +84,7 @@ class LocalLearner:
         self._reference: LanguageModel | None = None
         settings, weights = self.recipe.optimizer, self.recipe.weights
         if weights.lora_rank:
-            adapters.add(model, weights, seed=derive(self.recipe.seed, "adapters") % 2**63)
+            adapters.add_new(model, weights, run_seed=self.recipe.seed)
         self._held = _hold(model, settings, ranks)
         self.model, self.optimizer = self._held.model, self._held.optimizer
         self._passes = Passes(self.recipe.sampling.temperature, settings.token_budget, self._packing(), ranks)

@@ -33,7 +33,7 @@ from spark_rl.learning.learner import LocalLearner
 from spark_rl.learning.prepare import prepare, set_threads
 from spark_rl.models.load import device_of
 from spark_rl.models.precision import bfloat16_price, warning
-from spark_rl.rollout.executors.in_process import open_executor
+from spark_rl.rollout.executors.in_process import open_executor, require_ids
 from spark_rl.rollout.metrics import summarise
 from spark_rl.rollout.tasks import choose_tasks, preload
 from spark_rl.runs import checkpoints
@@ -58,8 +58,7 @@ async def in_process(
 ) -> AsyncGenerator[Executor]:
     """Trees grow in the process that learns, from the learner's own model."""
     async with open_executor(recipe.engine, recipe.env, source, ranks=ranks) as executor:
-        if executor.encoder is None:
-            raise UsageError("the recipe's engine gives no token ids, so nothing can be learnt from it: --engine local")
+        require_ids(executor.encoder)
         yield executor
 
 
@@ -101,7 +100,8 @@ async def _train(run: Run, watcher: Watcher, make_learner: MakeLearner, ranks: R
             watcher.note(slow)
         if not ranks.rank:
             await _expect(recipe, watcher)
-        preload(recipe.env, _first_tasks(run)[ranks.rank :: ranks.count])
+        if recipe.scale.executor == "process":  # workers play the tasks otherwise
+            preload(recipe.env, _first_tasks(run)[ranks.rank :: ranks.count])
         model, tokenizer = await prepare(run, watcher, ranks)
         learner = make_learner(run, model, tokenizer, watcher.note, ranks)
         source = ModelSource(
@@ -123,18 +123,14 @@ def _check(recipe: Recipe, ranks: Ranks) -> None:
     Raises:
         UsageError: there are more of them than tasks, or the engine is a server.
     """
-    if ranks.count > recipe.tasks_per_iteration:
-        raise UsageError(
-            f"scale.ranks is {ranks.count}, more than the {recipe.tasks_per_iteration} tasks of an iteration: lower it, or "
-            "raise --tasks-per-iteration"
-        )
-    scale = recipe.scale
-    if scale.executor == "ray" and scale.workers > recipe.tasks_per_iteration:
-        raise UsageError(
-            f"scale.workers is {scale.workers}, more than the {recipe.tasks_per_iteration} tasks of an iteration: lower it, "
-            "or raise --tasks-per-iteration"
-        )
-    if isinstance(recipe.engine, Endpoint) and (ranks.count > 1 or scale.executor == "ray"):
+    on_workers = recipe.scale.executor == "ray"
+    for name, count in (("ranks", ranks.count), ("workers", recipe.scale.workers if on_workers else 1)):
+        if count > recipe.tasks_per_iteration:
+            raise UsageError(
+                f"scale.{name} is {count}, more than the {recipe.tasks_per_iteration} tasks of an iteration: lower it, or "
+                "raise --tasks-per-iteration"
+            )
+    if isinstance(recipe.engine, Endpoint) and (ranks.count > 1 or on_workers):
         raise UsageError(
             "one server cannot take weights from several processes: --engine vllm gives each process an engine of its own, "
             "or set --scale.ranks 1 and --scale.executor process"

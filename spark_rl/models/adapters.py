@@ -29,6 +29,7 @@ from safetensors.torch import (
     save_file,  # pyright: ignore[reportUnknownVariableType]
 )
 
+from spark_rl.common.seeding import derive
 from spark_rl.contracts import LanguageModel, ModelState
 from spark_rl.errors import MissingExtra, StorageError
 from spark_rl.models.weights import Weights
@@ -39,6 +40,7 @@ if TYPE_CHECKING:
 
 __all__ = [
     "add",
+    "add_new",
     "base_of",
     "base_state",
     "holds_adapters",
@@ -85,6 +87,11 @@ def add(model: ModelT, settings: Weights, *, seed: int = 0) -> ModelT:
     with torch.random.fork_rng():  # pyright: ignore[reportUnknownMemberType]
         torch.manual_seed(seed)  # pyright: ignore[reportUnknownMemberType]
         return _inject(model, config)
+
+
+def add_new(model: ModelT, settings: Weights, *, run_seed: int) -> ModelT:
+    """Put the adapters with which a run begins beside a model; each process of the run gets the same ones."""
+    return add(model, settings, seed=derive(run_seed, "adapters") % 2**63)
 
 
 def _inject(model: ModelT, config: LoraConfig) -> ModelT:

@@ -13,13 +13,13 @@ rounds; otherwise each tree goes on as soon as it has its own answers (`asking`)
 
 from __future__ import annotations
 
-import asyncio
 import random
 from collections.abc import Awaitable, Callable, Coroutine, Sequence
 from dataclasses import replace
 from typing import Any
 
 from spark_rl.common.ranks import ALONE, mine
+from spark_rl.common.running import side_by_side
 from spark_rl.common.seeding import derive
 from spark_rl.contracts import Encoder, Growth, Policy, Ranks, Restarts, Watch, World
 from spark_rl.errors import EnvironmentFailure
@@ -154,29 +154,14 @@ async def let_grow(
     work = GrowingTree.grow if planned is None else _extending(planned)
     if in_rounds(policy) or grove.ledger.shared(grove.growth.branching):
         rounds = Rounds(policy, grove.clock, [tree.index for tree in trees], tell)
-        await _together([*(work(tree, rounds, lambda: None) for tree in trees), rounds.serve()])
+        await side_by_side([*(work(tree, rounds, lambda: None) for tree in trees), rounds.serve()])
     else:
         alone = Alone(policy, grove.clock)
-        await _together([work(tree, alone, tell) for tree in trees])
+        await side_by_side([work(tree, alone, tell) for tree in trees])
 
 
 def _extending(planned: Planned) -> Work:
     return lambda tree, asking, tell: tree.extend(planned[tree.index], asking, tell)
-
-
-async def _together(work: Sequence[Coroutine[Any, Any, None]]) -> None:
-    """Run coroutines side by side; the first error cancels the others and is raised unchanged."""
-    if len(work) == 1:
-        await work[0]
-        return
-    running = [asyncio.ensure_future(one) for one in work]
-    try:
-        await asyncio.gather(*running)
-    except BaseException:
-        for one in running:
-            one.cancel()
-        await asyncio.gather(*running, return_exceptions=True)
-        raise
 
 
 def _plan(

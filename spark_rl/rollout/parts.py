@@ -5,6 +5,7 @@ Invariants
 * A part's request says everything: records of its trees, forks that were granted, settings, and the version of the weights.
   So a request may be repeated in another process when one is lost, and gives the same trees.
 * Trees grow under the version of the weights that the request names, or not at all.
+* Trees that compete for leaves are in one part, so a part's own trees decide what they may open.
 * The cost of a part is told once, with the part.
 
 States of a tree stay here between the phases of its forest, so that a fork starts from a stored state. In a process that
@@ -61,29 +62,22 @@ class Harvest:
 class _Forest:
     """What this process keeps of a forest."""
 
-    ledger: Ledger
     states: dict[int, States] = field(default_factory=dict[int, States])
     """Stored states of each tree that was here."""
-    opened: dict[int, int] = field(default_factory=dict[int, int])
-    """Leaves of each tree that was here."""
     clock: Clock = field(default_factory=lambda: Clock(Spent()))
     """Parts that grow side by side are in one phase together."""
 
-    def grove(self, world: World, encoder: Encoder | None, part: Part) -> Grove:
-        """What the trees of a part share."""
-        return Grove(world, part.growth, encoder, self.ledger, part.tasks, self.clock, Spent())
-
-    def begin(self, part: Part, grove: Grove) -> list[GrowingTree]:
-        """The trees of a part that grow."""
-        self.opened |= {record.index: record.tree.opened for record in part.trees}
-        self.ledger.count(self.opened)
+    def begin(self, part: Part, world: World, encoder: Encoder | None) -> tuple[Grove, list[GrowingTree]]:
+        """The trees of a part that grow, and what they share."""
+        ledger = Ledger.of(part.growth.shape, part.tasks)
+        ledger.count({record.index: record.tree.opened for record in part.trees})
+        grove = Grove(world, part.growth, encoder, ledger, part.tasks, self.clock, Spent())
         growing = [record for record in part.trees if part.planned is None or record.index in part.planned]
-        return [GrowingTree(record, grove, self.states.get(record.index)) for record in growing]
+        return grove, [GrowingTree(record, grove, self.states.get(record.index)) for record in growing]
 
     def end(self, grown: Sequence[GrowingTree]) -> None:
         """The trees of a part have grown."""
-        for tree in grown:
-            self.opened[tree.index], self.states[tree.index] = tree.tree.opened, tree.states
+        self.states |= {tree.index: tree.states for tree in grown}
 
     def close(self) -> None:
         """Close all states."""
@@ -115,11 +109,8 @@ class Grower:
             SparkError: what `grow_forest` raises.
         """
         async with self._under(part.version, weights):
-            forest = self._forests.get(part.forest)
-            if forest is None:
-                forest = self._forests[part.forest] = _Forest(Ledger.of(part.growth.shape, part.tasks))
-            grove = forest.grove(self.world, self.engine.encoder, part)
-            growing = forest.begin(part, grove)
+            forest = self._forests.setdefault(part.forest, _Forest())
+            grove, growing = forest.begin(part, self.world, self.engine.encoder)
             try:
                 async with self._joint.inside() if self._joint else nullcontext():
                     await let_grow(grove, self._joint or self.engine, growing, part.planned)

@@ -13,10 +13,10 @@ takes the longest that waits for the worker with the most work left.
 
 from __future__ import annotations
 
-import asyncio
 from collections.abc import Awaitable, Callable, Sequence
 from dataclasses import dataclass, field
 
+from spark_rl.common.running import side_by_side
 from spark_rl.errors import SparkError
 from spark_rl.rollout.grown import Grown
 from spark_rl.rollout.parts import Harvest
@@ -69,14 +69,7 @@ class Dispatch:
         slots = self.slots or len(units)
         # Each worker fills its slots from its own queue before any takes from another's.
         first = [(worker, queue.pop(0) if queue else None) for worker, queue in enumerate(queues) for _ in range(slots)]
-        tasks = [asyncio.ensure_future(self._serve(worker, unit, queues, harvests)) for worker, unit in first]
-        try:
-            await asyncio.gather(*tasks)
-        except BaseException:
-            for task in tasks:
-                task.cancel()
-            await asyncio.gather(*tasks, return_exceptions=True)
-            raise
+        await side_by_side([self._serve(worker, unit, queues, harvests) for worker, unit in first])
         return harvests
 
     def _deal(self, units: Sequence[Unit]) -> list[list[Unit]]:

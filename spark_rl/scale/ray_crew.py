@@ -22,6 +22,7 @@ from typing import TYPE_CHECKING, Any
 from spark_rl.config.recipe import Recipe, Scale
 from spark_rl.contracts import ModelSource, ModelState
 from spark_rl.errors import MissingExtra, SparkError, UsageError
+from spark_rl.rollout.executors.in_process import require_ids
 from spark_rl.rollout.parts import Grower, Harvest, Part
 from spark_rl.rollout.tasks import preload
 from spark_rl.scale.dispatch import WorkerLost
@@ -128,16 +129,14 @@ class _Worker:
     async def _open(self) -> Grower:
         recipe, source = self._recipe, self._source
         if recipe.weights.lora_rank:
-            from spark_rl.common.seeding import derive
             from spark_rl.models import adapters
             from spark_rl.models.load import load_pair
 
             model, tokenizer = load_pair(source)
-            adapters.add(model, recipe.weights, seed=derive(recipe.seed, "adapters") % 2**63)
+            adapters.add_new(model, recipe.weights, run_seed=recipe.seed)
             source = ModelSource(loaded=(model, tokenizer))
         engine = await self._resources.enter_async_context(recipe.engine.open(source))
-        if engine.encoder is None:
-            raise UsageError("the recipe's engine gives no token ids, so nothing can be learnt from it: --engine local")
+        require_ids(engine.encoder)
         return Grower(recipe.env, engine)
 
 

@@ -4,55 +4,24 @@ from __future__ import annotations
 
 import os
 import signal
-import subprocess
-import time
-from dataclasses import replace
 from pathlib import Path
-from typing import Any
 
 import pytest
 import tiny
-from ranked import TORCHRUN, apart, begin, finish, sampled
+from processes import children, until
+from ranked import STEADY, TORCHRUN, apart, begin, finish, sampled
 
 from spark_rl import load_forest
 from spark_rl.learning.trainer import train
 from spark_rl.models.load import load_model
-from spark_rl.objective.loss import Loss
 from spark_rl.runs.run import Run
 
 pytestmark = pytest.mark.slow
 
 
-def children(parent: int) -> list[int]:
-    """Ids of the processes that another one has started."""
-    found: list[int] = []
-    for stat in Path("/proc").glob("[0-9]*/stat"):
-        try:
-            fields = stat.read_text().rpartition(")")[2].split()
-        except OSError:  # it has ended meanwhile
-            continue
-        if int(fields[1]) == parent and fields[0] != "Z":
-            found.append(int(stat.parent.name))
-    return found
-
-
-def until(true: Any, process: subprocess.Popen[str]) -> None:
-    """Wait for a condition while a process runs."""
-    while not true():
-        assert process.poll() is None, process.communicate()[1]
-        time.sleep(0.02)
-
-
 def test_a_run_goes_on_with_other_ranks_after_one_was_killed(tmp_path):
     """Two ranks, one of which is killed; then one process, which is interrupted; then three ranks: one and the same run."""
-    settings = {
-        "iterations": 6,
-        "tasks_per_iteration": 3,
-        "loss": Loss(kl=0.02, entropy=0.0),
-        "optimizer": replace(tiny.RECIPE.optimizer, learning_rate=1e-5),  # no rounding is so large that it changes a token
-        "keep": replace(tiny.RECIPE.keep, every=1),
-    }
-    run, whole = (tiny.start(tmp_path / name, **settings) for name in ("run", "whole"))
+    run, whole = (tiny.start(tmp_path / name, iterations=6, **STEADY) for name in ("run", "whole"))
     train(whole, tiny.Log())
 
     process = begin("train", "--resume", run.directory, "--scale.ranks", 2, "--yes")

@@ -7,20 +7,17 @@ import re
 import signal
 import subprocess
 import sys
-import time
-from dataclasses import replace
 from pathlib import Path
-from typing import Any
 
 import pytest
 import tiny
 import torch
-from ranked import ENVIRONMENT, apart, begin, finish, sampled
+from processes import descendants, gone, until
+from ranked import ENVIRONMENT, STEADY, apart, begin, finish, sampled
 
 from spark_rl import load_forest
 from spark_rl.learning.trainer import train
 from spark_rl.models.load import load_model
-from spark_rl.objective.loss import Loss
 from spark_rl.runs.run import Run
 from spark_rl.scale.ray_crew import laid_out, taken_up
 
@@ -28,13 +25,6 @@ pytest.importorskip("ray", reason='Ray is not installed: pip install -e ".[ray]"
 slow = pytest.mark.slow
 
 ITERATIONS = 8
-SETTINGS: dict[str, Any] = {
-    "iterations": ITERATIONS,
-    "tasks_per_iteration": 3,
-    "loss": Loss(kl=0.02, entropy=0.0),
-    "optimizer": replace(tiny.RECIPE.optimizer, learning_rate=1e-5),  # no rounding is so large that it changes a token
-    "keep": replace(tiny.RECIPE.keep, every=1),
-}
 # Each test starts a cluster of its own on random ports of 127.0.0.1.
 RAY = "--scale.executor", "ray", "--scale.workers", 2
 ACTOR = "ray::_Worker"
@@ -43,55 +33,13 @@ ACTOR = "ray::_Worker"
 @pytest.fixture(scope="module")
 def whole(tmp_path_factory):
     """The run of one process."""
-    run = tiny.start(tmp_path_factory.mktemp("whole") / "run", **SETTINGS)
+    run = tiny.start(tmp_path_factory.mktemp("whole") / "run", iterations=ITERATIONS, **STEADY)
     train(run, tiny.Log())
     return run
 
 
-def parents() -> dict[int, int]:
-    """The parent of each process that has not ended."""
-    found: dict[int, int] = {}
-    for stat in Path("/proc").glob("[0-9]*/stat"):
-        try:
-            fields = stat.read_text().rpartition(")")[2].split()
-        except OSError:  # it has ended meanwhile
-            continue
-        if fields[0] != "Z":
-            found[int(stat.parent.name)] = int(fields[1])
-    return found
-
-
-def descendants(ancestor: int) -> dict[int, str]:
-    """Command lines of all processes below one, by their ids."""
-    family, found, more = parents(), dict[int, str](), {ancestor}
-    while more:
-        more = {process for process, parent in family.items() if parent in more}
-        for process in more:
-            try:
-                found[process] = Path(f"/proc/{process}/cmdline").read_bytes().replace(b"\0", b" ").decode()
-            except OSError:
-                continue
-    return found
-
-
 def actors(driver: subprocess.Popen[str]) -> list[int]:
     return sorted(process for process, words in descendants(driver.pid).items() if words.startswith(ACTOR))
-
-
-def until(true: Any, process: subprocess.Popen[str]) -> None:
-    """Wait for a condition while a process runs."""
-    while not true():
-        assert process.poll() is None, process.communicate()[1]
-        time.sleep(0.02)
-
-
-def gone(processes: list[int]) -> bool:
-    """Whether processes end, for which they have some time."""
-    for _ in range(1200):
-        if not parents().keys() & set(processes):
-            return True
-        time.sleep(0.05)
-    return False
 
 
 def listening(processes: list[int]) -> set[str]:
@@ -128,7 +76,7 @@ def restarts(run: Run) -> int:
 
 @slow
 def test_a_worker_is_killed_and_the_run_goes_on(whole, tmp_path):
-    run = tiny.start(tmp_path / "run", **SETTINGS)
+    run = tiny.start(tmp_path / "run", iterations=ITERATIONS, **STEADY)
     process = begin("train", "--resume", run.directory, *RAY, "--yes")
     until((run.checkpoints / "000001").exists, process)
     workers, everyone = actors(process), [*descendants(process.pid)]
@@ -146,7 +94,7 @@ def test_a_worker_is_killed_and_the_run_goes_on(whole, tmp_path):
 
 @slow
 def test_a_worker_that_hangs_is_started_anew(whole, tmp_path):
-    run = tiny.start(tmp_path / "run", **SETTINGS)
+    run = tiny.start(tmp_path / "run", iterations=ITERATIONS, **STEADY)
     process = begin("train", "--resume", run.directory, *RAY, "--scale.timeout", 20, "--yes")
     until((run.checkpoints / "000001").exists, process)
     os.kill(actors(process)[0], signal.SIGSTOP)
@@ -159,7 +107,7 @@ def test_a_worker_that_hangs_is_started_anew(whole, tmp_path):
 
 @slow
 def test_the_driver_is_killed_and_one_process_goes_on(whole, tmp_path):
-    run = tiny.start(tmp_path / "run", **SETTINGS)
+    run = tiny.start(tmp_path / "run", iterations=ITERATIONS, **STEADY)
     process = begin("train", "--resume", run.directory, *RAY, "--yes")
     until((run.checkpoints / "000002").exists, process)
     everyone = [*descendants(process.pid)]

@@ -18,12 +18,12 @@ from spark_rl.contracts import (
     Watch,
     World,
 )
-from spark_rl.errors import PolicyFailure
+from spark_rl.errors import PolicyFailure, UsageError
 from spark_rl.rollout.grow import grow_forest
 from spark_rl.rollout.tasks import preload
 from spark_rl.types import Forest, Task
 
-__all__ = ["InProcess", "open_executor"]
+__all__ = ["InProcess", "open_executor", "require_ids"]
 
 
 class InProcess:
@@ -106,3 +106,13 @@ async def open_executor(
     """
     async with settings.open(source) as engine:
         yield InProcess(world, around(engine), engine=engine, ranks=ranks)
+
+
+def require_ids(encoder: Encoder | None) -> None:
+    """Refuse an engine whose completions nothing can be learnt from.
+
+    Raises:
+        UsageError: the engine reads text, so its completions have no token ids.
+    """
+    if encoder is None:
+        raise UsageError("the recipe's engine gives no token ids, so nothing can be learnt from it: --engine local")
