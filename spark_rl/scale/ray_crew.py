@@ -4,7 +4,8 @@ Invariants
 ----------
 * Ray starts an actor again when it dies. A new actor has nothing of the old one: requests name the weights and bring the
   trees' records. Ray never repeats a request by itself, so each loss is seen here, counted and told once.
-* A cluster that this process starts ends with it, and listens on loopback alone.
+* A cluster that this process starts ends with it, and listens on loopback alone. (Ray reads that setting at its import,
+  so a program that imports Ray first decides for itself.)
 """
 
 from __future__ import annotations
@@ -13,6 +14,7 @@ import asyncio
 import logging
 import os
 import socket
+import sys
 import warnings
 from collections.abc import AsyncGenerator, Callable, Mapping, Sequence
 from contextlib import AsyncExitStack, asynccontextmanager, suppress
@@ -171,7 +173,7 @@ class RayCrew:
         """
         actor, process = self._actors[worker], self._processes[worker]
         try:
-            return await asyncio.wait_for(_answer(actor.grow.remote(part, [weights])), self._timeout or None)
+            return await self._in_time(actor.grow.remote(part, [weights]))
         except _ray().exceptions.RayActorError:
             await self._replaced(worker, process, "died")
         except TimeoutError:
@@ -183,8 +185,9 @@ class RayCrew:
     async def finish(self, forest: int) -> None:
         """Tell all workers that a forest does not grow any more."""
         for answer in [actor.finish.remote(forest) for actor in self._actors]:
-            with suppress(_ray().exceptions.RayActorError):  # whoever replaces it has no forest
-                await _answer(answer)
+            # Whoever replaces a dead worker has no forest, and one that hangs is found by its next request.
+            with suppress(_ray().exceptions.RayActorError, TimeoutError):
+                await self._in_time(answer)
 
     def preload(self, worker: int, tasks: Sequence[Task]) -> None:
         """Let a worker begin to get tasks ready."""
@@ -193,9 +196,14 @@ class RayCrew:
     async def close(self) -> None:
         """End all workers; the worlds' own processes end first."""
         goodbyes = [_answer(actor.close.remote()) for actor in self._actors]
-        await asyncio.wait_for(asyncio.gather(*goodbyes, return_exceptions=True), GOODBYE)
+        with suppress(TimeoutError):  # a worker that hangs is ended all the same
+            await asyncio.wait_for(asyncio.gather(*goodbyes, return_exceptions=True), GOODBYE)
         for actor in self._actors:
             _ray().kill(actor)
+
+    async def _in_time(self, answer: Any) -> Any:
+        """What a worker answers; raises TimeoutError when the time for a unit is over."""
+        return await asyncio.wait_for(_answer(answer), self._timeout or None)
 
     async def _ready(self, worker: int) -> str:
         """The name of a worker's process, as soon as it has opened its engine."""
@@ -321,7 +329,8 @@ def _ray_for(scale: Scale) -> Any:
         MissingExtra: it is not installed.
     """
     settings = QUIET if scale.address else QUIET | LOOPBACK
-    os.environ |= {name: value for name, value in settings.items() if name not in os.environ}
+    if "ray" not in sys.modules:  # else its processes would have other settings than this one
+        os.environ |= {name: value for name, value in settings.items() if name not in os.environ}
     logging.getLogger("ray").setLevel(logging.ERROR)
     return _ray()
 

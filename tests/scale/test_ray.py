@@ -38,8 +38,9 @@ def whole(tmp_path_factory):
     return run
 
 
-def actors(driver: subprocess.Popen[str]) -> list[int]:
-    return sorted(process for process, words in descendants(driver.pid).items() if words.startswith(ACTOR))
+def actors(driver: int) -> list[int]:
+    """Ids of the workers of a process."""
+    return sorted(process for process, words in descendants(driver).items() if words.startswith(ACTOR))
 
 
 def listening(processes: list[int]) -> set[str]:
@@ -79,7 +80,7 @@ def test_a_worker_is_killed_and_the_run_goes_on(whole, tmp_path):
     run = tiny.start(tmp_path / "run", iterations=ITERATIONS, **STEADY)
     process = begin("train", "--resume", run.directory, *RAY, "--yes")
     until((run.checkpoints / "000001").exists, process)
-    workers, everyone = actors(process), [*descendants(process.pid)]
+    workers, everyone = actors(process.pid), [*descendants(process.pid)]
     assert len(workers) == 2
     assert listening([process.pid, *everyone]) <= {"0100007F", "0000000000000000FFFF00000100007F"}, "loopback alone"
     os.kill(workers[1], signal.SIGKILL)
@@ -97,12 +98,55 @@ def test_a_worker_that_hangs_is_started_anew(whole, tmp_path):
     run = tiny.start(tmp_path / "run", iterations=ITERATIONS, **STEADY)
     process = begin("train", "--resume", run.directory, *RAY, "--scale.timeout", 20, "--yes")
     until((run.checkpoints / "000001").exists, process)
-    os.kill(actors(process)[0], signal.SIGSTOP)
+    os.kill(actors(process.pid)[0], signal.SIGSTOP)
     code, err = finish(process)
     assert code == 0, err
     assert re.search(r"worker \d gave no answer for 20 s and was started anew; its trees grow again", err), err
     same(whole, run)
     assert restarts(run) >= 1
+
+
+HANGING = """
+import asyncio, os, signal, sys
+from dataclasses import replace
+from pathlib import Path
+
+import tiny
+from processes import descendants
+
+from spark_rl.config.recipe import Scale
+from spark_rl.contracts import ModelSource
+from spark_rl.scale.ray_crew import crew
+
+async def main():
+    recipe = replace(tiny.RECIPE, scale=Scale(executor="ray", timeout=5.0))
+    async with crew(recipe, ModelSource(name=Path(sys.argv[1]), threads=1), print) as workers:
+        found = [process for process, words in descendants(os.getpid()).items() if words.startswith("ray::_Worker")]
+        os.kill(found[0], signal.SIGSTOP)
+        await workers.finish(1)
+        print(*found)
+
+asyncio.run(main())
+"""
+
+
+@slow
+def test_a_worker_that_hangs_between_two_forests_holds_nobody_up():
+    """It is told that a forest is finished, then that the run ends, and answers neither."""
+    model = tiny.finished()[0].checkpoints / "cold-start"
+    path = os.pathsep.join([str(Path(tiny.__file__).parent), ENVIRONMENT.get("PYTHONPATH", "")])
+    done = subprocess.run(
+        [sys.executable, "-c", HANGING, model],
+        env=ENVIRONMENT | {"PYTHONPATH": path},
+        capture_output=True,
+        text=True,
+        check=False,
+        timeout=240,
+    )
+    assert done.returncode == 0, done.stderr
+    workers = [int(word) for word in done.stdout.split()]
+    assert len(workers) == 2
+    assert gone(workers)
 
 
 @slow
